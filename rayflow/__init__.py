@@ -1,0 +1,3 @@
+"""Prompts in, aligned language model out, as one resumable job on Ray."""
+
+__version__ = "0.1.0"

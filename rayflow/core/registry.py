@@ -1,0 +1,86 @@
+"""Names to classes: the one table of everything that a configuration can choose.
+
+A new loss, selection, pairing, reward or engine is one file and one line here. A user's own class needs no
+line at all: its `kind` is "their_package.module:Class".
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from typing import Any
+
+from rayflow.errors import ConfigError
+
+FAMILIES: dict[str, dict[str, str]] = {
+    "engine": {
+        "vllm": "rayflow.engines.vllm:VllmEngine",
+        "transformers": "rayflow.engines.transformers:TransformersEngine",
+        "fake": "rayflow.engines.fake:FakeEngine",
+    },
+    "reward": {
+        "classifier": "rayflow.rewards.classifier:ClassifierReward",
+        "rule": "rayflow.rewards.rule:RuleReward",
+    },
+    "selection": {
+        "rejection": "rayflow.selection.rejection:RejectionSampling",
+    },
+    "pairing": {
+        "first_round": "rayflow.pairing.first_round:FirstRound",
+        "tournament": "rayflow.pairing.tournament:Tournament",
+    },
+    "loss": {
+        "sigmoid_norm": "rayflow.losses.sigmoid_norm:SigmoidNorm",
+        "hinge_norm": "rayflow.losses.hinge_norm:HingeNorm",
+    },
+}
+
+
+def resolve(family: str, kind: str) -> type[Any]:
+    """The class that `kind` names in `family`.
+
+    Args:
+        family: a key of FAMILIES.
+        kind: a name from its table, or "module:Class" for a plug-in.
+
+    Raises:
+        ConfigError: unknown name (the nearest one is offered), or a plug-in that cannot be imported.
+    """
+    table = FAMILIES[family]
+    target = table.get(kind, kind)
+    if ":" not in target:
+        near = difflib.get_close_matches(kind, table, n=1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        raise ConfigError(
+            f"Unknown {family} kind '{kind}'.{hint} Known: {', '.join(sorted(table))}; "
+            "or 'your_module:YourClass' for your own."
+        )
+    return load_object(target, f"{family} kind")
+
+
+def load_object(target: str, what: str) -> Any:
+    """Import "module:name".
+
+    Args:
+        target: the import path, module and attribute separated by a colon.
+        what: what the user was naming, for the error message.
+
+    Raises:
+        ConfigError: not of that form, the module cannot be imported, or it has no such name.
+    """
+    module_name, _, name = target.partition(":")
+    if not module_name or not name:
+        raise ConfigError(f"{what} '{target}' must have the form 'module:name'.")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ConfigError(
+            f"{what} '{target}': cannot import '{module_name}' ({error}). "
+            "Is its folder on PYTHONPATH, or its package installed?"
+        ) from error
+    try:
+        return getattr(module, name)
+    except AttributeError:
+        near = difflib.get_close_matches(name, dir(module), n=1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        raise ConfigError(f"{what} '{target}': module '{module_name}' has no '{name}'.{hint}") from None

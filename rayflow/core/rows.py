@@ -1,0 +1,182 @@
+"""The row that flows through the pipeline: one row is one prompt with everything known about it.
+
+A stage writes one small record type (`Prompt`, `Candidates`, `Scores`, ...): the columns it adds. A row is
+the join of those records on `prompt_id`, and a stage that reads several of them declares a view by
+inheritance (`class Scored(Prompt, Candidates, Scores)`). No record holds None for "filled in later".
+
+Candidates are indices into `responses`; texts are never keys. Arrays are numpy; nested sequences of token
+ids are tuples of int32 arrays.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+import numpy as np
+
+
+class Message(TypedDict):
+    """One chat turn, in the field's usual form."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What every record has: the content hash that names its prompt."""
+
+    prompt_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt(Row):
+    """A prompt as the user gave it: chat `messages`, or a plain `prompt` used as it is.
+
+    Attributes:
+        prompt: the text, or None for a chat prompt.
+        messages: the chat turns, empty for a plain prompt.
+        target: a reference answer (supervised target), or None where the data has none.
+    """
+
+    prompt: str | None
+    messages: tuple[Message, ...]
+    target: str | None
+
+    @property
+    def text(self) -> str:
+        """The prompt as a person reads it: the plain text, or the turns on lines of their own."""
+        if self.prompt is not None:
+            return self.prompt
+        return "\n".join(f"{m['role']}: {m['content']}" for m in self.messages)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidates(Row):
+    """What the sampler adds: n responses of one prompt, with the token ids that were really used.
+
+    Attributes:
+        prompt_token_ids: [P] int32, the prompt as the engine read it (chat template applied).
+        responses: n texts, special tokens removed.
+        token_ids: n arrays [R_i] int32, EOS included where the response ended by itself.
+        logprobs: [n] float32, summed log-probabilities in nats under the untempered policy.
+        finish_reasons: n strings, "stop" (ended by itself) or "length" (cut at max_tokens).
+        seed: the row's sampling seed.
+    """
+
+    prompt_token_ids: np.ndarray
+    responses: tuple[str, ...]
+    token_ids: tuple[np.ndarray, ...]
+    logprobs: np.ndarray
+    finish_reasons: tuple[str, ...]
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores(Row):
+    """What the reward model adds: `rewards` [n] float64, finite, higher is better."""
+
+    rewards: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accepted(Row):
+    """What selection adds.
+
+    Attributes:
+        accepted: [k] int32, candidate indices in acceptance order.
+        num_rounds: passes over the remaining candidates that it took.
+        acceptance_rate: accepted / visited, the share of visits that ended in acceptance.
+    """
+
+    accepted: np.ndarray
+    num_rounds: int
+    acceptance_rate: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreferencePairs(Row):
+    """What pairing adds: p pairs of candidate indices.
+
+    Attributes:
+        pairs: p arrays [2] int32, (chosen, rejected), as candidate indices.
+        margins: [p] float64, reward of the chosen minus reward of the rejected.
+    """
+
+    pairs: tuple[np.ndarray, ...]
+    margins: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference(Row):
+    """What the reference pass adds: `ref_logprobs` [k] float32, nats, aligned with `accepted`."""
+
+    ref_logprobs: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict(Row):
+    """What evaluation adds for one held-out prompt.
+
+    Attributes:
+        win_rate: share of (policy, baseline) response pairs that the policy wins, ties counted half.
+        tie_rate: share of those pairs with equal rewards.
+        policy_reward, baseline_reward: mean rewards over the samples.
+        policy_tokens, baseline_tokens: mean response lengths in tokens.
+    """
+
+    win_rate: float
+    tie_rate: float
+    policy_reward: float
+    baseline_reward: float
+    policy_tokens: float
+    baseline_tokens: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored(Prompt, Candidates, Scores):
+    """View: a prompt with its scored candidates."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampled(Prompt, Candidates):
+    """View: a prompt with its candidates, what a reward model reads."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreferenceGroup(Sampled, Scores, Accepted, PreferencePairs):
+    """View: everything up to the labelled pairs, what `export` and the report read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A row that a stage could not finish, kept with its reason beside the artifact.
+
+    Attributes:
+        prompt_id: the row.
+        reason: a short, countable class such as "reward is not finite".
+        detail: what exactly was seen.
+    """
+
+    prompt_id: str
+    reason: str
+    detail: str = ""
+
+
+def prompt_id(prompt: str | None, messages: tuple[Message, ...] | list[Message]) -> str:
+    """Content hash that names a prompt, the same on every machine and in every run.
+
+    Returns:
+        16 hexadecimal digits of SHA-256 over the prompt's canonical JSON.
+    """
+    content: Any = prompt if prompt is not None else [[m["role"], m["content"]] for m in messages]
+    canonical = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def pair_id(prompt_id: str, chosen: int, rejected: int) -> str:
+    """The path that names one pair: `<prompt_id>/<chosen>><rejected>`, candidate indices."""
+    return f"{prompt_id}/{chosen}>{rejected}"

@@ -1,0 +1,112 @@
+"""Records to Arrow tables and back, column by column, without a Python object per token.
+
+The Arrow type of a column follows from the field's annotation in `rows`; arrays come back as numpy views.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from functools import cache
+from typing import Any, TypeVar, get_type_hints
+
+import numpy as np
+import pyarrow as pa
+
+from rayflow.core import rows as row_types
+from rayflow.core.rows import Message, Row
+
+R = TypeVar("R", bound=Row)
+
+_MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
+_SCALARS: dict[Any, pa.DataType] = {
+    str: pa.string(),
+    str | None: pa.string(),
+    int: pa.int64(),
+    float: pa.float64(),
+    tuple[str, ...]: pa.list_(pa.string()),
+    tuple[Message, ...]: pa.list_(_MESSAGE),
+    tuple[np.ndarray, ...]: pa.list_(pa.list_(pa.int32())),
+}
+# A bare ndarray annotation does not say its dtype; these are the columns' contracts (see `rows`).
+_ARRAYS: dict[str, pa.DataType] = {
+    "prompt_token_ids": pa.int32(),
+    "accepted": pa.int32(),
+    "logprobs": pa.float32(),
+    "ref_logprobs": pa.float32(),
+    "rewards": pa.float64(),
+    "margins": pa.float64(),
+}
+
+
+@cache
+def schema_of(record: type[Row]) -> pa.Schema:
+    """The Arrow schema of a record type or view, in field order."""
+    hints = get_type_hints(record, vars(row_types))
+    columns = []
+    for field in fields(record):
+        hint = hints[field.name]
+        kind = pa.list_(_ARRAYS[field.name]) if hint is np.ndarray else _SCALARS[hint]
+        columns.append(pa.field(field.name, kind))
+    return pa.schema(columns)
+
+
+def to_table(records: Sequence[Row], record: type[Row]) -> pa.Table:
+    """Columns of `records`, one table row per record, in the given order."""
+    schema = schema_of(record)
+    return pa.table(
+        [pa.array([getattr(r, f.name) for r in records], type=f.type) for f in schema], schema=schema
+    )
+
+
+def from_table(table: pa.Table, record: type[R]) -> list[R]:
+    """Records of type `record` from a table that holds at least its columns.
+
+    Raises:
+        KeyError: a column is missing.
+    """
+    names = [f.name for f in fields(record)]
+    columns = [_decode(table.column(name).combine_chunks()) for name in names]
+    return [record(**dict(zip(names, values, strict=True))) for values in zip(*columns, strict=True)]
+
+
+def _decode(column: pa.Array | pa.ChunkedArray) -> list[Any]:
+    """One Python value per table row; lists of numbers become numpy views into the column's buffer."""
+    if isinstance(column, pa.ChunkedArray):
+        column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], type=column.type)
+    if not pa.types.is_list(column.type):
+        return column.to_pylist()
+    inner = column.type.value_type
+    offsets = column.offsets.to_numpy()
+    spans = list(zip(offsets[:-1], offsets[1:], strict=True))
+    if pa.types.is_list(inner) or _is_number(inner):
+        values = column.values.to_numpy(zero_copy_only=False) if _is_number(inner) else _decode(column.values)
+        return [values[a:b] if _is_number(inner) else tuple(values[a:b]) for a, b in spans]
+    return [tuple(value) for value in column.to_pylist()]
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind)
+
+
+def join(tables: Sequence[pa.Table]) -> pa.Table:
+    """Inner join of stage tables on `prompt_id`, in the order of the last one.
+
+    Stages keep the order of their rows, so columns are taken as they are wherever no row was lost.
+    """
+    base = tables[-1]
+    ids = base.column("prompt_id").to_pylist()
+    positions = [
+        {key: i for i, key in enumerate(table.column("prompt_id").to_pylist())} for table in tables[:-1]
+    ]
+    kept = [key for key in ids if all(key in position for position in positions)]
+    if len(kept) < len(ids):
+        present = set(kept)
+        base = base.filter(pa.array([key in present for key in ids]))
+    columns: dict[str, pa.ChunkedArray] = {}
+    for table, position in zip(tables[:-1], positions, strict=True):
+        if list(position) != kept:
+            table = table.take(pa.array([position[key] for key in kept], type=pa.int64()))
+        columns |= dict(zip(table.column_names, table.columns, strict=True))
+    columns |= dict(zip(base.column_names, base.columns, strict=True))
+    return pa.table(columns)

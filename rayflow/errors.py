@@ -1,0 +1,41 @@
+"""Errors a person can act on: each says what went wrong, for which file, key or row, and what to do."""
+
+from __future__ import annotations
+
+
+class RayflowError(Exception):
+    """Base of every error that is the user's or the machine's, shown without a traceback."""
+
+
+class ConfigError(RayflowError):
+    """The configuration cannot be used: an unknown key or kind, a wrong type, an impossible value."""
+
+
+class DataError(RayflowError):
+    """An input file is missing, unreadable, empty, or holds a row that cannot be used."""
+
+
+class ModelError(RayflowError):
+    """A model folder cannot be used: missing, without a tokenizer, not safetensors, wrong architecture."""
+
+
+class ArtifactError(RayflowError):
+    """A stored stage does not fit: another configuration made it, it is locked, incomplete or damaged."""
+
+
+class StageError(RayflowError):
+    """A stage stopped: too many failed rows, a dead worker, a machine without what was asked for."""
+
+
+class RewardError(RayflowError):
+    """A reward could not be computed. Never replaced by a number: the row becomes a failure."""
+
+
+class MissingPackageError(RayflowError):
+    """An optional package is needed for what was asked, and is not installed."""
+
+    def __init__(self, package: str, needed_for: str, extra: str) -> None:
+        super().__init__(
+            f"{needed_for} needs the package '{package}', which is not installed. "
+            f"Install it with: pip install 'rayflow[{extra}]'"
+        )

@@ -1,0 +1,1 @@
+"""Pairing: preference pairs of a prompt's accepted candidates."""

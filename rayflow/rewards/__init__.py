@@ -1,0 +1,1 @@
+"""Rewards: a prompt with its n candidates in, n finite numbers out."""

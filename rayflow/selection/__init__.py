@@ -1,0 +1,1 @@
+"""Selection: which of a prompt's scored candidates go on to training."""
