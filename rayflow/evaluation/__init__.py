@@ -1,0 +1,1 @@
+"""How good the trained policy is: win rates with intervals, judges, human ratings."""

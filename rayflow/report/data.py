@@ -1,0 +1,252 @@
+"""Everything a report shows, as plain frozen records: what the pipeline fills and `render` draws.
+
+Only numpy and the standard library. A part of the run that is not there yet is None (a section) or empty
+(a tuple): the report then says that it is missing, and shows the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Counts per bin, for distributions too large to hold as values.
+
+    Attributes:
+        edges: [b + 1] float64, increasing.
+        counts: [b] int64, values in each bin.
+        mean: exact mean of the values, which bins alone do not give.
+    """
+
+    edges: np.ndarray
+    counts: np.ndarray
+    mean: float
+
+    def __post_init__(self) -> None:
+        if len(self.edges) != len(self.counts) + 1 or not np.all(np.diff(self.edges) > 0):
+            raise ValueError(f"{len(self.counts)} counts need {len(self.counts) + 1} increasing bin edges")
+
+
+Values = np.ndarray | Histogram
+"""A distribution: raw values [n] (any numeric dtype, finite), or counts that were binned elsewhere."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectionSection:
+    """The candidates and what selection made of them.
+
+    Attributes:
+        candidate_rewards: [prompts * candidates] rewards before selection.
+        accepted_rewards: [accepted] rewards after selection. Where both are pre-binned, on the same edges.
+        num_prompts: prompts that reached selection.
+        num_accepted: accepted responses in total.
+        target_per_prompt: how many responses selection was asked for, per prompt; None if not fixed.
+        num_short: prompts that yielded fewer than the target.
+        acceptance_rates: [prompts] accepted / visited, in [0, 1]; None where the rule has no visits.
+        rounds: [prompts] passes over the remaining candidates; None where the rule has no passes.
+    """
+
+    candidate_rewards: Values
+    accepted_rewards: Values
+    num_prompts: int
+    num_accepted: int
+    target_per_prompt: int | None = None
+    num_short: int = 0
+    acceptance_rates: Values | None = None
+    rounds: Values | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairingSection:
+    """The preference pairs.
+
+    Attributes:
+        num_pairs: pairs in total.
+        num_prompts: prompts with at least one pair.
+        margins: [pairs] reward of the chosen minus reward of the rejected, in units of the reward.
+    """
+
+    num_pairs: int
+    num_prompts: int
+    margins: Values
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSection:
+    """The training curves.
+
+    Attributes:
+        history: one mapping per logged step, with "step" and any of "loss", "rewards/margins",
+            "rewards/accuracies" (share), "rewards/chosen", "rewards/rejected" (nats times gamma),
+            "learning_rate", "grad_norm". A key may be absent from some steps.
+        loss: the loss as a reader calls it, such as "hinge_norm (gamma 0.05)".
+        num_epochs: passes over the pairs; None if unknown.
+    """
+
+    history: tuple[Mapping[str, float], ...]
+    loss: str | None = None
+    num_epochs: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSection:
+    """The trained policy against the baseline on held-out prompts.
+
+    The first block has the names of `rayflow.evaluation.win_rate.WinRate`, so it is filled with
+    `**dataclasses.asdict(result)`.
+
+    Attributes:
+        win_rate, low, high: win rate and its interval, in [0, 1]; ties count half.
+        tie_rate: share of tied comparisons.
+        num_prompts: held-out prompts.
+        policy_reward, baseline_reward: mean rewards.
+        policy_tokens, baseline_tokens: mean response lengths in tokens.
+        confidence: of the interval, such as 0.95.
+        num_resamples: bootstrap resamples behind the interval.
+        policy_rewards, baseline_rewards: [responses] rewards on the held-out prompts, trained and SFT.
+        policy_lengths, baseline_lengths: [responses] lengths in tokens.
+        reward: what judged; None if it is the reward that selected the training data.
+        baseline: what the policy is compared with.
+    """
+
+    win_rate: float
+    low: float
+    high: float
+    tie_rate: float
+    num_prompts: int
+    policy_reward: float
+    baseline_reward: float
+    policy_tokens: float
+    baseline_tokens: float
+    confidence: float = 0.95
+    num_resamples: int = 10_000
+    policy_rewards: Values | None = None
+    baseline_rewards: Values | None = None
+    policy_lengths: Values | None = None
+    baseline_lengths: Values | None = None
+    reward: str | None = None
+    baseline: str = "SFT model"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One held-out prompt with a response of each model; rewards as the evaluation computed them."""
+
+    prompt_id: str
+    prompt: str
+    baseline_response: str
+    baseline_reward: float
+    policy_response: str
+    policy_reward: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplesSection:
+    """Responses side by side, drawn at random so that they cannot be cherry-picked.
+
+    Attributes:
+        samples: the drawn rows (`draw` picks which).
+        num_prompts: prompts they were drawn from.
+        seed: of the draw.
+    """
+
+    samples: tuple[Sample, ...]
+    num_prompts: int
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailureCount:
+    """Rows that a stage could not finish for one reason, and one example of what exactly was seen."""
+
+    stage: str
+    reason: str
+    count: int
+    example: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageTiming:
+    """What one stage took.
+
+    Attributes:
+        stage: its name, in the order of the run.
+        seconds: wall time.
+        rows: prompts that went through; None if unknown.
+        tokens: tokens generated or processed; None if unknown.
+        peak_memory_bytes: highest resident memory of the stage's largest process; None if unknown.
+    """
+
+    stage: str
+    seconds: float
+    rows: int | None = None
+    tokens: int | None = None
+    peak_memory_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportData:
+    """One run, as the report shows it.
+
+    Attributes:
+        name: the run's name.
+        created: when the run started, or when the report was made; shown with its time zone if it has one.
+        method: one line, such as "rso: rejection (beta 0.5) x first_round x hinge_norm".
+        model: the policy's starting model (the SFT model).
+        reward: what scored the candidates.
+        selection, pairing, training, evaluation, samples: sections, None while the stage has not run.
+        failures: counts by stage and reason.
+        timings: one per finished stage, in order.
+        config_yaml: the resolved configuration as YAML.
+        versions: package or tool -> version.
+        notes: further remarks for the reader, one sentence or two each, plain text.
+    """
+
+    name: str
+    created: datetime
+    method: str
+    model: str
+    reward: str
+    selection: SelectionSection | None = None
+    pairing: PairingSection | None = None
+    training: TrainingSection | None = None
+    evaluation: EvaluationSection | None = None
+    samples: SamplesSection | None = None
+    failures: tuple[FailureCount, ...] = ()
+    timings: tuple[StageTiming, ...] = ()
+    config_yaml: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Names of the sections that the run does not have yet."""
+        names = ("selection", "pairing", "training", "evaluation", "samples")
+        return tuple(name for name in names if getattr(self, name) is None)
+
+
+def draw(num_prompts: int, *, count: int = 12, seed: int = 0) -> np.ndarray:
+    """Positions of the prompts to show side by side: seeded, uniform, without looking at the responses.
+
+    Returns:
+        [min(count, num_prompts)] int64, increasing.
+    """
+    rng = np.random.default_rng(seed)
+    return np.sort(rng.choice(num_prompts, size=min(count, num_prompts), replace=False))
+
+
+def mean_of(values: Values) -> float:
+    """Mean of a distribution, NaN for an empty one."""
+    if isinstance(values, Histogram):
+        return float(values.mean)
+    return float(np.mean(values)) if np.size(values) else float("nan")
+
+
+def size_of(values: Values) -> int:
+    """How many values a distribution holds."""
+    return int(np.sum(values.counts)) if isinstance(values, Histogram) else int(np.size(values))
