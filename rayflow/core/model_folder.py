@@ -1,0 +1,188 @@
+"""What a model string means: a local folder (checked before anything heavy starts) or a hub id.
+
+A folder's identity is its content, so that a stage's fingerprint survives a move and notices a changed
+weight. Nothing here imports torch: the command line asks these questions before any cluster starts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import struct
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from rayflow.errors import ModelError
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+# A fast tokenizer is one file; the others are the vocabularies that slow tokenizers read.
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "tekken.json")
+_CONTENT = (
+    *("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json"),
+    *_TOKENIZERS,
+    *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt"),
+    *("chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja"),
+)
+_MAX_HEADER = 100 << 20  # the safetensors format's own limit
+
+
+def resolve_model(model: str) -> str:
+    """The model string with `~` and environment variables expanded; a hub id stays as it is."""
+    return os.path.expanduser(os.path.expandvars(model))
+
+
+def is_hub_id(model: str) -> bool:
+    """Whether `model` is a hub id ("org/name" or "name") rather than a path: no such folder exists here."""
+    path = resolve_model(model)
+    return not os.path.exists(path) and _HUB_ID.fullmatch(path) is not None
+
+
+def check_model_folder(model: str) -> None:
+    """Refuse, in seconds and with the remedy, a local model folder that an engine could not load.
+
+    Hub ids pass: what they hold is known only after the download.
+
+    Raises:
+        ModelError: no such folder, no config.json, no tokenizer, no safetensors weights, or a weights file
+            that is missing or cut short.
+    """
+    if is_hub_id(model):
+        return
+    folder = Path(resolve_model(model))
+    if not model or not folder.is_dir():
+        what = "is a file, not a folder" if folder.is_file() else "does not exist"
+        raise ModelError(
+            f"Model folder '{model}' {what}. Give a folder with config.json, tokenizer and *.safetensors, "
+            "or a hub id of the form org/name."
+        )
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"Model folder '{folder}' has no config.json, so it is not a transformers model.")
+    if not any((folder / name).is_file() for name in _TOKENIZERS):
+        raise ModelError(
+            f"Model folder '{folder}' has no tokenizer ({', '.join(_TOKENIZERS[:3])}, ...). Copy the "
+            "base model's tokenizer into it: AutoTokenizer.from_pretrained(base).save_pretrained(folder)."
+        )
+    _check_weights(folder)
+
+
+def _check_weights(folder: Path) -> None:
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        others = sorted(
+            p.name for suffix in ("*.bin", "*.pt", "*.pth", "*.gguf") for p in folder.glob(suffix)
+        )
+        found = f"only {', '.join(others[:3])}" if others else "no weights at all"
+        raise ModelError(
+            f"Model folder '{folder}' has no safetensors weights ({found}). Convert it once: "
+            "AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new_folder)."
+        )
+    for index in folder.glob("*.safetensors.index.json"):
+        shards = set(json.loads(index.read_text())["weight_map"].values())
+        missing = sorted(shards - {p.name for p in weights})
+        if missing:
+            raise ModelError(
+                f"Model folder '{folder}' lacks {missing[0]}, which {index.name} names. Copy it again."
+            )
+    for path in weights:
+        if not _is_whole(path):
+            raise ModelError(
+                f"Weights file '{path}' is damaged or cut short ({path.stat().st_size} bytes): the size "
+                "does not fit its header. Copy or download it again."
+            )
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a safetensors file's size is what its header promises (its values are not looked at)."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        prefix = file.read(8)
+        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
+        if not 0 < length <= min(size - 8, _MAX_HEADER):
+            return False
+        try:
+            header: dict[str, Any] = json.loads(file.read(length))
+        except ValueError:
+            return False
+    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+    return size == 8 + length + max(ends, default=0)
+
+
+def model_digest(model: str) -> str:
+    """Identity of a model's content: equal digests mean the same model, wherever it lies.
+
+    Args:
+        model: a local folder, or a hub id.
+
+    Returns:
+        For a folder, 64 hexadecimal digits: SHA-256 over the names and SHA-256s of its configuration,
+        weights, tokenizer and chat template. For a hub id, "org/name@commit" where the local hub cache knows
+        the commit of `main`, else the id.
+
+    Raises:
+        ModelError: neither a folder nor a hub id.
+    """
+    if is_hub_id(model):
+        return _hub_revision(model)
+    folder = Path(resolve_model(model))
+    if not folder.is_dir():
+        raise ModelError(f"Model folder '{folder}' does not exist.")
+    paths = {p for pattern in _CONTENT for p in folder.glob(pattern) if p.is_file()}
+    known = _load_digests()
+    fresh: dict[str, list[Any]] = {}
+    total = hashlib.sha256()
+    for name, path in sorted((p.relative_to(folder).as_posix(), p) for p in paths):
+        total.update(f"{name}\0{_file_digest(path, known, fresh)}\n".encode())
+    if fresh:
+        _store_digests(fresh)
+    return total.hexdigest()
+
+
+def _file_digest(path: Path, known: dict[str, list[Any]], fresh: dict[str, list[Any]]) -> str:
+    """SHA-256 of one file, read again only when its size or modification time changed."""
+    real = path.resolve()
+    stat = real.stat()
+    entry = known.get(str(real))
+    if entry is not None and entry[:2] == [stat.st_size, stat.st_mtime_ns]:
+        return entry[2]
+    with real.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    fresh[str(real)] = [stat.st_size, stat.st_mtime_ns, digest]
+    return digest
+
+
+def _cache_home() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+
+
+def _load_digests() -> dict[str, list[Any]]:
+    """The cache {real path: [size, mtime_ns, sha256]}; empty where it is missing or unreadable."""
+    try:
+        cached = json.loads((_cache_home() / "rayflow" / "digests.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return cached if isinstance(cached, dict) else {}
+
+
+def _store_digests(fresh: dict[str, list[Any]]) -> None:
+    """Merge `fresh` into the cache by rename. It only saves time, so a read-only home is not an error."""
+    folder = _cache_home() / "rayflow"
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=folder, prefix="digests.", delete=False) as file:
+            json.dump(_load_digests() | fresh, file)
+        os.replace(file.name, folder / "digests.json")
+
+
+def _hub_revision(model: str) -> str:
+    """ "id@commit" from the local Hugging Face cache, or the id where the model was never downloaded."""
+    home = Path(os.environ.get("HF_HOME") or _cache_home() / "huggingface")
+    hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
+    ref = hub / f"models--{model.replace('/', '--')}" / "refs" / "main"
+    try:
+        return f"{model}@{ref.read_text().strip()}"
+    except OSError:
+        return model
