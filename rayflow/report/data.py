@@ -1,6 +1,6 @@
 """Everything a report shows, as plain frozen records: what the pipeline fills and `render` draws.
 
-Only numpy and the standard library. A part of the run that is not there yet is None (a section) or empty
+A part of the run that is not there yet is None (a section) or empty
 (a tuple): the report then says that it is missing, and shows the rest.
 """
 
@@ -12,28 +12,8 @@ from datetime import datetime
 
 import numpy as np
 
-
-@dataclass(frozen=True)
-class Histogram:
-    """Counts per bin, for distributions too large to hold as values.
-
-    Attributes:
-        edges: [b + 1] float64, increasing.
-        counts: [b] int64, values in each bin.
-        mean: exact mean of the values, which bins alone do not give.
-    """
-
-    edges: np.ndarray
-    counts: np.ndarray
-    mean: float
-
-    def __post_init__(self) -> None:
-        if len(self.edges) != len(self.counts) + 1 or not np.all(np.diff(self.edges) > 0):
-            raise ValueError(f"{len(self.counts)} counts need {len(self.counts) + 1} increasing bin edges")
-
-
-Values = np.ndarray | Histogram
-"""A distribution: raw values [n] (any numeric dtype, finite), or counts that were binned elsewhere."""
+from rayflow.core import stats
+from rayflow.report.values import Values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +111,16 @@ class EvaluationSection:
     baseline_lengths: Values | None = None
     reward: str | None = None
     baseline: str = "SFT model"
+
+    @property
+    def excludes_half(self) -> bool:
+        """Whether the interval leaves out 50%, with enough prompts for that to mean something."""
+        return stats.excludes_half(self.low, self.high, self.num_prompts, self.confidence)
+
+    @property
+    def length_change(self) -> float:
+        """Mean response length of the policy relative to the baseline, minus one (0.2 = 20% longer)."""
+        return self.policy_tokens / self.baseline_tokens - 1 if self.baseline_tokens else float("nan")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,15 +228,3 @@ def draw(num_prompts: int, *, count: int = 12, seed: int = 0) -> np.ndarray:
     """
     rng = np.random.default_rng(seed)
     return np.sort(rng.choice(num_prompts, size=min(count, num_prompts), replace=False))
-
-
-def mean_of(values: Values) -> float:
-    """Mean of a distribution, NaN for an empty one."""
-    if isinstance(values, Histogram):
-        return float(values.mean)
-    return float(np.mean(values)) if np.size(values) else float("nan")
-
-
-def size_of(values: Values) -> int:
-    """How many values a distribution holds."""
-    return int(np.sum(values.counts)) if isinstance(values, Histogram) else int(np.size(values))

@@ -1,0 +1,170 @@
+"""Which charts each section shows, with the captions that say how to read them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rayflow.report import words
+from rayflow.report.data import (
+    EvaluationSection,
+    PairingSection,
+    SelectionSection,
+    TrainingSection,
+)
+from rayflow.report.plots import Curve, Layer, curves, histogram
+from rayflow.report.values import mean_of, size_of
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One chart: its `svg` text, the legend as (CSS class, label, number) and a caption."""
+
+    title: str
+    svg: str
+    legend: tuple[tuple[str, str, str], ...]
+    caption: str
+
+
+def _histogram(title: str, layers: list[Layer], x_label: str, caption: str, **options) -> list[Figure]:
+    """The figure, or nothing where no layer holds a value."""
+    svg = histogram(layers, x_label, **options)
+    word = words.percent if options.get("span") else words.reward
+    legend = tuple(
+        (layer.style, layer.label, f"mean {word(mean_of(layer.values))}")
+        for layer in layers
+        if size_of(layer.values)
+    )
+    return [Figure(title, svg, legend, caption)] if svg else []
+
+
+def selection(section: SelectionSection) -> list[Figure]:
+    """Rewards before and after selection, acceptance rates, rounds."""
+    found = _histogram(
+        "Rewards before and after selection",
+        [
+            Layer("before", "all candidates", section.candidate_rewards),
+            Layer("after", "accepted", section.accepted_rewards),
+        ],
+        "reward",
+        "Share of responses in each reward bin. Selection should move mass to the right and still leave "
+        "width: accepted responses that all sit in one bin give pairs with nothing to learn from.",
+    )
+    if section.acceptance_rates is not None:
+        found += _histogram(
+            "Acceptance rate per prompt",
+            [Layer("neutral", "prompts", section.acceptance_rates)],
+            "accepted / visited candidates",
+            "Share of visited candidates that were accepted, one value per prompt. Near 100% selection "
+            "hardly selects (beta is large for this reward); near zero it is close to taking "
+            "the top candidates.",
+            span=(0.0, 1.0),
+        )
+    if section.rounds is not None:
+        found += _histogram(
+            "Passes per prompt",
+            [Layer("neutral", "prompts", section.rounds)],
+            "passes over the remaining candidates",
+            "How often the remaining candidates were visited until enough were accepted. Many passes mean "
+            "that candidates which were rejected before got in after all.",
+            whole=True,
+        )
+    return found
+
+
+def pairing(section: PairingSection) -> list[Figure]:
+    """Reward margins of the pairs."""
+    return _histogram(
+        "Reward margin of the pairs",
+        [Layer("neutral", "pairs", section.margins)],
+        "reward of chosen − reward of rejected",
+        "Pairs far to the right are easy to tell apart. Pairs around zero are close to coin flips, and pairs "
+        "left of zero were labelled against this reward.",
+    )
+
+
+_CURVES = (
+    ("Loss", (("loss", "after", "loss"),), {}, "The training loss. It should fall and then flatten."),
+    (
+        "Implicit reward margin",
+        (("rewards/margins", "after", "margin"),),
+        {"reference": 0.0},
+        "Implicit reward of the chosen minus that of the rejected response. Zero at the start, where policy "
+        "and reference are equal.",
+    ),
+    (
+        "Implicit rewards",
+        (("rewards/chosen", "chosen", "chosen"), ("rewards/rejected", "rejected", "rejected")),
+        {"reference": 0.0},
+        "Scaled log-ratio of policy to reference. If both fall, the policy moves away from the chosen "
+        "responses too, only more slowly.",
+    ),
+    (
+        "Pair accuracy",
+        (("rewards/accuracies", "after", "accuracy"),),
+        {"reference": 0.5, "shares": True},
+        "Share of pairs whose chosen response has the higher implicit reward. The dashed line is chance.",
+    ),
+    (
+        "Gradient norm",
+        (("grad_norm", "after", "norm"),),
+        {"from_zero": True},
+        "Norm of the gradient before clipping. Spikes point at single bad batches.",
+    ),
+    (
+        "Learning rate",
+        (("learning_rate", "after", "learning rate"),),
+        {"from_zero": True},
+        "The schedule that was really used.",
+    ),
+)
+
+
+def training(section: TrainingSection) -> list[Figure]:
+    """The curves whose metric the history holds."""
+    found = []
+    for title, metrics, options, caption in _CURVES:
+        series = []
+        for key, style, label in metrics:
+            rows = [(row["step"], row[key]) for row in section.history if row.get(key) is not None]
+            steps, values = np.array(rows, np.float64).reshape(-1, 2).T
+            series.append(Curve(style, label, steps, values))
+        svg = curves(series, **options)
+        if svg:
+            legend = tuple(
+                (curve.style, curve.label, f"last {words.number(float(curve.values[-1]))}")
+                for curve in series
+                if curve.values.size
+            )
+            found.append(Figure(title, svg, legend, caption))
+    return found
+
+
+def evaluation(section: EvaluationSection) -> list[Figure]:
+    """Rewards and lengths on the held-out prompts, before and after training."""
+    found = []
+    if section.baseline_rewards is not None and section.policy_rewards is not None:
+        found += _histogram(
+            "Rewards before and after training",
+            [
+                Layer("before", section.baseline, section.baseline_rewards),
+                Layer("after", "trained model", section.policy_rewards),
+            ],
+            "reward on held-out prompts",
+            "Share of responses in each reward bin, on prompts that training never saw. The triangles and "
+            "dashed lines mark the means.",
+        )
+    if section.baseline_lengths is not None and section.policy_lengths is not None:
+        found += _histogram(
+            "Response lengths before and after training",
+            [
+                Layer("before", section.baseline, section.baseline_lengths),
+                Layer("after", "trained model", section.policy_lengths),
+            ],
+            "tokens per response",
+            "Many rewards favour longer answers, so a gain in reward should be read next to this chart. A "
+            "peak at the right edge means responses cut at the token limit.",
+            whole=True,
+        )
+    return found

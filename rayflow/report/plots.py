@@ -1,0 +1,247 @@
+"""The report's two kinds of chart: overlaid histograms and curves over training steps.
+
+Colours are CSS classes, the same everywhere: `before` (blue, SFT model or all candidates), `after` (orange,
+trained model or accepted candidates), `chosen` and `rejected`. Each class also has its own dash or weight,
+so that the charts read without colour.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+
+from rayflow.report import words
+from rayflow.report.svg import Frame, nice_step, percents, plain, ticks
+from rayflow.report.values import Histogram, Values, size_of
+
+MAX_BINS = 30
+MAX_POINTS = 400
+"""Points kept of a long training curve: more than the pixels it is drawn on."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One distribution or curve of a chart.
+
+    Attributes:
+        style: CSS class that colours it.
+        label: what the legend says.
+        values: the distribution.
+    """
+
+    style: str
+    label: str
+    values: Values
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One curve: `steps` [n] and `values` [n], values that are not finite are left out."""
+
+    style: str
+    label: str
+    steps: np.ndarray
+    values: np.ndarray
+
+
+def bin_edges(
+    values: Sequence[np.ndarray], *, whole: bool = False, span: tuple[float, float] | None = None
+) -> np.ndarray:
+    """Round, shared bin edges for several arrays.
+
+    Args:
+        values: arrays [n_i], finite, at least one value in all.
+        whole: the values are whole numbers, so bins are centred on them.
+        span: fixed range, such as (0, 1) for shares.
+
+    Returns:
+        [b + 1] float64, increasing, b <= MAX_BINS + 1.
+    """
+    if span is not None:
+        return np.linspace(*span, 21)
+    low = min(float(v.min()) for v in values if v.size)
+    high = max(float(v.max()) for v in values if v.size)
+    if whole:
+        step = max(1.0, nice_step(high - low, MAX_BINS)) if high > low else 1.0
+        return np.arange(low, high + step + 0.5, step) - 0.5
+    # Relative: equal values that differ in the last bit are one value.
+    if high - low <= 1e-9 * max(abs(low), abs(high)):
+        width = max(abs(low), 1.0) / 20
+        return low + width * (np.arange(12) - 5.5)
+    step = nice_step(high - low, MAX_BINS)
+    return np.arange(math.floor(low / step), math.floor(high / step) + 2) * step
+
+
+def histogram(
+    layers: Sequence[Layer], x_label: str, *, whole: bool = False, span: tuple[float, float] | None = None
+) -> str:
+    """Overlaid histograms of shares per bin, each with its mean as a marker on the base line.
+
+    Raises:
+        ValueError: pre-binned layers do not share their edges.
+    """
+    layers = [layer for layer in layers if size_of(layer.values)]
+    if not layers:
+        return ""
+    edges = _edges(layers, whole=whole, span=span)
+    shares = [_shares(layer.values, edges) for layer in layers]
+    top = max(float(s.max()) for s in shares) * 1.08
+    frame = Frame((float(edges[0]), float(edges[-1])), (0.0, top))
+    # Whole numbers keep whole ticks even where the range is short.
+    columns = [t for t in ticks(*frame.x_range, 7) if t == round(t)] if whole else None
+    body = [frame.axes(x_label, x_ticks=columns, x_words=percents if span else plain, y_words=percents)]
+    body += [_steps(frame, edges, s, layer.style) for layer, s in zip(layers, shares, strict=True)]
+    body += [_mean(frame, layer) for layer in layers]
+    body.append(_hover(frame, edges, layers, shares, share_axis=span is not None))
+    return frame.wrap("".join(body), f"Histogram of {x_label}: {', '.join(layer.label for layer in layers)}")
+
+
+def _edges(layers: Sequence[Layer], *, whole: bool, span: tuple[float, float] | None) -> np.ndarray:
+    binned = [layer.values.edges for layer in layers if isinstance(layer.values, Histogram)]
+    if not binned:
+        return bin_edges([_finite(layer.values) for layer in layers], whole=whole, span=span)
+    if any(not np.array_equal(edges, binned[0]) for edges in binned):
+        raise ValueError(f"histograms drawn together need the same bin edges: {[x.label for x in layers]}")
+    return np.asarray(binned[0], np.float64)
+
+
+def _finite(values: Values) -> np.ndarray:
+    array = np.asarray(values, np.float64).ravel()
+    return array[np.isfinite(array)]
+
+
+def _shares(values: Values, edges: np.ndarray) -> np.ndarray:
+    """[b] share of the values in each bin; values outside pre-binned edges go to the outer bins."""
+    if isinstance(values, Histogram):
+        counts = np.asarray(values.counts, np.float64)
+    else:
+        counts = np.histogram(np.clip(_finite(values), edges[0], edges[-1]), edges)[0].astype(np.float64)
+    return counts / max(counts.sum(), 1.0)
+
+
+def _steps(frame: Frame, edges: np.ndarray, shares: np.ndarray, style: str) -> str:
+    """One histogram as a filled stair line."""
+    points = [f"{frame.x(float(edges[0])):.1f},{frame.y(0):.1f}"]
+    for left, right, share in zip(edges[:-1], edges[1:], shares, strict=True):
+        y = frame.y(float(share))
+        points += [f"{frame.x(float(left)):.1f},{y:.1f}", f"{frame.x(float(right)):.1f},{y:.1f}"]
+    points.append(f"{frame.x(float(edges[-1])):.1f},{frame.y(0):.1f}")
+    return f'<polygon class="fill {style}" points="{" ".join(points)}"/>'
+
+
+def _mean(frame: Frame, layer: Layer) -> str:
+    """A dashed line at the mean of a distribution."""
+    values = layer.values
+    mean = float(values.mean) if isinstance(values, Histogram) else float(_finite(values).mean())
+    low, high = frame.x_range
+    if not low <= mean <= high:
+        return ""
+    x, top, base = frame.x(mean), frame.y(frame.y_range[1]), frame.y(0)
+    return (
+        f'<line class="mean {layer.style}" x1="{x:.1f}" x2="{x:.1f}" y1="{top:.1f}" y2="{base:.1f}"/>'
+        f'<path class="marker {layer.style}" d="M{x - 4:.1f},{top:.1f}h8l-4,6z"/>'
+    )
+
+
+def _hover(
+    frame: Frame,
+    edges: np.ndarray,
+    layers: Sequence[Layer],
+    shares: Sequence[np.ndarray],
+    *,
+    share_axis: bool,
+) -> str:
+    """Invisible bars over the whole height whose tooltip gives the numbers of a bin."""
+    parts, top, base = [], frame.y(frame.y_range[1]), frame.y(0)
+    word = words.percent if share_axis else words.number
+    for i, (left, right) in enumerate(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True)):
+        tip = f"{word(left)} to {word(right)}: " + ", ".join(
+            f"{words.percent(float(s[i]))} of {escape(layer.label)}"
+            for layer, s in zip(layers, shares, strict=True)
+        )
+        x = frame.x(left)
+        parts.append(
+            f'<rect class="hover" x="{x:.1f}" y="{top:.1f}" width="{frame.x(right) - x:.1f}" '
+            f'height="{base - top:.1f}"><title>{tip}</title></rect>'
+        )
+    return "".join(parts)
+
+
+def curves(
+    series: Sequence[Curve], *, reference: float | None = None, shares: bool = False, from_zero: bool = False
+) -> str:
+    """Curves over training steps; a noisy one is drawn faint with its running mean on top.
+
+    Args:
+        series: the curves.
+        reference: a value worth a dashed line (chance, zero).
+        shares: the values are shares, the axis runs from 0 to 100%.
+        from_zero: the axis starts at zero.
+    """
+    kept = [_kept(curve) for curve in series]
+    kept = [curve for curve in kept if curve.values.size]
+    if not kept:
+        return ""
+    frame = Frame(_range([c.steps for c in kept]), _height(kept, reference, shares, from_zero), 320.0, 190.0)
+    body = [frame.axes("training step", x_ticks=_whole_ticks(frame), y_words=percents if shares else plain)]
+    if reference is not None:
+        y, left, right = frame.y(reference), frame.x(frame.x_range[0]), frame.x(frame.x_range[1])
+        body.append(f'<line class="reference" x1="{left:.1f}" x2="{right:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>')
+    for curve in kept:
+        noisy = curve.values.size > 40
+        body.append(_line(frame, curve, "line raw" if noisy else "line"))
+        if noisy:
+            body.append(_line(frame, _smoothed(curve), "line"))
+    return frame.wrap("".join(body), f"Training curves: {', '.join(curve.label for curve in kept)}")
+
+
+def _kept(curve: Curve) -> Curve:
+    """The finite points, thinned evenly where there are more than a screen shows."""
+    keep = np.flatnonzero(np.isfinite(curve.values))
+    if keep.size > MAX_POINTS:
+        keep = keep[np.linspace(0, keep.size - 1, MAX_POINTS).round().astype(int)]
+    return Curve(curve.style, curve.label, curve.steps[keep], curve.values[keep])
+
+
+def _smoothed(curve: Curve) -> Curve:
+    """Centred running mean over a twelfth of the points, shorter at the ends."""
+    size, half = curve.values.size, max(1, curve.values.size // 24)
+    sums = np.concatenate([[0.0], np.cumsum(curve.values)])
+    start, stop = np.maximum(np.arange(size) - half, 0), np.minimum(np.arange(size) + half + 1, size)
+    return Curve(curve.style, curve.label, curve.steps, (sums[stop] - sums[start]) / (stop - start))
+
+
+def _range(arrays: Sequence[np.ndarray], padding: float = 0.0) -> tuple[float, float]:
+    low, high = min(float(a.min()) for a in arrays), max(float(a.max()) for a in arrays)
+    if high - low <= 1e-12 * max(abs(low), abs(high)):
+        room = abs(low) / 2 or 0.5
+        return low - room, high + room
+    return low - padding * (high - low), high + padding * (high - low)
+
+
+def _height(
+    kept: Sequence[Curve], reference: float | None, shares: bool, from_zero: bool
+) -> tuple[float, float]:
+    if shares:
+        return 0.0, 1.0
+    arrays = [curve.values for curve in kept]
+    if reference is not None:
+        arrays.append(np.array([reference]))
+    low, high = _range(arrays, padding=0.06)
+    return (0.0, high) if from_zero and low > -high else (low, high)
+
+
+def _whole_ticks(frame: Frame) -> list[float]:
+    return [value for value in ticks(*frame.x_range, 5) if value == round(value)]
+
+
+def _line(frame: Frame, curve: Curve, kind: str) -> str:
+    points = [(frame.x(float(s)), frame.y(float(v))) for s, v in zip(curve.steps, curve.values, strict=True)]
+    if len(points) == 1:
+        return f'<circle class="dot {curve.style}" cx="{points[0][0]:.1f}" cy="{points[0][1]:.1f}" r="3"/>'
+    text = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    return f'<polyline class="{kind} {curve.style}" points="{text}"/>'

@@ -1,0 +1,167 @@
+"""`ReportData` to two files: `report.html`, one self-contained page, and `summary.json`."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from rayflow import __version__
+from rayflow.report import figures, words
+from rayflow.report.data import EvaluationSection, ReportData
+from rayflow.report.summary import notes, summary
+from rayflow.report.values import mean_of, size_of
+
+PAGE, SUMMARY = "report.html", "summary.json"
+
+
+@dataclass(frozen=True)
+class Card:
+    """One headline number.
+
+    Attributes:
+        title: what it is.
+        value: the number; None shows that it is not there yet.
+        before: an earlier value, shown before an arrow.
+        detail: one line below.
+        interval: (low, point, high) in [0, 1], drawn against 50%.
+    """
+
+    title: str
+    value: str | None = None
+    before: str | None = None
+    detail: str = ""
+    interval: tuple[float, float, float] | None = None
+
+
+def write_report(data: ReportData, folder: Path | str) -> Path:
+    """Write `report.html` and `summary.json`, each whole or not at all.
+
+    Args:
+        data: the run; missing sections are named in the report.
+        folder: where the files go; made if needed.
+
+    Returns:
+        Path of the page.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    # allow_nan: a NaN would make the file unreadable for strict parsers, so it must not get this far.
+    numbers = json.dumps(summary(data), indent=2, ensure_ascii=False, allow_nan=False)
+    _replace(folder / SUMMARY, numbers + "\n")
+    _replace(folder / PAGE, render(data))
+    return folder / PAGE
+
+
+def render(data: ReportData) -> str:
+    """The page as text: inline style and drawings, no script, nothing fetched from anywhere."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("rayflow.report", "."),
+        autoescape=True,  # model output and prompts are text, never markup
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": words.percent,
+        "number": words.number,
+        "reward": words.reward,
+        "duration": words.duration,
+        "memory": words.memory,
+        "drawing": Markup,  # only for SVG, whose own text `svg` and `plots` escape
+    }
+    style = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
+    return environment.get_template("template.html.j2").render(
+        data=data,
+        style=Markup(style),
+        version=__version__,
+        created=data.created.strftime("%-d %B %Y, %H:%M %Z").strip(),
+        steps=[part.strip() for part in data.method.split(" x ")],
+        lead=lead(data),
+        cards=cards(data),
+        notes=notes(data),
+        figures={
+            name: getattr(figures, name)(getattr(data, name)) if getattr(data, name) else []
+            for name in ("evaluation", "selection", "pairing", "training")
+        },
+        count=words.count,
+        total_seconds=sum(timing.seconds for timing in data.timings),
+    )
+
+
+def lead(data: ReportData) -> str:
+    """The result in one or two sentences."""
+    section = data.evaluation
+    if section is None:
+        return "This run is not finished: the report shows what it has so far."
+    percent = words.percent
+    interval = f"{percent(section.confidence, 0)} interval {percent(section.low)} to {percent(section.high)}"
+    result = (
+        f"On {words.count(section.num_prompts, 'held-out prompt')} the trained model wins "
+        f"{percent(section.win_rate)} of comparisons with the {section.baseline} ({interval})."
+    )
+    if section.excludes_half:
+        verdict = "better" if section.win_rate > 0.5 else "worse"
+        return f"{result} The whole interval lies on one side of 50%: it is {verdict} by this reward."
+    return f"{result} That does not settle which of the two is better."
+
+
+def cards(data: ReportData) -> list[Card]:
+    """The four headline numbers."""
+    return [_win_card(data.evaluation), _reward_card(data), _selection_card(data), _time_card(data)]
+
+
+def _win_card(section: EvaluationSection | None) -> Card:
+    if section is None:
+        return Card("Win rate")
+    return Card(
+        "Win rate",
+        words.percent(section.win_rate),
+        detail=f"{words.percent(section.low)} – {words.percent(section.high)}, "
+        f"{words.percent(section.confidence, 0)} interval",
+        interval=(section.low, section.win_rate, section.high),
+    )
+
+
+def _reward_card(data: ReportData) -> Card:
+    if data.evaluation is not None:
+        before, after = data.evaluation.baseline_reward, data.evaluation.policy_reward
+        detail = "held-out prompts, before → after training"
+    elif data.selection is not None:
+        before, after = mean_of(data.selection.candidate_rewards), mean_of(data.selection.accepted_rewards)
+        detail = "candidates → accepted"
+    else:
+        return Card("Mean reward")
+    return Card("Mean reward", words.reward(after), before=words.reward(before), detail=detail)
+
+
+def _selection_card(data: ReportData) -> Card:
+    section = data.selection
+    if section is None:
+        return Card("Acceptance rate")
+    candidates = size_of(section.candidate_rewards)
+    detail = f"{section.num_accepted:,} kept of {candidates:,} candidates"
+    if section.acceptance_rates is None:
+        share = section.num_accepted / candidates if candidates else None
+        return Card("Candidates kept", words.percent(share), detail=detail)
+    return Card("Acceptance rate", words.percent(mean_of(section.acceptance_rates)), detail=detail)
+
+
+def _time_card(data: ReportData) -> Card:
+    if not data.timings:
+        return Card("Wall time")
+    slowest = max(data.timings, key=lambda timing: timing.seconds)
+    total = sum(timing.seconds for timing in data.timings)
+    share = words.percent(slowest.seconds / total, 0) if total else words.NONE
+    return Card("Wall time", words.duration(total), detail=f"{share} of it in {slowest.stage}")
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write by rename. Lone surrogates, which models do emit, become character references."""
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(text.encode("utf-8", "xmlcharrefreplace"))
+    os.replace(part, path)

@@ -1,0 +1,169 @@
+"""The report's numbers for machines, and the honest remarks that go with them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+from rayflow import __version__
+from rayflow.report import words
+from rayflow.report.data import EvaluationSection, ReportData, SelectionSection, TrainingSection
+from rayflow.report.values import mean_of, size_of
+
+SCHEMA_VERSION = 1
+LENGTH_WARNING = 0.2
+"""Relative change of the mean response length beyond which the report warns."""
+FEW_PROMPTS = 30
+"""Below this many prompts a percentile bootstrap interval is known to be too narrow."""
+
+_METRICS = (
+    "loss",
+    "rewards/margins",
+    "rewards/accuracies",
+    "rewards/chosen",
+    "rewards/rejected",
+    "learning_rate",
+    "grad_norm",
+)
+
+
+def summary(data: ReportData) -> dict[str, Any]:
+    """The content of `summary.json`. Keys are stable within a schema version; absent numbers are null.
+
+    Returns:
+        `schema_version`, `rayflow_version`, `name`, `created` (ISO 8601), `method`, `model`, `reward`;
+        `missing`: names of the sections below that are null because their stage has not run;
+        `evaluation`: `win_rate`, `low`, `high`, `tie_rate` (shares), `excludes_half`, `confidence`,
+            `num_resamples`, `num_prompts`, `policy_reward`, `baseline_reward`, `policy_tokens`,
+            `baseline_tokens`, `length_change` (relative), `reward`, `baseline`;
+        `selection`: `num_prompts`, `num_candidates`, `num_accepted`, `target_per_prompt`, `num_short`,
+            `candidate_reward`, `accepted_reward` (means), `acceptance_rate` (mean share), `rounds` (mean);
+        `pairing`: `num_pairs`, `num_prompts`, `margin` (mean);
+        `training`: `loss_name`, `num_epochs`, `num_logged`, `last_step`, and `first` and `last`, the first
+            and last logged value of each metric;
+        `samples`: `num_shown`, `num_prompts`, `seed`;
+        `failures`: list of `stage`, `reason`, `count`, `example`;
+        `timings`: list of `stage`, `seconds`, `rows`, `tokens`, `peak_memory_bytes`;
+        `total_seconds`, `versions`, `notes`.
+    """
+    pairing, samples = data.pairing, data.samples
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "rayflow_version": __version__,
+        "name": data.name,
+        "created": data.created.isoformat(timespec="seconds"),
+        "method": data.method,
+        "model": data.model,
+        "reward": data.reward,
+        "missing": list(data.missing),
+        "evaluation": data.evaluation and _evaluation(data.evaluation, data.reward),
+        "selection": data.selection and _selection(data.selection),
+        "pairing": pairing
+        and {
+            "num_pairs": pairing.num_pairs,
+            "num_prompts": pairing.num_prompts,
+            "margin": mean_of(pairing.margins),
+        },
+        "training": data.training and _training(data.training),
+        "samples": samples
+        and {"num_shown": len(samples.samples), "num_prompts": samples.num_prompts, "seed": samples.seed},
+        "failures": [asdict(failure) for failure in data.failures],
+        "timings": [asdict(timing) for timing in data.timings],
+        "total_seconds": sum(timing.seconds for timing in data.timings),
+        "versions": dict(data.versions),
+        "notes": notes(data),
+    }
+    return _strict(content)
+
+
+def _evaluation(section: EvaluationSection, reward: str) -> dict[str, Any]:
+    names = (
+        "win_rate low high tie_rate excludes_half confidence num_resamples num_prompts policy_reward "
+        "baseline_reward policy_tokens baseline_tokens length_change baseline"
+    )
+    return {name: getattr(section, name) for name in names.split()} | {"reward": section.reward or reward}
+
+
+def _selection(section: SelectionSection) -> dict[str, Any]:
+    rates, rounds = section.acceptance_rates, section.rounds
+    return {
+        "num_prompts": section.num_prompts,
+        "num_candidates": size_of(section.candidate_rewards),
+        "num_accepted": section.num_accepted,
+        "target_per_prompt": section.target_per_prompt,
+        "num_short": section.num_short,
+        "candidate_reward": mean_of(section.candidate_rewards),
+        "accepted_reward": mean_of(section.accepted_rewards),
+        "acceptance_rate": None if rates is None else mean_of(rates),
+        "rounds": None if rounds is None else mean_of(rounds),
+    }
+
+
+def _training(section: TrainingSection) -> dict[str, Any]:
+    logged = {key: [row[key] for row in section.history if row.get(key) is not None] for key in _METRICS}
+    return {
+        "loss_name": section.loss,
+        "num_epochs": section.num_epochs,
+        "num_logged": len(section.history),
+        "last_step": section.history[-1]["step"] if section.history else None,
+        "first": {key: values[0] if values else None for key, values in logged.items()},
+        "last": {key: values[-1] if values else None for key, values in logged.items()},
+    }
+
+
+def _strict(value: Any) -> Any:
+    """Numpy scalars to Python's, and NaN or infinity to None: JSON has neither."""
+    if isinstance(value, dict):
+        return {key: _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def notes(data: ReportData) -> list[str]:
+    """What a reader must know before quoting the numbers: derived from the data, then the run's own notes."""
+    found = _evaluation_notes(data.evaluation, data.reward) if data.evaluation else []
+    section = data.selection
+    if section and section.num_short:
+        found.append(
+            f"{words.count(section.num_short, 'prompt')} of {section.num_prompts:,} yielded fewer than the "
+            f"{section.target_per_prompt} responses that selection was asked for."
+        )
+    lost = sum(failure.count for failure in data.failures)
+    if lost:
+        found.append(
+            f"{words.count(lost, 'row')} failed and {'is' if lost == 1 else 'are'} not in any number above; "
+            "the reasons are listed under Failures."
+        )
+    return found + list(data.notes)
+
+
+def _evaluation_notes(section: EvaluationSection, reward: str) -> list[str]:
+    found = []
+    if section.reward in (None, reward):
+        found.append(
+            "The reward that selected the training data also judges this evaluation, so the win rate is "
+            "optimistic: it shows that training optimised the reward, not that people prefer the result. "
+            "Confirm it with another judge or with human ratings."
+        )
+    if abs(section.length_change) > LENGTH_WARNING:
+        found.append(
+            f"The trained model's responses are {words.percent(abs(section.length_change), 0)} "
+            f"{'longer' if section.length_change > 0 else 'shorter'} than the baseline's "
+            f"({words.number(section.policy_tokens)} against {words.number(section.baseline_tokens)} tokens)."
+            " Part of the change in reward may be due to length alone."
+        )
+    found.append(
+        f"The interval is a {words.percent(section.confidence, 0)} percentile bootstrap over "
+        f"{words.count(section.num_prompts, 'prompt')} ({section.num_resamples:,} resamples): it covers the "
+        "choice of held-out prompts, not another training run. Ties count half"
+        + (f" ({words.percent(section.tie_rate)} of comparisons were ties)." if section.tie_rate else ".")
+    )
+    if section.num_prompts < FEW_PROMPTS:
+        found.append(
+            f"With {words.count(section.num_prompts, 'prompt')} the interval is too narrow; use at least "
+            f"{FEW_PROMPTS} held-out prompts, better several hundred."
+        )
+    return found

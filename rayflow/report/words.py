@@ -1,0 +1,61 @@
+"""Numbers as a reader wants them: few digits, a unit, and a dash where there is none."""
+
+from __future__ import annotations
+
+import math
+
+_BYTES = ("B", "KiB", "MiB", "GiB", "TiB")
+NONE = "–"
+
+
+def number(value: float | None) -> str:
+    """Three significant digits, thousands separated; whole numbers in full."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    if float(value).is_integer() and abs(value) < 1e15:
+        return f"{int(value):,}".replace("-", "−")
+    if abs(value) >= 1000:
+        text = f"{value:,.0f}"
+    elif abs(value) >= 1e-3:
+        text = f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
+    else:
+        text = f"{value:.1e}".replace("e-0", "e-")
+    return text.replace("-", "−") if text.startswith("-") else text
+
+
+def reward(value: float | None) -> str:
+    """A reward with two decimals where it is of ordinary size, so that two of them compare at a glance."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    return f"{value:.2f}".replace("-", "−") if 0.05 <= abs(value) < 1000 or value == 0 else number(value)
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """A share in [0, 1] as a percentage."""
+    return NONE if share is None or not math.isfinite(share) else f"{100 * share:.{digits}f}%"
+
+
+def duration(seconds: float | None) -> str:
+    """Wall time in its two largest units."""
+    if seconds is None or not math.isfinite(seconds):
+        return NONE
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def memory(size: float | None) -> str:
+    """Bytes in binary units."""
+    if size is None:
+        return NONE
+    power = min(int(math.log(size, 1024)), len(_BYTES) - 1) if size >= 1 else 0
+    return f"{size / 1024**power:.{1 if power else 0}f} {_BYTES[power]}"
+
+
+def count(amount: int, noun: str) -> str:
+    """`1 prompt`, `12 prompts`."""
+    return f"{amount:,} {noun}" if amount == 1 else f"{amount:,} {noun}s"
