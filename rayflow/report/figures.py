@@ -30,7 +30,7 @@ class Figure:
 def _histogram(title: str, layers: list[Layer], x_label: str, caption: str, **options) -> list[Figure]:
     """The figure, or nothing where no layer holds a value."""
     svg = histogram(layers, x_label, **options)
-    word = words.percent if options.get("span") else words.reward
+    word = words.percent if options.get("span") else words.number if options.get("whole") else words.reward
     legend = tuple(
         (layer.style, layer.label, f"mean {word(mean_of(layer.values))}")
         for layer in layers

@@ -18,7 +18,9 @@ from rayflow.report import words
 from rayflow.report.svg import Frame, nice_step, percents, plain, ticks
 from rayflow.report.values import Histogram, Values, size_of
 
-MAX_BINS = 30
+MAX_BINS = 32
+BIN_FACTORS = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
+"""Bins have finer round widths than ticks, so that their number varies little between runs."""
 MAX_POINTS = 400
 """Points kept of a long training curve: more than the pixels it is drawn on."""
 
@@ -66,13 +68,13 @@ def bin_edges(
     low = min(float(v.min()) for v in values if v.size)
     high = max(float(v.max()) for v in values if v.size)
     if whole:
-        step = max(1.0, nice_step(high - low, MAX_BINS)) if high > low else 1.0
+        step = max(1.0, math.ceil((high - low + 1) / MAX_BINS)) if high > low else 1.0
         return np.arange(low, high + step + 0.5, step) - 0.5
     # Relative: equal values that differ in the last bit are one value.
     if high - low <= 1e-9 * max(abs(low), abs(high)):
         width = max(abs(low), 1.0) / 20
         return low + width * (np.arange(12) - 5.5)
-    step = nice_step(high - low, MAX_BINS)
+    step = nice_step(high - low, MAX_BINS, BIN_FACTORS)
     return np.arange(math.floor(low / step), math.floor(high / step) + 2) * step
 
 
@@ -124,13 +126,19 @@ def _shares(values: Values, edges: np.ndarray) -> np.ndarray:
 
 
 def _steps(frame: Frame, edges: np.ndarray, shares: np.ndarray, style: str) -> str:
-    """One histogram as a filled stair line."""
-    points = [f"{frame.x(float(edges[0])):.1f},{frame.y(0):.1f}"]
-    for left, right, share in zip(edges[:-1], edges[1:], shares, strict=True):
-        y = frame.y(float(share))
-        points += [f"{frame.x(float(left)):.1f},{y:.1f}", f"{frame.x(float(right)):.1f},{y:.1f}"]
-    points.append(f"{frame.x(float(edges[-1])):.1f},{frame.y(0):.1f}")
-    return f'<polygon class="fill {style}" points="{" ".join(points)}"/>'
+    """One histogram as filled stairs; empty bins leave the base line to the axis."""
+    path, base, before = [], f"{frame.y(0):.1f}", 0.0
+    for left, right, share in zip(edges[:-1].tolist(), edges[1:].tolist(), shares.tolist(), strict=True):
+        if share and not before:
+            path.append(f"M{frame.x(left):.1f},{base}")
+        if share:
+            path.append(f"V{frame.y(share):.1f}H{frame.x(right):.1f}")
+        elif before:
+            path.append(f"V{base}")
+        before = share
+    if before:
+        path.append(f"V{base}")
+    return f'<path class="fill {style}" d="{"".join(path)}"/>'
 
 
 def _mean(frame: Frame, layer: Layer) -> str:
@@ -192,10 +200,13 @@ def curves(
         y, left, right = frame.y(reference), frame.x(frame.x_range[0]), frame.x(frame.x_range[1])
         body.append(f'<line class="reference" x1="{left:.1f}" x2="{right:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>')
     for curve in kept:
-        noisy = curve.values.size > 40
+        smooth = _smoothed(curve)
+        # A schedule is no noise: its running mean would only round off the corners.
+        jitter = np.median(np.abs(curve.values - smooth.values)) > 0.01 * np.ptp(curve.values)
+        noisy = curve.values.size > 40 and jitter
         body.append(_line(frame, curve, "line raw" if noisy else "line"))
         if noisy:
-            body.append(_line(frame, _smoothed(curve), "line"))
+            body.append(_line(frame, smooth, "line"))
     return frame.wrap("".join(body), f"Training curves: {', '.join(curve.label for curve in kept)}")
 
 

@@ -97,7 +97,7 @@ def lead(data: ReportData) -> str:
     """The result in one or two sentences."""
     section = data.evaluation
     if section is None:
-        return "This run is not finished: the report shows what it has so far."
+        return "The trained model has not been compared with its baseline yet."
     percent = words.percent
     interval = f"{percent(section.confidence, 0)} interval {percent(section.low)} to {percent(section.high)}"
     result = (
@@ -105,8 +105,8 @@ def lead(data: ReportData) -> str:
         f"{percent(section.win_rate)} of comparisons with the {section.baseline} ({interval})."
     )
     if section.excludes_half:
-        verdict = "better" if section.win_rate > 0.5 else "worse"
-        return f"{result} The whole interval lies on one side of 50%: it is {verdict} by this reward."
+        side, verdict = ("above", "better") if section.win_rate > 0.5 else ("below", "worse")
+        return f"{result} The whole interval lies {side} 50%: by this reward it is {verdict}."
     return f"{result} That does not settle which of the two is better."
 
 

@@ -17,11 +17,11 @@ LEFT, RIGHT, TOP, BOTTOM = 38.0, 10.0, 8.0, 34.0
 """Margins around the plotting area, in the drawing's own units."""
 
 
-def nice_step(span: float, count: int) -> float:
-    """The smallest of 1, 2, 5 times a power of ten that cuts `span` into at most `count` steps."""
+def nice_step(span: float, count: int, factors: Sequence[float] = (1, 2, 5, 10)) -> float:
+    """The smallest factor times a power of ten that cuts `span` into at most `count` steps."""
     raw = span / count
     power = 10.0 ** math.floor(math.log10(raw))
-    return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw * (1 - 1e-9))
+    return next(power * factor for factor in factors if power * factor >= raw * (1 - 1e-9))
 
 
 def ticks(low: float, high: float, count: int) -> list[float]:

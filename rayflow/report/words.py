@@ -39,9 +39,9 @@ def duration(seconds: float | None) -> str:
     """Wall time in its two largest units."""
     if seconds is None or not math.isfinite(seconds):
         return NONE
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
     whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{whole} s"
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     minutes = round(seconds / 60)

@@ -1,0 +1,264 @@
+"""What the page and the summary say, also for runs that are not finished."""
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import datetime
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import report_example as example
+
+from rayflow.report.data import (
+    EvaluationSection,
+    FailureCount,
+    ReportData,
+    Sample,
+    SamplesSection,
+    StageTiming,
+    TrainingSection,
+    draw,
+)
+from rayflow.report.render import render, write_report
+from rayflow.report.summary import notes, summary
+from rayflow.report.values import Histogram
+
+
+def bare() -> ReportData:
+    return ReportData(name="n", created=datetime(2026, 1, 2, 3, 4), method="rso", model="m", reward="r")
+
+
+def evaluated(**changes) -> EvaluationSection:
+    values = {
+        "win_rate": 0.6,
+        "low": 0.55,
+        "high": 0.65,
+        "tie_rate": 0.0,
+        "num_prompts": 200,
+        "policy_reward": 1.0,
+        "baseline_reward": 0.5,
+        "policy_tokens": 110.0,
+        "baseline_tokens": 100.0,
+    }
+    return EvaluationSection(**values | changes)
+
+
+def test_a_finished_run_shows_every_section():
+    page = render(example.finished())
+    for words in ("71.3%", "66.4%", "24.4%", "45 min 14 s", "hinge_norm", "SmolLM2-135M-Instruct"):
+        assert words in page
+    assert page.count("<figure>") == 2 + 4 + 6
+    assert "Not there yet" not in page
+
+
+def test_every_drawing_is_well_formed_and_described():
+    page = render(example.finished())
+    drawings = re.findall(r"<svg.*?</svg>", page, re.S)
+    assert len(drawings) == 12
+    for drawing in drawings:
+        assert ElementTree.fromstring(drawing).get("aria-label")
+        assert "nan" not in re.sub(r"<title>.*?</title>", "", drawing).lower()
+
+
+def test_prompts_and_responses_cannot_plant_markup():
+    page = render(example.finished())
+    assert "<script" not in page.lower()
+    assert "&lt;script&gt;document.title" in page
+
+
+def test_names_and_labels_cannot_plant_markup():
+    bad = "<script>1</script>"
+    data = example.finished()
+    data = replace(
+        data,
+        name=bad,
+        method=bad,
+        model=bad,
+        reward=bad,
+        config_yaml=f"a: </pre>{bad}",
+        versions={bad: bad},
+        notes=(bad,),
+        failures=(FailureCount(stage=bad, reason=bad, count=1, example=bad),),
+        timings=(StageTiming(stage=bad, seconds=1.0),),
+        evaluation=replace(data.evaluation, baseline=bad, reward=bad),
+    )
+    assert "<script" not in render(data)
+
+
+def test_the_page_fetches_nothing():
+    page = render(example.finished())
+    assert "default-src 'none'" in page
+    assert not re.search(r"https?://|@import|url\(|<link|<img|<script", page)
+
+
+@pytest.mark.parametrize("section", ["selection", "pairing", "training", "evaluation", "samples"])
+def test_a_missing_section_is_named_and_the_rest_is_there(section):
+    data = replace(example.finished(), **{section: None})
+    page = render(data)
+    assert data.missing == (section,)
+    assert "Not there yet" in page
+    assert summary(data)[section] is None
+    assert "45 min 14 s" in page
+
+
+def test_a_run_with_nothing_yet_still_has_a_page(tmp_path):
+    page = write_report(bare(), tmp_path / "new").read_text()
+    assert "selection, pairing, training, evaluation, samples" in page
+    assert "2 January 2026, 03:04" in page
+    assert "No row failed" in page
+
+
+def test_empty_and_constant_values_are_drawn_or_left_out():
+    data = example.finished()
+    none = replace(data.selection, candidate_rewards=np.array([]), accepted_rewards=np.array([]))
+    same = replace(data.selection, candidate_rewards=np.full(9, 0.1), accepted_rewards=np.full(3, 0.1))
+    for section in (none, same):
+        assert "nan" not in render(replace(data, selection=section, failures=())).lower()
+    one = TrainingSection(history=({"step": 1, "loss": float("nan")}, {"step": 2, "loss": 0.5}))
+    assert "<circle" in render(replace(data, training=one))
+    assert "no step has been logged" in render(replace(data, training=TrainingSection(history=())))
+
+
+def test_binned_counts_draw_what_the_values_draw():
+    data = example.finished()
+    values = np.arange(0.05, 1, 0.1)
+    binned = Histogram(np.linspace(0, 1, 21), np.histogram(values, 20, (0, 1))[0], float(values.mean()))
+    pages = [
+        render(replace(data, selection=replace(data.selection, acceptance_rates=rates)))
+        for rates in (values, binned)
+    ]
+    assert pages[0] == pages[1]
+
+
+def test_bins_drawn_together_must_agree():
+    section = example.finished().selection
+    one = Histogram(np.array([0.0, 1.0]), np.array([3]), 0.5)
+    two = Histogram(np.array([0.0, 2.0]), np.array([3]), 0.5)
+    with pytest.raises(ValueError, match="same bin edges"):
+        render(replace(bare(), selection=replace(section, candidate_rewards=one, accepted_rewards=two)))
+
+
+def test_text_that_is_not_valid_unicode_is_written(tmp_path):
+    sample = Sample(
+        prompt_id="a",
+        prompt="half an emoji \ud83d",
+        baseline_response="",
+        baseline_reward=float("nan"),
+        policy_response="ok",
+        policy_reward=1.0,
+    )
+    data = replace(bare(), samples=SamplesSection(samples=(sample,), num_prompts=1, seed=0))
+    page = write_report(data, tmp_path).read_text(encoding="utf-8")
+    assert "&#55357;" in page
+    assert "empty response" in page
+    assert "reward –" in page
+
+
+def test_summary_keys_are_stable(tmp_path):
+    write_report(example.finished(), tmp_path)
+    content = json.loads((tmp_path / "summary.json").read_text())
+    assert list(content) == [
+        "schema_version",
+        "rayflow_version",
+        "name",
+        "created",
+        "method",
+        "model",
+        "reward",
+        "missing",
+        "evaluation",
+        "selection",
+        "pairing",
+        "training",
+        "samples",
+        "failures",
+        "timings",
+        "total_seconds",
+        "versions",
+        "notes",
+    ]
+    assert set(content["evaluation"]) == {
+        "win_rate",
+        "low",
+        "high",
+        "tie_rate",
+        "excludes_half",
+        "confidence",
+        "num_resamples",
+        "num_prompts",
+        "policy_reward",
+        "baseline_reward",
+        "policy_tokens",
+        "baseline_tokens",
+        "length_change",
+        "baseline",
+        "reward",
+    }
+    assert set(content["selection"]) == {
+        "num_prompts",
+        "num_candidates",
+        "num_accepted",
+        "target_per_prompt",
+        "num_short",
+        "candidate_reward",
+        "accepted_reward",
+        "acceptance_rate",
+        "rounds",
+    }
+    assert content["schema_version"] == 1
+    assert content["created"] == "2026-03-14T15:09:00+00:00"
+    assert content["evaluation"]["excludes_half"] is True
+    assert content["selection"]["num_candidates"] == 600 * 64
+    assert content["training"]["last_step"] == 300
+    assert content["total_seconds"] == pytest.approx(2713.6)
+
+
+def test_a_number_that_does_not_exist_is_null_in_the_summary():
+    data = replace(bare(), evaluation=evaluated(baseline_tokens=0.0))
+    assert summary(data)["evaluation"]["length_change"] is None
+
+
+def test_the_same_reward_twice_is_called_optimistic():
+    assert any("optimistic" in note for note in notes(replace(bare(), evaluation=evaluated())))
+    other = evaluated(reward="another judge")
+    assert not any("optimistic" in note for note in notes(replace(bare(), evaluation=other)))
+
+
+@pytest.mark.parametrize(("tokens", "warned"), [(119.0, None), (125.0, "25% longer"), (70.0, "30% shorter")])
+def test_a_large_change_of_length_is_warned_about(tokens, warned):
+    text = " ".join(notes(replace(bare(), evaluation=evaluated(policy_tokens=tokens))))
+    assert (warned in text) if warned else ("length alone" not in text)
+
+
+def test_few_prompts_and_failures_are_remarked():
+    data = replace(
+        bare(),
+        evaluation=evaluated(num_prompts=12),
+        failures=(FailureCount(stage="score", reason="reward is not finite", count=1),),
+        notes=("A note of the run.",),
+    )
+    text = " ".join(notes(data))
+    assert "12 prompts" in text and "1 row failed and is not" in text and "A note of the run." in text
+
+
+def test_an_undecided_interval_is_not_called_a_win():
+    assert "does not settle" in render(replace(bare(), evaluation=evaluated(low=0.48)))
+    assert "it is worse" in render(replace(bare(), evaluation=evaluated(win_rate=0.4, low=0.3, high=0.45)))
+
+
+def test_samples_are_drawn_by_seed_alone():
+    positions = draw(1000, count=12, seed=3)
+    assert len(positions) == len(set(positions.tolist())) == 12
+    assert (
+        positions.tolist() == draw(1000, count=12, seed=3).tolist() != draw(1000, count=12, seed=4).tolist()
+    )
+    assert draw(5, count=12).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_report_data_needs_no_drawing_or_template_library():
+    code = "import rayflow.report.render, sys; print({'jinja2', 'matplotlib', 'torch'} & set(sys.modules))"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.strip() == "set()"
