@@ -1,4 +1,4 @@
-"""A made-up finished run, for tests and for looking at the page: `python tests/report/report_example.py FOLDER`."""
+"""A made-up finished run, for tests and for looking at the page: run this file with a folder to write to."""
 
 from __future__ import annotations
 
