@@ -27,6 +27,10 @@ class StageError(RayflowError):
     """A stage stopped: too many failed rows, a dead worker, a machine without what was asked for."""
 
 
+class EngineDeadError(StageError):
+    """An engine's process died: the worker that held it must be replaced and its rows tried again."""
+
+
 class RewardError(RayflowError):
     """A reward could not be computed. Never replaced by a number: the row becomes a failure."""
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny
+from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, ValidationError
 
 from rayflow.core.registry import FAMILIES, resolve
 from rayflow.errors import ConfigError
@@ -15,11 +15,36 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
+    HARDWARE: ClassVar[frozenset[str]] = frozenset()
+    """Fields that say where or how fast, not what: left out of a stage's fingerprint."""
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that decide the result, as plain JSON values."""
+        return self.model_dump(mode="json", exclude=set(self.HARDWARE))
+
 
 class KindOptions(Options):
     """Settings of a registry entry. `kind` names it: a table entry or "module:Class"."""
 
     kind: str
+
+
+class InvalidChoiceError(ValueError):
+    """The settings of a chosen kind do not fit; keeps their own error, for a message with full key names."""
+
+    def __init__(self, error: ValidationError, model: type[BaseModel]) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.model = model
+
+
+DEFAULT_KINDS = {
+    "engine": "vllm",
+    "selection": "rejection",
+    "pairing": "first_round",
+    "loss": "sigmoid_norm",
+}
+"""The RSO paper's choices, where the configuration names none. A reward must be named."""
 
 
 def _parse(family: str) -> Any:
@@ -28,13 +53,19 @@ def _parse(family: str) -> Any:
             value = {"kind": value}
         if not isinstance(value, dict):
             return value
+        if "kind" not in value and family in DEFAULT_KINDS:
+            value = {"kind": DEFAULT_KINDS[family], **value}
         if "kind" not in value:
             known = ", ".join(sorted(FAMILIES[family]))
             raise ValueError(f"needs a 'kind': one of {known}, or 'your_module:YourClass'")
         try:
-            return resolve(family, value["kind"]).Config.model_validate(value)
+            config = resolve(family, value["kind"]).Config
         except ConfigError as error:
             raise ValueError(str(error)) from error
+        try:
+            return config.model_validate(value)
+        except ValidationError as error:
+            raise InvalidChoiceError(error, config) from error
 
     return BeforeValidator(parse)
 

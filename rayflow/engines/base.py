@@ -77,7 +77,7 @@ class Engine(Protocol):
             seed: row seed; candidate i may use seed + i (see `seeds.SEED_SPACING`).
 
         Raises:
-            StageError: the engine is dead; the worker must be replaced.
+            EngineDeadError: the engine is dead; the worker must be replaced.
         """
 
     def close(self) -> None:

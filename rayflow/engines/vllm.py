@@ -23,6 +23,8 @@ _QUIET = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
 _CPU_KV_CACHE_GIB = 2.0
 _CPU_BLOCK_SIZE = 32
 _CPU_MAX_NUM_SEQS = 256
+_SMALL_MACHINE = 8
+"""Up to this many cores one kept free costs too much; beyond, vLLM's NUMA-aware choice is better."""
 
 
 class VllmEngine:
@@ -114,12 +116,13 @@ class VllmEngine:
         if options.kv_cache_gib is not None:
             arguments["kv_cache_memory_bytes"] = int(options.kv_cache_gib * 2**30)
         if is_cpu:
+            if options.tensor_parallel_size == 1:
+                _use_all_cores()
             arguments |= self._cpu_arguments()
         return arguments | options.extra
 
     def _cpu_arguments(self) -> dict[str, Any]:
-        """What differs on CPU. Sets the thread environment that vLLM's worker process inherits."""
-        _use_all_cores()
+        """What differs on CPU."""
         options = self.options
         arguments: dict[str, Any] = {
             # A chunked prefill rewinds the request's generator, which torch's CPU generators cannot: a seeded
@@ -152,19 +155,20 @@ class VllmEngine:
 
         Raises:
             DataError: vLLM refuses this prompt (too long). Concerns this prompt only.
-            StageError: the engine is dead; the worker must be replaced.
+            EngineDeadError: the engine is dead; the worker must be replaced.
         """
-        from vllm.v1.engine.exceptions import EngineDeadError
+        from vllm.inputs.engine import tokens_input
+        from vllm.v1.engine.exceptions import EngineDeadError as CoreDeadError
 
         check_length(len(prompt_token_ids), sampling, self.max_model_len)
         self._require_engine()
-        request = {"prompt_token_ids": np.asarray(prompt_token_ids).tolist()}
+        request = tokens_input(np.asarray(prompt_token_ids).tolist())
         final = None
         try:
             async for output in self._engine.generate(request, _params(sampling, seed), uuid.uuid4().hex):
                 final = output
-        except EngineDeadError as error:
-            raise StageError("vLLM's engine process has died; its worker must be replaced.") from error
+        except CoreDeadError as error:
+            raise EngineDeadError("vLLM's engine process has died; its worker must be replaced.") from error
         except ValueError as error:
             raise DataError(f"vLLM refused the prompt: {error}") from error
         return self._collect(final.outputs, sampling)
@@ -217,13 +221,16 @@ def _params(sampling: SamplingOptions, seed: int) -> Any:
 
 
 def _use_all_cores() -> None:
-    """Give the CPU engine every core it may run on, unless the user has decided.
+    """Let the CPU engine compute on every core it may use, unless the user has bound its threads.
 
-    vLLM's own choice keeps one core free for its scheduler, and Ray sets OMP_NUM_THREADS to the actor's
-    num_cpus, often 1: half of a small machine would idle. More than one thread is taken as a decision.
+    vLLM keeps one core free for its scheduler, which is half of a two-core machine, and Ray sets
+    OMP_NUM_THREADS to the actor's num_cpus, by default 1. More than one is taken as the actor's share: that
+    many threads, and none pinned, since the other actors of the node would be pinned to the same cores.
     """
     if "VLLM_CPU_OMP_THREADS_BIND" in os.environ:
         return
-    os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
-    if int(os.environ.get("OMP_NUM_THREADS") or 1) <= 1:
-        os.environ["OMP_NUM_THREADS"] = str(len(os.sched_getaffinity(0)))
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    if int(os.environ.get("OMP_NUM_THREADS") or 1) > 1:
+        os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+    elif 0 < len(cores) <= _SMALL_MACHINE:
+        os.environ["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, cores))

@@ -1,0 +1,110 @@
+"""The command line. Heavy imports happen inside the commands, so `--help` answers at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from rayflow.errors import RayflowError
+
+app = typer.Typer(
+    help="Prompts in, aligned language model out, as one resumable job on Ray.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console(highlight=False)
+
+Config = Annotated[Path, typer.Argument(help="The run's YAML configuration.", show_default=False)]
+RunFolder = Annotated[
+    Path, typer.Argument(help="A run's folder, such as runs/quickstart.", show_default=False)
+]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="a.b=value", help="Override a setting; repeatable.")
+]
+Force = Annotated[
+    list[str] | None,
+    typer.Option(metavar="STAGE", help="Redo this stage and what depends on it; repeatable."),
+]
+
+
+@app.callback()
+def _root() -> None:
+    """Keep subcommands even while there is only one."""
+
+
+@app.command()
+def run(
+    config: Config,
+    set_: Overrides = None,
+    force_stage: Force = None,
+    dry_run: Annotated[
+        bool, typer.Option(help="Check everything and print the plan; start nothing.")
+    ] = False,
+) -> None:
+    """Run the job: sample, score, select, pair, train, evaluate, report. Run again to go on or to skip."""
+    from rayflow.config import load_config
+    from rayflow.pipeline import commands
+
+    commands.run(load_config(config, set_), console, force=force_stage or [], dry_run=dry_run)
+
+
+@app.command()
+def report(run_folder: RunFolder) -> None:
+    """Write report.html and summary.json anew, from what the run has so far."""
+    from rayflow.pipeline import commands
+
+    commands.write_report(run_folder, console)
+
+
+@app.command()
+def select(
+    run_folder: RunFolder,
+    name: Annotated[str | None, typer.Option(help="Name of the new run; default: from the settings.")] = None,
+    beta: Annotated[float | None, typer.Option(help="Rejection sampling's temperature.")] = None,
+    num_accepted: Annotated[int | None, typer.Option(help="Responses to accept per prompt.")] = None,
+    pairing: Annotated[str | None, typer.Option(help="Pairing rule.")] = None,
+    set_: Overrides = None,
+) -> None:
+    """Select and pair again from stored scores, into a new run. Loads no model, needs no GPU."""
+    from rayflow.pipeline import commands
+
+    given = {"select.beta": beta, "select.num_accepted": num_accepted, "pair.kind": pairing}
+    overrides = [f"{key}={value}" for key, value in given.items() if value is not None] + (set_ or [])
+    commands.reselect(run_folder, overrides, name, console)
+
+
+@app.command()
+def export(
+    run_folder: RunFolder,
+    format: Annotated[str, typer.Option(help="trl: prompt, chosen, rejected.")] = "trl",
+    output: Annotated[Path | None, typer.Option(help="A .jsonl or .parquet file.")] = None,
+) -> None:
+    """Write the preference pairs for other trainers."""
+    from rayflow.pipeline import commands
+
+    commands.export(run_folder, format, output, console)
+
+
+def main() -> None:
+    """Entry point: an error of ours is a sentence, not a traceback."""
+    try:
+        app()
+    except RayflowError as error:
+        Console(stderr=True, highlight=False, soft_wrap=True).print("[bold red]Error:[/] ", end="")
+        print(error, file=sys.stderr)
+        if os.environ.get("RAYFLOW_TRACEBACK"):
+            raise
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("Stopped. What was finished is kept; run the same command to go on.", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""One stream of shard stages as one Ray Data pipeline: actor pools for models, tasks for the rest.
+
+What flows through Ray are shard numbers; the columns are read from and committed to storage by the workers.
+So the object store stays empty, a stage starts on a shard as soon as the one before it has committed it, and
+a lost worker costs the shards that it held.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+
+from rayflow.errors import EngineDeadError, RayflowError, StageError
+from rayflow.pipeline.stage import ShardStage, ShardWorker
+
+Batch = dict[str, np.ndarray]
+
+
+class ShardActor:
+    """Holds a stage's model, and takes several shards at once into it."""
+
+    def __init__(self, worker: ShardWorker, logs: Path) -> None:
+        _log_to(logs / f"{worker.stage.name}-{os.getpid()}.log")
+        self._worker = worker
+        worker.stage.setup()
+
+    async def __call__(self, batch: Batch) -> Batch:
+        """Commit the shards of `batch`, and hand their numbers on."""
+        try:
+            for index in batch["shard"]:
+                await self._worker.run(int(index))
+        except EngineDeadError as error:
+            # An actor whose engine died would go on failing every shard. Ending the process makes Ray start
+            # a fresh one and give it the same shards again.
+            print(f"{error} Ending this worker.", file=sys.stderr, flush=True)
+            os._exit(1)
+        return batch
+
+
+def run_task(batch: Batch, worker: ShardWorker) -> Batch:
+    """Commit the shards of `batch` in a stage that holds nothing."""
+    worker.stage.setup()
+    for index in batch["shard"]:
+        asyncio.run(worker.run(int(index)))
+    return batch
+
+
+def run_stream(
+    workers: Sequence[ShardWorker], shards: Sequence[int], logs: Path, check: Callable[[], None]
+) -> None:
+    """Run the stages of one stream on these shards.
+
+    Args:
+        workers: one per stage, in order.
+        shards: indices that at least one stage lacks.
+        logs: folder for what the workers print.
+        check: called after every shard; raises to stop.
+
+    Raises:
+        RayflowError: what a worker raised, or StageError for workers that Ray could not keep alive.
+    """
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    data = ray.data.from_items([{"shard": index} for index in shards], override_num_blocks=len(shards))
+    for worker in workers:
+        data = _add(data, worker, logs)
+    try:
+        for _ in data.iter_batches(batch_size=1, prefetch_batches=0):
+            check()
+    except (ray.exceptions.RayError, RuntimeError) as error:
+        raise explain(error, workers, logs) from error
+
+
+def _add(data: ray.data.Dataset, worker: ShardWorker, logs: Path) -> ray.data.Dataset:
+    stage = worker.stage
+    pool = stage.pool
+    resources: dict[str, Any] = {"num_cpus": pool.num_cpus, "num_gpus": pool.num_gpus}
+    if not stage.actor:
+        return data.map_batches(run_task, batch_size=1, fn_kwargs={"worker": worker}, **resources)
+    strategy = ray.data.ActorPoolStrategy(
+        size=pool.num_workers,
+        max_concurrent_calls_per_actor=pool.in_flight,
+        # one more than can run, so that the next shard is already there when one ends
+        max_tasks_in_flight_per_actor=pool.in_flight + 1,
+    )
+    arguments = {"worker": worker, "logs": logs}
+    return data.map_batches(
+        ShardActor, batch_size=1, compute=strategy, fn_constructor_kwargs=arguments, **resources
+    )
+
+
+def explain(error: BaseException, workers: Sequence[ShardWorker], logs: Path) -> RayflowError:
+    """The error that a person can act on, out of Ray's wrappings around it."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, RayflowError):
+            return seen
+        seen = getattr(seen, "cause", None) or seen.__cause__
+    names = ", ".join(worker.stage.name for worker in workers)
+    last = str(error).strip().splitlines()[-1][:300]
+    return StageError(
+        f"A worker of {names} failed: {last}\nIts log is in {logs}. Finished shards are kept; run again to go on."
+    )
+
+
+def _log_to(path: Path) -> None:
+    """Send what this process, and every process it starts, prints to a file of the run."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab", buffering=0) as file:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+
+
+def widest(stages: Sequence[ShardStage]) -> tuple[float, float]:
+    """The most CPUs and GPUs that a single worker of these stages asks for."""
+    return max(s.pool.num_cpus for s in stages), max(s.pool.num_gpus for s in stages)

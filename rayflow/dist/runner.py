@@ -1,0 +1,103 @@
+"""The runner for Ray: the same stages and artifacts as the local runner, on the machines of a cluster."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+# Ray reads these when it is first imported or started; a user's own settings win.
+os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+import ray  # noqa: E402
+
+from rayflow.config import ComputeOptions  # noqa: E402
+from rayflow.dist.data import run_stream, widest  # noqa: E402
+from rayflow.errors import StageError  # noqa: E402
+from rayflow.pipeline.runner import read_metrics  # noqa: E402
+from rayflow.pipeline.stage import ShardStage, ShardWorker  # noqa: E402
+from rayflow.pipeline.stages.train import TrainJob  # noqa: E402
+
+
+class RayRunner:
+    """Starts Ray, or connects to a cluster; leaves a cluster that was already there running.
+
+    Args:
+        compute: address and pools.
+        logs: folder of the run for everything that workers print.
+    """
+
+    def __init__(self, compute: ComputeOptions, logs: Path) -> None:
+        self._compute = compute
+        self._logs = logs
+        self._started = False
+
+    def start(self, stages: Sequence[ShardStage]) -> None:
+        """Connect, and refuse a worker that no machine could hold.
+
+        Raises:
+            StageError: no cluster at the address, or too few CPUs or GPUs for a single worker.
+        """
+        if not ray.is_initialized():
+            _quiet()
+            try:
+                ray.init(
+                    address=self._compute.address,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    **({} if self._elsewhere else {"include_dashboard": False}),
+                )
+            except ConnectionError as error:
+                raise StageError(f"No Ray cluster answers at '{self._compute.address}': {error}") from error
+            self._started = True
+        _keep_token_private()
+        self._check_resources(stages)
+
+    @property
+    def _elsewhere(self) -> bool:
+        return self._compute.address is not None or "RAY_ADDRESS" in os.environ
+
+    def _check_resources(self, stages: Sequence[ShardStage]) -> None:
+        have = ray.cluster_resources()
+        for name, asked in zip(("CPU", "GPU"), widest(stages), strict=True):
+            # An autoscaling cluster may hold no such machine yet, so only a machine of our own is refused.
+            if asked > have.get(name, 0) and not self._elsewhere:
+                raise StageError(
+                    f"A worker asks for {asked:g} {name}s and this machine has {have.get(name, 0):g}. Lower "
+                    f"num_{name.lower()}s in the compute block, or set compute.address to a cluster."
+                )
+
+    def run_shards(
+        self, workers: Sequence[ShardWorker], shards: Sequence[int], check: Callable[[], None]
+    ) -> None:
+        """One Ray Data pipeline for all stages of the stream."""
+        run_stream(workers, shards, self._logs, check)
+
+    def train(self, job: TrainJob) -> list[dict[str, float]]:
+        """Ray Train with DeepSpeed over `job.pool.num_workers` workers."""
+        from rayflow.dist.train import train_with_ray
+
+        train_with_ray(job)
+        return read_metrics(job)
+
+    def stop(self) -> None:
+        """Shut down a Ray that this runner started."""
+        if self._started:
+            ray.shutdown()
+            self._started = False
+
+
+def _quiet() -> None:
+    for name in ("ray", "ray.data", "ray.train", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _keep_token_private() -> None:
+    """Ray writes its authentication token readable by everyone; only its owner needs it."""
+    token = Path.home() / ".ray" / "auth_token"
+    if token.exists() and token.stat().st_mode & 0o077:
+        token.chmod(0o600)

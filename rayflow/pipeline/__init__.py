@@ -1,0 +1,1 @@
+"""The pipeline: the ordered plan of stages, their stored artifacts, and the runner for one machine."""

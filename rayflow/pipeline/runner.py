@@ -1,0 +1,102 @@
+"""The runner's interface, and the runner for one process. Both runners give the same artifacts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from rayflow.config import ComputeOptions
+from rayflow.pipeline.stage import ShardStage, ShardWorker
+from rayflow.pipeline.stages.train import TrainJob
+
+
+class Runner(Protocol):
+    """Decides where stages run; never what they compute."""
+
+    def start(self, stages: Sequence[ShardStage]) -> None:
+        """Get ready before time is spent; refuse what the machines cannot hold.
+
+        Raises:
+            StageError: a resource that was asked for is not there.
+        """
+
+    def run_shards(
+        self, workers: Sequence[ShardWorker], shards: Sequence[int], check: Callable[[], None]
+    ) -> None:
+        """Run the stages of one stream on these shards; returns when every shard is committed in each.
+
+        Args:
+            workers: one per stage, in order.
+            shards: indices that at least one stage lacks.
+            check: called now and then; raises to stop a stage whose rows fail too often.
+        """
+
+    def train(self, job: TrainJob) -> list[dict[str, float]]:
+        """Train, and leave the model in `job.folder / "model"`; returns the metrics of every step."""
+
+    def stop(self) -> None:
+        """Free the machines; safe to call twice."""
+
+
+class LocalRunner:
+    """One process, one stage after another, so that one model is in memory at a time."""
+
+    def __init__(self, compute: ComputeOptions) -> None:
+        self._compute = compute
+
+    def start(self, stages: Sequence[ShardStage]) -> None:
+        """Refuse GPUs that are not there."""
+        if any(stage.pool.num_gpus for stage in stages):
+            from rayflow.core.devices import require_gpus
+
+            require_gpus(1)
+
+    def run_shards(
+        self, workers: Sequence[ShardWorker], shards: Sequence[int], check: Callable[[], None]
+    ) -> None:
+        """Stage by stage; within a stage, `in_flight` shards at once."""
+        for worker in workers:
+            done = worker.target.committed_shards()
+            pending = [index for index in shards if index not in done]
+            if pending:
+                worker.stage.setup()
+                try:
+                    asyncio.run(run_concurrently(worker, pending, check))
+                finally:
+                    worker.stage.close()
+
+    def train(self, job: TrainJob) -> list[dict[str, float]]:
+        """A plain training loop in this process."""
+        from rayflow.training.local import train_locally
+
+        train_locally(job.options, job.model, job.groups, job.folder, job.seed)
+        return read_metrics(job)
+
+    def stop(self) -> None:
+        """Nothing to free."""
+
+
+async def run_concurrently(worker: ShardWorker, shards: Sequence[int], check: Callable[[], None]) -> None:
+    """All shards through one worker, at most `in_flight` at a time."""
+    gate = asyncio.Semaphore(worker.stage.pool.in_flight)
+
+    async def one(index: int) -> None:
+        async with gate:
+            await worker.run(index)
+            check()
+
+    tasks = [asyncio.create_task(one(index)) for index in shards]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def read_metrics(job: TrainJob) -> list[dict[str, float]]:
+    """Metrics of every finished step."""
+    if not job.metrics.exists():
+        return []
+    return [json.loads(line) for line in job.metrics.read_text().splitlines() if line.strip()]

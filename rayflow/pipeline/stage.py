@@ -1,0 +1,154 @@
+"""What a stage is, and the worker that runs it on one shard after another.
+
+A shard stage is built on the driver (cheap), sent to its workers, and loads there in `setup`. The same worker
+serves every runner: in this process, or inside a Ray Data actor. Shards travel by number: their columns are
+read from and committed to storage, so a lost worker costs the shards it held and nothing else, and memory
+is bounded by the shards in flight.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
+
+from rayflow.config import PoolOptions
+from rayflow.core.rows import Failure, Row
+from rayflow.core.schema import from_table, join, to_table
+from rayflow.errors import StageError
+from rayflow.pipeline.artifact import Artifact
+
+
+class ShardStage(Protocol):
+    """A stage that computes each row from that row alone.
+
+    Attributes:
+        name: unique in the run; names its folder.
+        inputs: stages whose columns it reads, the one that decides the rows and their order last.
+        models: model folders whose content belongs to the fingerprint.
+        reads: record type or view of the columns it needs; no other column is read from disk.
+        writes: record type of the columns it adds.
+        pool: how many workers, and what each needs.
+        actor: whether a worker holds something worth keeping (a model); tasks otherwise.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    models: tuple[str, ...]
+    reads: type[Row]
+    writes: type[Row]
+    pool: PoolOptions
+    actor: bool
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that decide the result, as JSON values; never hardware."""
+
+    def setup(self) -> None:
+        """Load what the worker needs."""
+
+    async def process(self, rows: Sequence[Any]) -> Sequence[Row | Failure]:
+        """One outcome per row of a shard, in order: the record it adds, or why there is none."""
+
+    def count_tokens(self, rows: Sequence[Row]) -> int:
+        """Tokens generated or processed for these outcomes; 0 where that has no meaning."""
+
+    def close(self) -> None:
+        """Free what `setup` loaded."""
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """What a stage that is not run by shards needs from the run.
+
+    Attributes:
+        artifact: its own folder.
+        identity: what to store as its identity.
+        artifacts: every stage's folder, by name.
+        runner: where heavy work goes.
+    """
+
+    artifact: Artifact
+    identity: dict[str, Any]
+    artifacts: dict[str, Artifact]
+    runner: Any
+
+
+class WholeStage(Protocol):
+    """A stage that is one piece of work: it begins its artifact, fills it, and may be run again to resume."""
+
+    name: str
+    inputs: tuple[str, ...]
+    models: tuple[str, ...]
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that decide the result, as JSON values; never hardware."""
+
+    def run(self, context: StageContext) -> dict[str, Any]:
+        """Do the work; the caller commits. Returns what the manifest keeps as `extra`."""
+
+
+class SimpleStage:
+    """Defaults for stages that hold nothing."""
+
+    models: tuple[str, ...] = ()
+    actor = False
+
+    def setup(self) -> None:
+        """Nothing to load."""
+
+    def count_tokens(self, rows: Sequence[Row]) -> int:
+        """Tokens have no meaning here."""
+        return 0
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+@dataclass
+class ShardWorker:
+    """Runs one stage on shards: reads its columns, computes, commits. A committed shard is not redone.
+
+    Attributes:
+        stage: what to compute.
+        sources: the input stages' artifacts, in the order of `stage.inputs`.
+        target: the stage's own artifact.
+    """
+
+    stage: ShardStage
+    sources: tuple[Artifact, ...]
+    target: Artifact
+
+    async def run(self, index: int) -> None:
+        """Compute and commit shard `index`."""
+        if self.target.has_shard(index):
+            return
+        begin = time.monotonic()
+        rows = self.read(index)
+        outcomes = await self.stage.process(rows) if rows else []
+        if len(outcomes) != len(rows):
+            raise StageError(f"{self.stage.name} returned {len(outcomes)} outcomes for {len(rows)} rows.")
+        kept = [outcome for outcome in outcomes if isinstance(outcome, Row)]
+        self.target.write_shard(
+            index,
+            to_table(kept, self.stage.writes),
+            failures=[outcome for outcome in outcomes if isinstance(outcome, Failure)],
+            seconds=time.monotonic() - begin,
+            tokens=self.stage.count_tokens(kept),
+        )
+
+    def read(self, index: int) -> list[Any]:
+        """The stage's input rows of one shard: the join of its sources, only the columns it reads."""
+        return read_rows(self.sources, index, self.stage.reads)
+
+
+def read_rows(sources: Sequence[Artifact], index: int, view: type[Any]) -> list[Any]:
+    """Rows of shard `index` as `view`, joined from the artifacts that hold its columns."""
+    wanted = {f.name for f in fields(view)}
+    return from_table(join([source.read_shard(index, wanted) for source in sources]), view)
+
+
+def failure_of(prompt_id: str, reason: str, error: BaseException | str) -> Failure:
+    """A failure row whose detail is the exception's own words, at most 500 characters of them."""
+    detail = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+    return Failure(prompt_id=prompt_id, reason=reason, detail=detail[:500])

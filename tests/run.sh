@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Sets up and passes the tests. Further arguments go to pytest, for instance: bash tests/run.sh -k losses
+set -euo pipefail
+cd "$(dirname "$0")/.."
+bash cluster/install.sh cpu
+.venv/bin/ruff check rayflow jobs tests
+exec .venv/bin/python -m pytest -p no:cacheprovider "$@"
