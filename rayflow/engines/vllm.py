@@ -17,7 +17,7 @@ from rayflow.core.model_folder import check_model_folder, resolve_model
 from rayflow.core.options import KindOptions
 from rayflow.engines.base import Generation, SamplingOptions
 from rayflow.engines.limits import check_length
-from rayflow.errors import DataError, MissingPackageError, ModelError, StageError
+from rayflow.errors import DataError, EngineDeadError, MissingPackageError, ModelError, StageError
 
 _QUIET = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
 _CPU_KV_CACHE_GIB = 2.0
@@ -154,11 +154,13 @@ class VllmEngine:
         """n candidates for one prompt [P] int32; see `Engine.generate`.
 
         Raises:
-            DataError: vLLM refuses this prompt (too long). Concerns this prompt only.
+            DataError: the prompt is too long, or vLLM refuses it. Concerns this prompt only.
             EngineDeadError: the engine is dead; the worker must be replaced.
         """
+        from vllm.exceptions import VLLMClientError
         from vllm.inputs.engine import tokens_input
         from vllm.v1.engine.exceptions import EngineDeadError as CoreDeadError
+        from vllm.v1.engine.exceptions import EngineGenerateError
 
         check_length(len(prompt_token_ids), sampling, self.max_model_len)
         self._require_engine()
@@ -169,8 +171,10 @@ class VllmEngine:
                 final = output
         except CoreDeadError as error:
             raise EngineDeadError("vLLM's engine process has died; its worker must be replaced.") from error
-        except ValueError as error:
+        except (VLLMClientError, ValueError) as error:
             raise DataError(f"vLLM refused the prompt: {error}") from error
+        except EngineGenerateError as error:  # vLLM wraps what went wrong with this one request
+            raise DataError(f"vLLM failed on the prompt: {error.__cause__!r}") from error
         return self._collect(final.outputs, sampling)
 
     def _require_engine(self) -> None:
