@@ -13,12 +13,12 @@ from rich.console import Console
 from rayflow import __version__
 from rayflow.config import RunConfig
 from rayflow.errors import ArtifactError
-from rayflow.pipeline.artifact import Artifact, Manifest, read_json, write_json
+from rayflow.pipeline.artifact import Manifest, read_json, write_json
 from rayflow.pipeline.plan import Plan, Stage
 from rayflow.pipeline.preflight import preflight
 from rayflow.pipeline.progress import ProgressMonitor, StageCount, clock
 from rayflow.pipeline.runner import Runner
-from rayflow.pipeline.stage import ShardStage, StageContext
+from rayflow.pipeline.stage import ShardStage, StageContext, WholeStage
 
 
 class Pipeline:
@@ -60,22 +60,25 @@ class Pipeline:
     def _run_steps(self) -> None:
         started = False
         for step in self._plan.steps:
-            artifacts = [self._plan.artifacts[stage.name] for stage in step]
-            if all(artifact.committed for artifact in artifacts):
-                for artifact in artifacts:
+            todo = []
+            for stage in step:
+                artifact = self._plan.artifacts[stage.name]
+                if artifact.committed:
                     self._say("[dim]✓[/]", artifact.manifest(), "[dim]stored[/]")
-                continue
-            if not started and any(is_heavy(stage) for stage in step):
+                else:
+                    todo.append(stage)
+            if not started and any(is_heavy(stage) for stage in todo):
                 self._runner.start([s for each in self._plan.steps for s in each if is_heavy(s)])
                 started = True
-            if is_sharded(step[0]):
-                self._run_stream(step, artifacts)  # type: ignore[arg-type]
-            else:
-                self._run_whole(step[0], artifacts[0])
+            if todo and is_sharded(todo[0]):
+                self._run_stream(todo)
+            elif todo:
+                self._run_whole(todo[0])
 
-    def _run_stream(self, stages: Sequence[ShardStage], artifacts: Sequence[Artifact]) -> None:
-        """Stages of one stream, over every shard that any of them lacks."""
+    def _run_stream(self, stages: Sequence[ShardStage]) -> None:
+        """The stages of one stream that are not finished, over every shard that any of them lacks."""
         plan = self._plan
+        artifacts = [plan.artifacts[stage.name] for stage in stages]
         first = next(a for name, a in plan.artifacts.items() if name == stages[0].inputs[0])
         for stage, artifact in zip(stages, artifacts, strict=True):
             artifact.begin(plan.identities[stage.name], first.num_shards)
@@ -93,11 +96,11 @@ class Pipeline:
             seconds = time.monotonic() - clock_start
             self._say("[green]✓[/]", artifact.commit(start, seconds))
 
-    def _run_whole(self, stage: Stage, artifact: Artifact) -> None:
-        plan = self._plan
+    def _run_whole(self, stage: WholeStage) -> None:
+        plan, artifact = self._plan, self._plan.artifacts[stage.name]
         context = StageContext(artifact, plan.identities[stage.name], plan.artifacts, self._runner)
         start, clock_start = time.time(), time.monotonic()
-        extra = stage.run(context)  # type: ignore[union-attr]
+        extra = stage.run(context)
         manifest = artifact.commit(start, time.monotonic() - clock_start, extra)
         count = StageCount(artifact, manifest.num_rows + manifest.num_failed)
         count.refresh()

@@ -31,4 +31,3 @@ def preflight(plan: Plan) -> None:
             f"select.num_accepted={accepted} is more than sample.num_candidates="
             f"{config.sample.num_candidates}: no prompt could ever give that many."
         )
-

@@ -1,0 +1,172 @@
+"""A run of the data stages: what it stores, what it skips, what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rayflow.config import RunConfig
+from rayflow.errors import ArtifactError, ConfigError, DataError, ModelError, StageError
+from rayflow.pipeline.execute import open_run
+from rayflow.pipeline.stage import ShardWorker
+from tests.pipeline.conftest import NUM_PROMPTS
+from tests.pipeline.helpers import DATA_STAGES, data_plan, run_data, tables
+
+
+def with_settings(settings: dict, **changes: object) -> RunConfig:
+    return RunConfig.model_validate({**settings, **changes})
+
+
+def test_every_stage_holds_every_prompt_once(config: RunConfig) -> None:
+    plan, _ = run_data(config)
+    stored = tables(plan)
+    ids = [row["prompt_id"] for row in stored["prompts"]]
+    assert len(set(ids)) == NUM_PROMPTS
+    for name in DATA_STAGES:
+        assert [row["prompt_id"] for row in stored[name]] == ids
+    assert all(len(row["responses"]) == 16 for row in stored["sample"])
+    assert all(len(row["accepted"]) == 4 for row in stored["select"])
+    assert plan.artifacts["sample"].manifest().num_tokens > 0
+
+
+def test_a_second_run_computes_nothing(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_data(config)
+
+    async def refuse(self: ShardWorker, index: int) -> None:
+        raise AssertionError("a committed stage was computed again")
+
+    monkeypatch.setattr(ShardWorker, "run", refuse)
+    _, text = run_data(config)
+    assert text.count("stored") == len(DATA_STAGES)
+
+
+def test_a_stopped_run_redoes_only_what_was_in_flight(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, _ = run_data(config.model_copy(update={"name": "whole"}))
+    real, computed = ShardWorker.run, []
+
+    async def dies_in_second_score_shard(self: ShardWorker, index: int) -> None:
+        if self.stage.name == "score" and index == 1 and "died" not in computed:
+            computed.append("died")
+            raise KeyboardInterrupt
+        await real(self, index)
+        computed.append((self.stage.name, index))
+
+    monkeypatch.setattr(ShardWorker, "run", dies_in_second_score_shard)
+    with pytest.raises(KeyboardInterrupt):
+        run_data(config)
+    first = data_plan(config).artifacts["sample"].marker(0)
+    plan, _ = run_data(config)
+    assert plan.artifacts["sample"].marker(0) == first
+    assert computed.count(("score", 0)) == 1 and computed.count(("score", 1)) == 1
+    assert tables(plan) == tables(whole)
+
+
+def test_results_depend_on_neither_shards_nor_seeds_of_others(config: RunConfig) -> None:
+    first, _ = run_data(config)
+    compute = config.compute.model_copy(update={"shard_size": 3})
+    second, _ = run_data(config.model_copy(update={"name": "other-shards", "compute": compute}))
+    assert tables(first) == tables(second)
+    third, _ = run_data(config.model_copy(update={"name": "other-seed", "seed": 4}))
+    assert tables(first)["sample"] != tables(third)["sample"]
+
+
+def test_a_changed_field_is_named(settings: dict) -> None:
+    run_data(with_settings(settings))
+    changed = with_settings(settings, select={"beta": 0.7, "num_accepted": 4})
+    with pytest.raises(
+        ArtifactError, match=r"select\.beta: stored 0\.1, now 0\.7[\s\S]*--force-stage select"
+    ):
+        run_data(changed)
+
+
+def test_a_forced_stage_takes_what_follows_with_it_and_keeps_the_old(settings: dict) -> None:
+    first, _ = run_data(with_settings(settings))
+    marker = first.artifacts["score"].marker(0)
+    changed = with_settings(settings, select={"beta": 0.7, "num_accepted": 3})
+    plan, text = run_data(changed, force=("select",))
+    assert plan.artifacts["score"].marker(0) == marker
+    assert text.count("stored") == 3
+    assert all(len(row["accepted"]) == 3 for row in tables(plan)["select"])
+    assert len(list((plan.config.root / ".replaced").iterdir())) == 2
+    with pytest.raises(ConfigError, match="Unknown stage 'selct'"):
+        run_data(changed, force=("selct",))
+
+
+def test_more_machines_are_not_another_run(settings: dict) -> None:
+    run_data(with_settings(settings))
+    wider = {"runner": "local", "sample": {"num_workers": 7, "num_cpus": 3, "in_flight": 9}}
+    _, text = run_data(with_settings(settings, compute=wider))
+    assert text.count("stored") == len(DATA_STAGES)
+
+
+@pytest.mark.parametrize(
+    "function, reason", [("not_a_number", "reward is not finite"), ("raises", "reward failed")]
+)
+def test_a_failing_reward_is_a_counted_row_and_no_zero(settings: dict, function: str, reason: str) -> None:
+    reward = {"kind": "rule", "function": f"tests.pipeline.conftest:{function}"}
+    plan, text = run_data(with_settings(settings, reward=reward, max_failed_fraction=0.2))
+    stored = tables(plan)
+    assert len(stored["score"]) == len(stored["pair"]) == NUM_PROMPTS - 1
+    failures = list(plan.artifacts["score"].failures())
+    assert [failure.reason for failure in failures] == [reason]
+    lost = {row["prompt_id"] for row in stored["prompts"]} - {row["prompt_id"] for row in stored["score"]}
+    assert lost == {failures[0].prompt_id}
+    written = (plan.artifacts["score"].folder / "failures.jsonl").read_text()
+    assert json.loads(written)["reason"] == reason
+    assert "1 failed" in text
+
+
+def test_too_many_failures_stop_the_stage_with_reasons(settings: dict) -> None:
+    reward = {"kind": "rule", "function": "tests.pipeline.conftest:raises"}
+    with pytest.raises(
+        StageError, match=r"Stage score: 1 of 10 rows failed[\s\S]*reward failed \(1\)[\s\S]*no words"
+    ):
+        run_data(with_settings(settings, reward=reward, max_failed_fraction=0.01))
+
+
+def test_a_prompt_longer_than_the_context_is_a_failure(settings: dict, prompt_file: Path) -> None:
+    with open(prompt_file, "a") as file:
+        file.write(json.dumps({"prompt": "long " * 500}) + "\n")
+    engine = {"kind": "fake", "max_model_len": 200}
+    sample = {**settings["sample"], "engine": engine}
+    plan, _ = run_data(with_settings(settings, sample=sample, max_failed_fraction=0.2))
+    assert [f.reason for f in plan.artifacts["sample"].failures()] == ["prompt longer than the context"]
+
+
+def test_missing_things_are_said_before_time_is_spent(settings: dict, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="does not exist. Did you mean .*prompts.jsonl"):
+        run_data(with_settings(settings, prompts={"train": {"path": str(tmp_path / "promts.jsonl")}}))
+    with pytest.raises(ModelError, match="does not exist"):
+        run_data(with_settings(settings, model=str(tmp_path / "no-model")))
+    with pytest.raises(ConfigError, match="has no 'cheerfull'. Did you mean 'cheerful'"):
+        reward = {"kind": "rule", "function": "tests.pipeline.conftest:cheerfull"}
+        run_data(with_settings(settings, reward=reward))
+    with pytest.raises(ConfigError, match="num_accepted=20 is more than"):
+        run_data(with_settings(settings, select={"num_accepted": 20}))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_gpu_that_is_not_there_is_refused(settings: dict) -> None:
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    compute = {"runner": "local", "sample": {"num_gpus": 1}}
+    with pytest.raises(StageError, match="asks for 1 GPU"):
+        run_data(with_settings(settings, compute=compute))
+
+
+def test_two_runs_in_one_folder_are_refused(config: RunConfig) -> None:
+    with open_run(config), pytest.raises(ArtifactError, match="Another process is working"):
+        run_data(config)
+
+
+def test_a_folder_of_something_else_is_left_alone(config: RunConfig) -> None:
+    config.root.mkdir(parents=True)
+    (config.root / "thesis.txt").write_text("dear")
+    with pytest.raises(ArtifactError, match="is not a run of rayflow"):
+        run_data(config)
+    assert [path.name for path in config.root.iterdir()] == ["thesis.txt"]
