@@ -1,0 +1,37 @@
+"""The RSO paper's hinge-norm loss: a support vector machine on reference-normalised margins."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from rayflow.core.options import KindOptions
+from rayflow.losses.base import LossInputs
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class HingeNorm:
+    """max(0, 1 - gamma D) for every pair, D = (L_w - R_w) - (L_l - R_l).
+
+    Source: RSO (arXiv:2309.06657) section 3.3.
+    """
+
+    class Config(KindOptions):
+        """`gamma` scales the margin in nats: a pair stops to count once D reaches 1 / gamma."""
+
+        kind: str = "hinge_norm"
+        gamma: float = Field(default=0.05, gt=0)
+
+    unit: Literal["pairs"] = "pairs"
+
+    def __init__(self, options: Config) -> None:
+        self.gamma = options.gamma
+
+    def __call__(self, inputs: LossInputs) -> Tensor:
+        """Loss of every pair: [p] float32. The gradient with respect to L_w is -gamma while D < 1 / gamma."""
+        ratio = inputs.logprobs - inputs.ref_logprobs.detach()
+        chosen, rejected = inputs.pairs.unbind(dim=1)
+        return (1 - self.gamma * (ratio[chosen] - ratio[rejected])).clamp(min=0)

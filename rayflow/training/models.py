@@ -1,0 +1,65 @@
+"""Loading a causal language model for training or scoring."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from torch import nn
+
+from rayflow.core.model_folder import is_hub_id, resolve_model
+from rayflow.errors import ModelError
+
+Precision = Literal["bfloat16", "float32"]
+
+
+def load_model(model: str, precision: Precision) -> nn.Module:
+    """A causal language model from safetensors, on the CPU, without remote code.
+
+    Raises:
+        ModelError: it cannot be loaded (the reason is named).
+    """
+    from transformers import AutoModelForCausalLM
+
+    path = resolve_model(model)
+    try:
+        with _quiet():
+            return AutoModelForCausalLM.from_pretrained(
+                path,
+                dtype=getattr(torch, precision),
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=not is_hub_id(path),
+                attn_implementation="sdpa",  # follows an explicit mask, which flash attention does not
+            )
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"Model '{model}' cannot be loaded: {error}") from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the weight-loading progress bar: workers share the terminal with the run's own bars."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def disable_dropout(model: nn.Module) -> None:
+    """Set every dropout to 0, so that policy and reference are the same function at the start.
+
+    `model.eval()` would do that too, but it also turns gradient checkpointing off.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name in ("attention_dropout", "attn_dropout", "hidden_dropout", "dropout"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, 0.0)
