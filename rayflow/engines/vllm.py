@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -46,6 +46,11 @@ class VllmEngine:
             trust_remote_code: run Python code that comes with the model.
             extra: further arguments of vLLM's AsyncEngineArgs; they win over everything above.
         """
+
+        HARDWARE: ClassVar[frozenset[str]] = frozenset(
+            {"tensor_parallel_size", "gpu_memory_utilization", "kv_cache_gib", "max_num_seqs"}
+            | {"enforce_eager", "enable_prefix_caching"}
+        )
 
         kind: str = "vllm"
         dtype: Literal["auto", "float32", "bfloat16", "float16"] = "bfloat16"

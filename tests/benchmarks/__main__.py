@@ -1,0 +1,24 @@
+"""`python -m tests.benchmarks NAME [options]`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+
+NAMES = ("sample", "quickstart")
+
+
+def main() -> None:
+    """Run one benchmark and print its JSON line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
+    commands = parser.add_subparsers(dest="name", required=True)
+    modules = {name: importlib.import_module(f"tests.benchmarks.{name}") for name in NAMES}
+    for name, module in modules.items():
+        module.add_arguments(commands.add_parser(name, help=module.__doc__.strip().splitlines()[0]))
+    arguments = parser.parse_args()
+    print(json.dumps({"benchmark": arguments.name, **modules[arguments.name].run(arguments)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""The sample stage under Ray Data against vLLM's own `LLM.generate`, same requests, engine start excluded.
+
+Each repeat starts both sides in fresh processes, one after the other, with the same engine arguments. The
+stage's clock runs from the end of the engine's start to the last committed shard, so writing is included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from rayflow.config import PoolOptions
+from rayflow.core.model_folder import resolve_model
+from rayflow.core.options import build
+from rayflow.core.rows import Prompt
+from rayflow.core.schema import from_table
+from rayflow.core.seeds import sampling_seed
+from rayflow.engines.base import SamplingOptions
+from rayflow.engines.vllm import VllmEngine
+from rayflow.pipeline.artifact import Artifact
+from rayflow.pipeline.prompts import PromptSource, PromptStage
+from rayflow.pipeline.stage import ShardWorker, StageContext
+from rayflow.pipeline.stages.sample import SampleStage
+
+SEED = 5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Sizes of the comparison."""
+    parser.add_argument("--model", default="~/.cache/rayflow/models/SmolLM2-135M-Instruct")
+    parser.add_argument("--prompts", default="jobs/prompts/sentiment-train.jsonl")
+    parser.add_argument("--num-prompts", type=int, default=16)
+    parser.add_argument("--num-candidates", type=int, default=64)
+    parser.add_argument("--max-tokens", type=int, default=48)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--side", choices=("stage", "direct"), help=argparse.SUPPRESS)
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Medians of tokens per second of both sides, and the ratio stage / direct of each repeat."""
+    if arguments.side:
+        return {"stage": run_stage, "direct": run_direct}[arguments.side](arguments)
+    speeds: dict[str, list[float]] = {"stage": [], "direct": []}
+    for repeat in range(arguments.repeats):
+        order = ("stage", "direct") if repeat % 2 == 0 else ("direct", "stage")
+        for side in order:
+            result = _in_fresh_process(side)
+            speeds[side].append(result["tokens"] / result["seconds"])
+            print(f"repeat {repeat} {side}: {speeds[side][-1]:.0f} tokens/s", file=sys.stderr)
+    ratios = [stage / direct for stage, direct in zip(speeds["stage"], speeds["direct"], strict=True)]
+    return {
+        "num_prompts": arguments.num_prompts,
+        "num_candidates": arguments.num_candidates,
+        "stage_tokens_per_s": round(statistics.median(speeds["stage"]), 1),
+        "direct_tokens_per_s": round(statistics.median(speeds["direct"]), 1),
+        "ratios": [round(ratio, 3) for ratio in ratios],
+        "ratio_of_medians": round(
+            statistics.median(speeds["stage"]) / statistics.median(speeds["direct"]), 3
+        ),
+        "target": 0.95,
+    }
+
+
+def _in_fresh_process(side: str) -> dict[str, float]:
+    command = [sys.executable, "-m", "tests.benchmarks", *sys.argv[1:], "--side", side]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def _options(arguments: argparse.Namespace) -> tuple[VllmEngine.Config, SamplingOptions]:
+    sampling = SamplingOptions(num_candidates=arguments.num_candidates, max_tokens=arguments.max_tokens)
+    return VllmEngine.Config(max_model_len=512), sampling
+
+
+class TimedSampleStage(SampleStage):
+    """Notes when its engine was ready."""
+
+    def setup(self) -> None:
+        """Start the engine, then note the time."""
+        super().setup()
+        Path(os.environ["BENCHMARK_READY"]).write_text(repr(time.time()))
+
+
+def run_stage(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The stage as the pipeline runs it: Ray Data, one actor, shards committed to disk."""
+    import ray
+
+    from rayflow.dist.data import run_stream
+
+    with tempfile.TemporaryDirectory() as scratch:
+        ready = Path(scratch, "ready")
+        ray.init(
+            log_to_driver=False,
+            include_dashboard=False,
+            runtime_env={"env_vars": {"BENCHMARK_READY": str(ready)}},
+        )
+        prompts, target = Artifact(Path(scratch, "01-prompts")), Artifact(Path(scratch, "02-sample"))
+        _store_prompts(arguments, prompts)
+        options, sampling = _options(arguments)
+        pool = PoolOptions(in_flight=2)
+        stage = TimedSampleStage(
+            "sample", ("prompts",), resolve_model(arguments.model), options, sampling, SEED, pool
+        )
+        target.begin({}, prompts.num_shards)
+        shards = range(prompts.num_shards)
+        run_stream([ShardWorker(stage, (prompts,), target)], shards, Path(scratch), lambda: None)
+        end = max((target.shards / f"{i:05d}.json").stat().st_mtime for i in shards)
+        tokens = sum(target.marker(i).tokens for i in shards)
+        return {"tokens": tokens, "seconds": end - float(ready.read_text())}
+
+
+def _store_prompts(arguments: argparse.Namespace, artifact: Artifact) -> list[Prompt]:
+    source = PromptSource(path=arguments.prompts, limit=arguments.num_prompts)
+    PromptStage("prompts", source, shard_size=8).run(StageContext(artifact, {}, {}, None))
+    return [row for i in range(artifact.num_shards) for row in from_table(artifact.read_shard(i), Prompt)]
+
+
+def run_direct(arguments: argparse.Namespace) -> dict[str, Any]:
+    """All requests in one call of vLLM, with the engine arguments that the stage uses."""
+    from rayflow.core.chat import prompt_token_ids
+    from rayflow.engines.vllm import _params
+
+    options, sampling = _options(arguments)
+    engine = build("engine", options)
+    from vllm import LLM
+
+    llm = LLM(**engine._arguments(resolve_model(arguments.model), is_cpu=_is_cpu()), disable_log_stats=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        prompts = _store_prompts(arguments, Artifact(Path(scratch, "01-prompts")))
+    requests = [{"prompt_token_ids": prompt_token_ids(llm.get_tokenizer(), p).tolist()} for p in prompts]
+    params = [_params(sampling, sampling_seed(SEED, "sample", p.prompt_id)) for p in prompts]
+    begin = time.monotonic()
+    outputs = llm.generate(requests, params, use_tqdm=False)
+    seconds = time.monotonic() - begin
+    return {"tokens": sum(len(c.token_ids) for o in outputs for c in o.outputs), "seconds": seconds}
+
+
+def _is_cpu() -> bool:
+    from vllm.platforms import current_platform
+
+    return current_platform.is_cpu()
