@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -35,6 +35,11 @@ class TrainOptions(Options):
         checkpoint_every_steps: optimizer steps between checkpoints; 0 keeps none.
         keep_checkpoints: how many of the newest checkpoints stay on disk.
     """
+
+    HARDWARE: ClassVar[frozenset[str]] = frozenset(
+        {"micro_batch_tokens", "gradient_checkpointing", "share_prompt", "zero_stage"}
+        | {"checkpoint_every_steps", "keep_checkpoints"}
+    )
 
     loss: LossOptions = Field(default={"kind": "sigmoid_norm"}, validate_default=True)
     num_epochs: int = Field(default=1, ge=1)

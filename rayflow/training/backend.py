@@ -1,0 +1,125 @@
+"""What the training loop asks of a backend, and what all backends share."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+
+from rayflow.core.model_folder import is_hub_id, resolve_model
+from rayflow.training.checkpoints import committed_folder, write_checksums
+
+if TYPE_CHECKING:
+    from rayflow.training.options import TrainOptions
+    from rayflow.training.pack import Batch
+
+
+class Backend(Protocol):
+    """Owner of the weights and the optimizer on one worker.
+
+    Attributes:
+        rank: this worker's number; 0 writes the metrics and the model.
+        world_size: number of workers.
+        config: the model's transformers configuration (after `setup`).
+    """
+
+    rank: int
+    world_size: int
+    config: Any
+
+    def setup(self, model_path: str, options: TrainOptions) -> None:
+        """Load the model and make the optimizer."""
+
+    def logprobs(self, batch: Batch) -> torch.Tensor:
+        """Summed response log-probabilities [m] float32, nats, with gradients."""
+
+    def backward(self, loss: torch.Tensor, last: bool) -> None:
+        """Accumulate gradients: their sum over micro-steps and workers, divided by nothing.
+
+        Args:
+            loss: this micro-step's share of the global loss.
+            last: whether it is the last micro-step of the optimizer step.
+        """
+
+    def step(self, learning_rate: float) -> float:
+        """Clip, update, forget the gradients. Returns the global gradient norm before clipping."""
+
+    def add_up(self, values: np.ndarray) -> np.ndarray:
+        """Sum of float64 values over the workers."""
+
+    def save_state(self, folder: Path, step: int) -> None:
+        """This worker's shard of the weights and optimizer state."""
+
+    def load_state(self, folder: Path) -> int:
+        """The inverse of `save_state`. Returns the number of optimizer steps done."""
+
+    def save_model(self, folder: Path, source: str) -> None:
+        """The policy as a model folder (see `write_model`), rank 0 writing."""
+
+
+def make_optimizer(options: TrainOptions, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimizer of `options.optimizer`. Its learning rate is set before every step."""
+    if options.optimizer == "adamw":
+        return torch.optim.AdamW(
+            parameters, lr=options.learning_rate, betas=(0.9, 0.95), weight_decay=options.weight_decay
+        )
+    from transformers import Adafactor
+
+    # A fixed schedule from outside, not Adafactor's own relative steps, as in the RSO paper.
+    return Adafactor(
+        parameters,
+        lr=options.learning_rate,
+        scale_parameter=False,
+        relative_step=False,
+        warmup_init=False,
+        weight_decay=options.weight_decay,
+    )
+
+
+def learning_rate(options: TrainOptions, step: int, total: int) -> float:
+    """Learning rate of optimizer step `step` (0-based) of `total`: a pure function, so a resume is exact."""
+    warmup = math.ceil(options.warmup_fraction * total)
+    if step < warmup:
+        return options.learning_rate * (step + 1) / warmup
+    progress = (step - warmup) / max(1, total - warmup)
+    if options.lr_scheduler == "linear":
+        return options.learning_rate * (1 - progress)
+    if options.lr_scheduler == "cosine":
+        return options.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+    return options.learning_rate
+
+
+def set_learning_rate(optimizer: Any, value: float) -> None:
+    """Set the rate of all parameter groups."""
+    for group in optimizer.param_groups:
+        group["lr"] = value
+
+
+def write_model(model: Any, state: dict[str, torch.Tensor] | None, folder: Path, source: str) -> None:
+    """A model folder that transformers and vLLM load, complete or not there at all.
+
+    safetensors weights, configuration, generation settings, the tokenizer files as the source has them, and
+    SHA-256 of every file.
+
+    Args:
+        model: the transformers model, for its class and configuration.
+        state: its weights by name, or None to take them from `model`.
+        folder: replaced when the new one is complete.
+        source: the model that training started from.
+    """
+    from transformers import AutoTokenizer
+
+    path = resolve_model(source)
+    with committed_folder(Path(folder)) as partial:
+        model.save_pretrained(partial, state_dict=state, max_shard_size="5GB")
+        AutoTokenizer.from_pretrained(
+            path, trust_remote_code=False, local_files_only=not is_hub_id(path)
+        ).save_pretrained(partial)
+        generation = Path(path) / "generation_config.json"
+        if generation.is_file():
+            shutil.copy(generation, partial)
+        write_checksums(partial)

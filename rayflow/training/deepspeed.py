@@ -1,0 +1,191 @@
+"""Training on several workers with DeepSpeed ZeRO. The only module that imports deepspeed.
+
+The process group is there already (Ray Train makes it). ZeRO-1 splits the optimizer state between the
+workers, ZeRO-2 the gradients too, ZeRO-3 the weights too; the losses are the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from rayflow.errors import MissingPackageError, StageError
+from rayflow.training.backend import make_optimizer, set_learning_rate, write_model
+from rayflow.training.layout import has_plain_head
+from rayflow.training.logprobs import ResponseScorer
+from rayflow.training.models import disable_dropout, load_model
+
+if TYPE_CHECKING:
+    from rayflow.training.options import TrainOptions
+    from rayflow.training.pack import Batch
+
+_BUCKET = 50_000_000  # elements that one collective carries: 200 MB of float32
+_TAG = "state"
+_SHAPE = "shape.json"  # what a checkpoint's files are split by
+
+
+class DeepSpeedBackend:
+    """See `backend.Backend`; one instance per worker, made after torch.distributed is initialised."""
+
+    def __init__(self) -> None:
+        self.rank = torch.distributed.get_rank()
+        self.world_size = torch.distributed.get_world_size()
+
+    def setup(self, model_path: str, options: TrainOptions) -> None:
+        """Load the model and hand it with a client optimizer to DeepSpeed.
+
+        A client optimizer, because those that DeepSpeed names in its configuration are compiled with a C++
+        toolchain for minutes at the first use.
+        """
+        deepspeed = _import_deepspeed()
+        model = load_model(model_path, options.precision)
+        disable_dropout(model)
+        model.train()
+        if options.gradient_checkpointing:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if options.optimizer == "adafactor" and self.rank == 0:
+            warnings.warn(
+                "Adafactor on ZeRO's flattened partitions is not the paper's Adafactor.", stacklevel=2
+            )
+        self.config = model.config
+        self.stage = options.zero_stage
+        scorer = ResponseScorer(model, has_plain_head(model.config))
+        self.engine, self.optimizer, _, _ = deepspeed.initialize(
+            model=scorer,
+            optimizer=make_optimizer(options, list(scorer.parameters())),
+            config=engine_config(options),
+            dist_init_required=False,
+        )
+
+    def logprobs(self, batch: Batch) -> torch.Tensor:
+        """Summed response log-probabilities [m] float32, nats."""
+        return self.engine(batch.to(self.engine.device))
+
+    def backward(self, loss: torch.Tensor, last: bool) -> None:
+        """Accumulate; reduce between the workers at the end of the optimizer step.
+
+        The number of micro-steps differs between optimizer steps, so the boundary is set by hand. DeepSpeed
+        averages over the workers, and the loss is already a share of the global one: multiply it back.
+        """
+        self.engine.set_gradient_accumulation_boundary(last)
+        self.engine.backward(loss * self.world_size, scale_wrt_gas=False)
+        if not last:
+            self.engine.step()  # no update: moves DeepSpeed's own bookkeeping to the next micro-step
+
+    def step(self, learning_rate: float) -> float:
+        """Clip and update."""
+        set_learning_rate(self.optimizer, learning_rate)
+        self.engine.set_gradient_accumulation_boundary(True)
+        self.engine.step()
+        return float(self.engine.get_global_grad_norm())
+
+    def add_up(self, values: np.ndarray) -> np.ndarray:
+        """All-reduced sum over the workers."""
+        tensor = torch.from_numpy(values.copy()).to(self.engine.device)
+        torch.distributed.all_reduce(tensor)
+        return tensor.cpu().numpy()
+
+    def save_state(self, folder: Path, step: int) -> None:
+        """This worker's files of DeepSpeed's sharded checkpoint."""
+        self.engine.save_checkpoint(
+            str(folder), tag=_TAG, client_state={"rayflow_step": step}, save_latest=False
+        )
+
+    def load_state(self, folder: Path) -> int:
+        """Restore what as many workers with the same ZeRO stage saved.
+
+        Raises:
+            StageError: the checkpoint is another number of workers' or another stage's.
+        """
+        saved = json.loads((folder / _SHAPE).read_text())
+        if saved != self._shape():
+            raise StageError(
+                f"The checkpoint is of {saved}, this run has {self._shape()}. Continue with the same number of "
+                "workers and zero_stage, or delete the unfinished training folder to start again."
+            )
+        _, client = self.engine.load_checkpoint(str(folder), tag=_TAG)
+        return int(client["rayflow_step"])
+
+    def _shape(self) -> dict[str, int]:
+        return {"num_workers": self.world_size, "zero_stage": self.stage}
+
+    def save_model(self, folder: Path, source: str) -> None:
+        """Gather the weights where they are split, and write the model folder on rank 0."""
+        model = self.engine.module.model
+        state = self._gathered(model) if self.stage == 3 else None
+        if self.rank == 0:
+            write_model(model, state, folder, source)
+        torch.distributed.barrier()
+
+    def _gathered(self, model: torch.nn.Module) -> dict[str, torch.Tensor]:
+        """Whole weights on rank 0, one parameter at a time; an empty dictionary on the other ranks."""
+        gathered = _import_deepspeed().zero.GatheredParameters
+        state = {}
+        for name, parameter in model.named_parameters():
+            with gathered([parameter]):
+                if self.rank == 0:
+                    state[name] = parameter.detach().cpu().clone()
+        if self.rank == 0:
+            state |= {
+                name: buffer.cpu() for name, buffer in model.named_buffers() if name in model.state_dict()
+            }
+        return state
+
+
+def engine_config(options: TrainOptions) -> dict[str, Any]:
+    """DeepSpeed's configuration for our settings."""
+    zero: dict[str, Any] = {
+        "stage": options.zero_stage,
+        "reduce_bucket_size": _BUCKET,
+        "allgather_bucket_size": _BUCKET,
+        "overlap_comm": False,  # same order of additions every time, and nothing to overlap with on CPU
+    }
+    return {
+        "train_micro_batch_size_per_gpu": 1,  # bookkeeping only: our micro-batches are cut by tokens
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": options.max_grad_norm,
+        "zero_optimization": zero,
+        "zero_allow_untested_optimizer": True,
+        "bf16": {"enabled": options.precision == "bfloat16"},
+        "steps_per_print": 2**31,
+    }
+
+
+def _import_deepspeed() -> Any:
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    try:
+        import deepspeed
+    except ImportError as error:
+        raise MissingPackageError("deepspeed", "Training on several workers", "train") from error
+    return deepspeed
+
+
+@contextlib.contextmanager
+def logs_to(path: Path) -> Iterator[None]:
+    """Send this process's library logs to a file instead of the terminal."""
+    _import_deepspeed()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    logging.captureWarnings(True)
+    names = ("DeepSpeed", "rayflow", "py.warnings", "transformers")
+    loggers = [logging.getLogger(name) for name in names]
+    before = [(log.handlers, log.propagate) for log in loggers]
+    for log in loggers:
+        log.handlers, log.propagate = [handler], False
+    try:
+        yield
+    finally:
+        for log, (handlers, propagate) in zip(loggers, before, strict=True):
+            log.handlers, log.propagate = handlers, propagate
+        handler.close()
