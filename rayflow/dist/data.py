@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 import ray
 
+from rayflow import errors
 from rayflow.errors import EngineDeadError, RayflowError, StageError
 from rayflow.pipeline.stage import ShardStage, ShardWorker
 
@@ -98,14 +100,17 @@ def _add(data: ray.data.Dataset, worker: ShardWorker, logs: Path) -> ray.data.Da
 
 
 def explain(error: BaseException, workers: Sequence[ShardWorker], logs: Path) -> RayflowError:
-    """The error that a person can act on, out of Ray's wrappings around it."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, RayflowError):
-            return seen
-        seen = getattr(seen, "cause", None) or seen.__cause__
+    """The error that a person can act on, out of Ray's wrappings around it.
+
+    Causes do not survive the way from a worker to the driver; its printed traceback does.
+    """
+    ours = re.findall(r"^rayflow\.errors\.(\w+): (.*?)(?=\n\n|\n\x1b|\Z)", str(error), re.MULTILINE | re.DOTALL)
+    if ours:
+        name, text = ours[-1]
+        return getattr(errors, name)(text.strip())
     names = ", ".join(worker.stage.name for worker in workers)
-    last = str(error).strip().splitlines()[-1][:300]
+    said = [line for line in str(error).splitlines() if re.match(r"[\w.]*(Error|Exception)\b.*: ", line)]
+    last = (said or str(error).strip().splitlines() or [repr(error)])[-1][:300]
     return StageError(
         f"A worker of {names} failed: {last}\nIts log is in {logs}. Finished shards are kept; run again to go on."
     )

@@ -13,11 +13,10 @@ NUM_PROMPTS = 10
 
 
 def cheerful(prompt: str, response: str) -> float:
-    """A rule reward for tests: how often the response says a kind word."""
+    """A rule reward for tests: how often the response says a kind word; its length, a little, against ties."""
     words = response.split()
-    return sum(word.strip(".,!") in {"good", "great", "lovely", "happy"} for word in words) / max(
-        1, len(words)
-    )
+    kind = sum(word.strip(".,!") in {"good", "great", "lovely", "happy"} for word in words)
+    return kind / max(1, len(words)) + len(response) / 1000
 
 
 def not_a_number(prompt: str, response: str) -> float:

@@ -1,0 +1,21 @@
+"""One Ray for the tests of this folder, with a home of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A local Ray with four logical CPUs; never touches another Ray of this machine."""
+    import ray
+
+    home = tmp_path_factory.mktemp("ray-home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(home))
+        patch.delenv("RAY_ADDRESS", raising=False)
+        ray.init(num_cpus=4, log_to_driver=False, include_dashboard=False, logging_level="ERROR")
+        yield
+        ray.shutdown()

@@ -1,0 +1,106 @@
+"""Ray Data streams: the same artifacts as the local runner, through failures of rows, actors and code."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from rayflow.config import RunConfig
+from rayflow.dist.runner import RayRunner
+from rayflow.errors import ArtifactError, EngineDeadError, StageError
+from rayflow.pipeline.stages.score import ScoreStage
+from tests.pipeline.conftest import NUM_PROMPTS, cheerful, config, prompt_file, settings  # noqa: F401
+from tests.pipeline.helpers import data_plan, run_data, tables
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+
+def ray_runner(config: RunConfig) -> RayRunner:  # noqa: F811
+    return RayRunner(config.compute, config.root / "logs")
+
+
+def test_the_ray_runner_stores_what_the_local_runner_stores(config: RunConfig) -> None:  # noqa: F811
+    local, _ = run_data(config)
+    other = config.model_copy(update={"name": "on-ray"})
+    plan, text = run_data(other, runner=ray_runner(other))
+    assert tables(plan) == tables(local)
+    assert "pair" in text
+    assert list((other.root / "logs").glob("sample-*.log"))
+
+
+def test_scoring_starts_while_later_prompts_are_still_sampled(settings: dict) -> None:  # noqa: F811
+    engine = {"kind": "fake", "latency_seconds": 0.5}
+    compute = {"runner": "ray", "shard_size": 1, "sample": {"num_cpus": 1}, "score": {"num_cpus": 0.5}}
+    sample = {**settings["sample"], "engine": engine}
+    slow = RunConfig.model_validate({**settings, "sample": sample, "compute": compute})
+    plan, _ = run_data(slow, runner=ray_runner(slow))
+    first_score = min(p.stat().st_mtime for p in plan.artifacts["score"].shards.glob("*.json"))
+    last_sample = max(p.stat().st_mtime for p in plan.artifacts["sample"].shards.glob("*.json"))
+    assert first_score < last_sample
+
+
+@dataclass
+class DiesOnce(ScoreStage):
+    """A score stage whose worker's engine dies on one shard, the first time that it is tried."""
+
+    flag: str = ""
+
+    async def process(self, rows):  # noqa: ANN001, ANN201
+        if any("number 5" in row.prompt for row in rows) and not Path(self.flag).exists():
+            Path(self.flag).write_text(str(os.getpid()))
+            raise EngineDeadError("gone")
+        return await super().process(rows)
+
+
+def test_a_worker_whose_engine_died_is_replaced_and_no_row_is_lost(config: RunConfig, tmp_path: Path) -> None:  # noqa: F811
+    local, _ = run_data(config.model_copy(update={"name": "undisturbed"}))
+    plan = data_plan(config)
+    stage = plan.stages["score"]
+    flag = tmp_path / "died"
+    dying = DiesOnce(stage.name, stage.inputs, stage.reward_options, stage.pool, flag=str(flag))
+    begun, _ = run_data(config.model_copy(update={"name": "disturbed"}))
+    for name in ("score", "select", "pair"):
+        begun.artifacts[name].set_aside()
+        begun.artifacts[name].begin(begun.identities[name], begun.artifacts["prompts"].num_shards)
+    workers = [begun.worker(begun.stages[name]) for name in ("score", "select", "pair")]
+    workers[0].stage = dying
+    runner = ray_runner(config)
+    runner.run_shards(workers, range(workers[0].target.num_shards), lambda: None)
+    assert flag.exists()
+    assert tables(begun)["pair"] == tables(local)["pair"]
+    assert tables(begun)["score"] == tables(local)["score"]
+
+
+def test_an_error_of_a_worker_reaches_the_person_as_it_was(config: RunConfig) -> None:  # noqa: F811
+    plan, _ = run_data(config)
+    artifact = plan.artifacts["sample"]
+    path = artifact.shards / artifact.marker(0).file
+    path.write_bytes(path.read_bytes()[:100])
+    for name in ("score", "select", "pair"):
+        plan.artifacts[name].set_aside()
+    with pytest.raises(ArtifactError, match="missing or damaged"):
+        run_data(config, runner=ray_runner(config))
+
+
+def test_a_gpu_that_is_not_there_is_refused_before_anything_starts(settings: dict) -> None:  # noqa: F811
+    compute = {"runner": "ray", "sample": {"num_gpus": 1}}
+    config = RunConfig.model_validate({**settings, "compute": compute})  # noqa: F811
+    begin = time.monotonic()
+    with pytest.raises(StageError, match="asks for 1 GPUs and this machine has 0"):
+        run_data(config, runner=ray_runner(config))
+    assert time.monotonic() - begin < 30
+
+
+def test_rows_stop_a_failing_stage(settings: dict) -> None:  # noqa: F811
+    reward = {"kind": "rule", "function": "tests.pipeline.conftest:raises"}
+    config = RunConfig.model_validate({**settings, "reward": reward, "max_failed_fraction": 0.0})  # noqa: F811
+    with pytest.raises(StageError, match=f"score: 1 of {NUM_PROMPTS} rows failed"):
+        run_data(config, runner=ray_runner(config))
+
+
+def test_the_fixture_reward_is_not_constant() -> None:
+    assert cheerful("", "good day") != cheerful("", "bad day")

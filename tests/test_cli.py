@@ -1,0 +1,126 @@
+"""The command line as a person meets it: fast help, sentences for mistakes, selection and export again."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from rayflow.cli import app
+from rayflow.errors import ArtifactError, ConfigError
+from tests.pipeline.conftest import NUM_PROMPTS, config, prompt_file, settings  # noqa: F401
+from tests.pipeline.helpers import run_data, tables
+
+
+def rayflow(*arguments: object) -> str:
+    result = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture
+def finished(config) -> Path:  # noqa: ANN001, F811
+    """A run's folder with everything up to the pairs."""
+    run_data(config)
+    return config.root
+
+
+def test_help_names_the_commands_without_loading_anything_heavy() -> None:
+    code = (
+        "import sys; from rayflow.cli import app\n"
+        "try: app(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'ray', 'torch', 'vllm', 'deepspeed', 'transformers', 'pyarrow', 'pydantic'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for command in ("run", "report", "select", "export"):
+        assert command in done.stdout
+
+
+def test_a_mistake_is_a_sentence_and_exit_code_1(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "rayflow.cli", "run", str(tmp_path / "no.yaml")],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: Configuration file") and "Traceback" not in done.stderr
+
+
+def test_dry_run_prints_the_plan_and_starts_nothing(settings: dict, tmp_path: Path) -> None:  # noqa: F811
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    text = rayflow("run", path, "--dry-run")
+    for stage in ("01-prompts", "02-sample", "07-train"):
+        assert stage in text
+    assert "to do" in text and not (tmp_path / "runs").exists()
+
+
+def test_selecting_again_needs_no_model_and_leaves_the_first_run_alone(finished: Path) -> None:
+    before = sorted(p.name for p in finished.rglob("*"))
+    text = rayflow(
+        "select", finished, "--beta", 0.9, "--num-accepted", 6, "--pairing", "tournament", "--name", "again"
+    )
+    again = finished.parent / "again"
+    assert str(again) in text
+    assert before == [
+        n for n in sorted(p.name for p in finished.rglob("*")) if n not in ("report.html", "summary.json")
+    ]
+    accepted = pq.read_table(next((again / "04-select" / "shards").glob("*.parquet"))).to_pylist()
+    pairs = pq.read_table(next((again / "05-pair" / "shards").glob("*.parquet"))).to_pylist()
+    assert all(len(row["accepted"]) == 6 for row in accepted)
+    assert all(len(row["pairs"]) <= 5 for row in pairs) and any(len(row["pairs"]) > 3 for row in pairs)
+    assert json.loads((again / "summary.json").read_text())["selection"] is not None
+
+
+def test_selecting_again_cannot_change_the_scores(finished: Path) -> None:
+    with pytest.raises(ArtifactError, match="sampling.temperature"):
+        rayflow("select", finished, "--set", "sample.temperature=0.1")
+    with pytest.raises(ConfigError, match="Say what to change"):
+        rayflow("select", finished)
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_export_holds_every_pair_once(finished: Path, config, tmp_path: Path, suffix: str) -> None:  # noqa: ANN001, F811
+    output = tmp_path / f"pairs.{suffix}"
+    text = rayflow("export", finished, "--output", output)
+    rows = (
+        [json.loads(line) for line in output.read_text().splitlines()]
+        if suffix == "jsonl"
+        else pq.read_table(output).to_pylist()
+    )
+    plan, _ = run_data(config)
+    stored = tables(plan)
+    assert len(rows) == sum(len(row["pairs"]) for row in stored["pair"]) and str(len(rows)) in text
+    assert len({row["pair_id"] for row in rows}) == len(rows)
+    responses = {row["prompt_id"]: row["responses"] for row in stored["sample"]}
+    for row in rows:
+        prompt, _, pair = row["pair_id"].partition("/")
+        chosen, _, rejected = pair.partition(">")
+        assert row["chosen"] == responses[prompt][int(chosen)]
+        assert row["rejected"] == responses[prompt][int(rejected)]
+        assert row["score_chosen"] > row["score_rejected"]
+
+
+def test_export_says_what_it_cannot_do(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="Known: trl"):
+        rayflow("export", finished, "--format", "csv")
+    with pytest.raises(ConfigError, match="name a .jsonl or a .parquet"):
+        rayflow("export", finished, "--output", tmp_path / "a.csv")
+    with pytest.raises(ArtifactError, match="not a run's folder"):
+        rayflow("report", tmp_path)
+
+
+def test_a_report_of_an_unfinished_run_says_what_is_missing(finished: Path) -> None:
+    rayflow("report", finished)
+    summary = json.loads((finished / "summary.json").read_text())
+    assert summary["selection"]["num_prompts"] == NUM_PROMPTS
+    assert summary["evaluation"] is None and "evaluation" in summary["missing"]
