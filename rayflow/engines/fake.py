@@ -66,6 +66,8 @@ class FakeEngine:
             max_model_len: longest sequence in tokens.
         """
 
+        HARDWARE = frozenset({"latency_seconds"})
+
         kind: str = "fake"
         words: tuple[str, ...] = _WORDS
         latency_seconds: float = 0.0

@@ -37,6 +37,8 @@ class TransformersEngine:
             trust_remote_code: run Python code that comes with the model.
         """
 
+        HARDWARE = frozenset({"device"})
+
         kind: str = "transformers"
         dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
         device: str = "auto"

@@ -128,6 +128,15 @@ def test_extra_arguments_win(monkeypatch: pytest.MonkeyPatch) -> None:
     assert arguments["enable_chunked_prefill"] is False
 
 
+def test_settings_for_another_machine_are_the_same_engine_to_a_fingerprint() -> None:
+    small, large = (
+        VllmEngine.Config(kv_cache_gib=1, max_num_seqs=8),
+        VllmEngine.Config(tensor_parallel_size=4),
+    )
+    assert small.identity() == large.identity()
+    assert small.identity() != VllmEngine.Config(dtype="float32").identity()
+
+
 def test_gpus_keep_vllms_own_choices() -> None:
     arguments = VllmEngine(VllmEngine.Config())._arguments("model", is_cpu=False)
     assert "enable_chunked_prefill" not in arguments
