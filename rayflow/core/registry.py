@@ -44,9 +44,11 @@ def resolve(family: str, kind: str) -> type[Any]:
         kind: a name from its table, or "module:Class" for a plug-in.
 
     Raises:
-        ConfigError: unknown name (the nearest one is offered), or a plug-in that cannot be imported.
+        ConfigError: unknown name (the nearest one is offered), or a plug-in that cannot be used.
     """
     table = FAMILIES[family]
+    if not isinstance(kind, str):
+        raise ConfigError(f"{family} kind must be a name, not {kind!r}. Known: {', '.join(sorted(table))}.")
     target = table.get(kind, kind)
     if ":" not in target:
         near = difflib.get_close_matches(kind, table, n=1)
@@ -55,7 +57,10 @@ def resolve(family: str, kind: str) -> type[Any]:
             f"Unknown {family} kind '{kind}'.{hint} Known: {', '.join(sorted(table))}; "
             "or 'your_module:YourClass' for your own."
         )
-    return load_object(target, f"{family} kind")
+    chosen = load_object(target, f"{family} kind")
+    if not hasattr(chosen, "Config"):
+        raise ConfigError(f"{family} kind '{target}' has no nested Config class, so it is not a {family}.")
+    return chosen
 
 
 def load_object(target: str, what: str) -> Any:
@@ -66,7 +71,7 @@ def load_object(target: str, what: str) -> Any:
         what: what the user was naming, for the error message.
 
     Raises:
-        ConfigError: not of that form, the module cannot be imported, or it has no such name.
+        ConfigError: not of that form, the module cannot be imported or fails meanwhile, or has no such name.
     """
     module_name, _, name = target.partition(":")
     if not module_name or not name:
@@ -77,6 +82,10 @@ def load_object(target: str, what: str) -> Any:
         raise ConfigError(
             f"{what} '{target}': cannot import '{module_name}' ({error}). "
             "Is its folder on PYTHONPATH, or its package installed?"
+        ) from error
+    except Exception as error:  # the user's module may fail in any way while it is imported
+        raise ConfigError(
+            f"{what} '{target}': '{module_name}' fails on import with {type(error).__name__}: {error}"
         ) from error
     try:
         return getattr(module, name)

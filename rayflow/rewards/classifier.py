@@ -1,0 +1,237 @@
+"""A reward model: a transformers sequence classifier whose raw logit is the reward.
+
+Row in: a prompt with its responses. Row out: one logit per response, no sigmoid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from rayflow.core.chat import conversation_text
+from rayflow.core.model_folder import check_model_folder, resolve_model
+from rayflow.core.options import KindOptions
+from rayflow.core.rows import Prompt
+from rayflow.errors import ConfigError, MissingPackageError, ModelError, RewardError
+
+
+class ClassifierReward:
+    """Scores one prompt's responses together, sorted by length into batches of limited size.
+
+    A decoder's classification head reads the last token that is not the pad id. Many reward models pad with
+    their EOS token, and a text that ends in EOS would then be read one token too early; so each batch is
+    padded with an id that occurs in none of its texts (`free_pad_id`).
+    """
+
+    class Config(KindOptions):
+        """Settings of `classifier`.
+
+        Attributes:
+            model: folder or hub id of an AutoModelForSequenceClassification checkpoint, in safetensors.
+            dtype: of the weights and the forward pass; "auto" is the one they are stored in.
+            device: "auto" takes a GPU where there is one.
+            batch_tokens: tokens of one forward pass, padding included.
+            max_length: longest conversation in tokens; None is the model's own limit. A longer one is an
+                error, never cut: a judgement of half a response is no judgement of the response.
+            label: index of the logit to read, required for a model with several labels.
+        """
+
+        HARDWARE: ClassVar[frozenset[str]] = frozenset({"device", "batch_tokens"})
+
+        kind: str = "classifier"
+        model: str = Field(min_length=1)
+        dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+        device: str = "auto"
+        batch_tokens: int = Field(default=16384, gt=0)
+        max_length: int | None = Field(default=None, gt=0)
+        label: int | None = Field(default=None, ge=0)
+
+    def __init__(self, options: Config) -> None:
+        self.options = options
+        self._model: Any = None
+        self._tokenizer: Any = None
+        self._label = 0
+        self._max_length = 0
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The one model, whose content belongs to the stage's fingerprint."""
+        return (resolve_model(self.options.model),)
+
+    def setup(self) -> None:
+        """Load the model and its tokenizer; what can be refused by its config alone is refused first.
+
+        Raises:
+            ModelError: the folder cannot be used, or holds no trained sequence classifier.
+            ConfigError: `label` or `max_length` does not fit the model.
+            MissingPackageError: torch or transformers is not installed.
+        """
+        check_model_folder(self.options.model)
+        try:
+            import torch
+            from transformers import AutoConfig, AutoTokenizer
+        except ImportError as error:
+            raise MissingPackageError(
+                error.name or "transformers", "The classifier reward", "train"
+            ) from error
+        path = resolve_model(self.options.model)
+        try:
+            config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+            self._tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        except (OSError, ValueError) as error:
+            raise ModelError(f"Reward model '{path}' cannot be loaded: {error}") from error
+        _require_classifier(path, config)
+        self._label = _checked_label(path, config, self.options.label)
+        self._max_length = _checked_max_length(path, config, self._tokenizer, self.options.max_length)
+        device = self.options.device
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._model = _load_model(path, self.options.dtype).to(device).eval()
+
+    def score(self, prompt: Prompt, responses: Sequence[str]) -> np.ndarray:
+        """Rewards of one prompt's candidates: [n] float64, the raw logits.
+
+        Raises:
+            RewardError: a conversation is longer than the limit, or the accelerator's memory is too small.
+        """
+        if not responses:
+            return np.empty(0, dtype=np.float64)
+        distinct = list(
+            dict.fromkeys(responses)
+        )  # low temperatures repeat themselves: each text is read once
+        sequences = self._encode(prompt, distinct)
+        logits = np.empty(len(distinct), dtype=np.float64)
+        for batch in batches([len(s) for s in sequences], self.options.batch_tokens):
+            logits[batch] = self._forward([sequences[i] for i in batch])
+        position = {text: i for i, text in enumerate(distinct)}
+        return logits[[position[text] for text in responses]]
+
+    def _encode(self, prompt: Prompt, responses: list[str]) -> list[list[int]]:
+        """Token ids of the whole conversations. A chat template writes its own special tokens."""
+        templated = prompt.prompt is None and self._tokenizer.chat_template is not None
+        texts = [conversation_text(self._tokenizer, prompt, response) for response in responses]
+        sequences = self._tokenizer(texts, add_special_tokens=not templated, verbose=False)["input_ids"]
+        longest = max(map(len, sequences))
+        if longest > self._max_length:
+            raise RewardError(
+                f"prompt {prompt.prompt_id}: a conversation of {longest} tokens does not fit into the reward "
+                f"model's {self._max_length}, and cutting it would change what is judged. Lower "
+                "sampling.max_tokens, drop long prompts, or raise the reward's max_length if the model allows it."
+            )
+        if min(map(len, sequences)) == 0:
+            raise RewardError(f"prompt {prompt.prompt_id}: prompt and response are empty, nothing to judge.")
+        return sequences
+
+    def _forward(self, sequences: list[list[int]]) -> np.ndarray:
+        """Logits of one batch: [b] float64, from b sequences padded on the right to the longest."""
+        import torch
+
+        config = self._model.config
+        preferred = (self._tokenizer.pad_token_id, config.get_text_config().pad_token_id)
+        pad = free_pad_id(sequences, preferred, self._model.get_input_embeddings().num_embeddings)
+        config.pad_token_id = config.get_text_config().pad_token_id = pad  # what the head looks for
+        width = max(map(len, sequences))
+        ids = torch.tensor([s + [pad] * (width - len(s)) for s in sequences])
+        mask = torch.tensor([[1] * len(s) + [0] * (width - len(s)) for s in sequences])
+        device = self._model.device
+        try:
+            with torch.inference_mode():
+                output = self._model(input_ids=ids.to(device), attention_mask=mask.to(device))
+        except torch.OutOfMemoryError as error:
+            raise RewardError(
+                f"the reward model ran out of memory on {len(sequences)} x {width} tokens; lower the reward's "
+                f"batch_tokens (now {self.options.batch_tokens})."
+            ) from error
+        return output.logits[:, self._label].double().cpu().numpy()
+
+
+def batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Indices of similar lengths, longest first, so that a lack of memory shows in the first batch.
+
+    Args:
+        lengths: [n] tokens of each sequence.
+        batch_tokens: limit of rows times longest row; a single longer sequence is a batch of its own.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    start = 0
+    while start < len(order):
+        size = max(1, batch_tokens // max(1, lengths[order[start]]))
+        yield order[start : start + size]
+        start += size
+
+
+def free_pad_id(sequences: list[list[int]], preferred: Sequence[int | None], vocab_size: int) -> int:
+    """A pad id that occurs in none of `sequences`: the first preferred one that is free, else the lowest.
+
+    Raises:
+        RewardError: the batch uses the whole vocabulary.
+    """
+    used = set().union(*sequences)
+    for pad in (*preferred, *range(vocab_size)):
+        if pad is not None and 0 <= pad < vocab_size and pad not in used:
+            return pad
+    raise RewardError(
+        "one batch uses every token of the vocabulary, none is left for padding; lower batch_tokens."
+    )
+
+
+def _require_classifier(path: str, config: Any) -> None:
+    names = config.architectures or []
+    if names and not any(name.endswith("ForSequenceClassification") for name in names):
+        raise ModelError(
+            f"Reward model '{path}' is a {names[0]}, not a sequence classifier: it has no trained reward head. "
+            "Give a model saved from AutoModelForSequenceClassification."
+        )
+
+
+def _checked_label(path: str, config: Any, label: int | None) -> int:
+    if label is None and config.num_labels > 1:
+        raise ConfigError(
+            f"Reward model '{path}' has {config.num_labels} labels {dict(config.id2label)}: set the reward's "
+            "'label' to the index of the one that is the reward."
+        )
+    if label is not None and label >= config.num_labels:
+        raise ConfigError(
+            f"label: {label}, but reward model '{path}' has {config.num_labels} label(s), from 0."
+        )
+    return label or 0
+
+
+def _checked_max_length(path: str, config: Any, tokenizer: Any, asked: int | None) -> int:
+    """The limit in tokens. An explicit one may exceed the tokenizer's, which is often a leftover."""
+    own = getattr(config.get_text_config(), "max_position_embeddings", None) or 1 << 30
+    if asked is None:
+        return min(own, tokenizer.model_max_length)
+    if asked > own:
+        raise ConfigError(f"max_length: {asked}, but reward model '{path}' has only {own} positions.")
+    return asked
+
+
+def _load_model(path: str, dtype: str) -> Any:
+    """The classifier, every weight of it from the checkpoint.
+
+    Raises:
+        ModelError: it cannot be loaded, or weights are missing: transformers would draw them at random.
+    """
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    try:
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            path,
+            dtype=dtype if dtype == "auto" else getattr(torch, dtype),
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(f"Reward model '{path}' cannot be loaded: {error}") from error
+    if info["missing_keys"]:
+        raise ModelError(
+            f"Reward model '{path}' lacks the weights {sorted(info['missing_keys'])[:3]}: it has no trained "
+            "reward head. Give a model saved from AutoModelForSequenceClassification."
+        )
+    return model

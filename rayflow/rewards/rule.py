@@ -1,0 +1,109 @@
+"""A Python function as the reward: a format check, an exact answer, a sentiment score.
+
+Row in: a prompt with its responses. Row out: one number per response, from
+
+    def reward(prompt: str, response: str) -> float: ...
+    def reward(prompt: str, response: str, target: str | None) -> float: ...
+
+The second form is chosen by the parameter's name, `target`; it may be keyword-only. `prompt` is the plain
+text, or the chat turns as "role: content" lines; `target` is None where the data has none.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from rayflow.core.options import KindOptions
+from rayflow.core.registry import load_object
+from rayflow.core.rows import Prompt
+from rayflow.errors import ConfigError, RayflowError, RewardError
+
+
+class RuleReward:
+    """Calls the user's function once per response, in order."""
+
+    class Config(KindOptions):
+        """Settings of `rule`.
+
+        Attributes:
+            function: "module:function", importable on every machine. Its code is not part of the stage's
+                fingerprint: rename it when you change what it means.
+        """
+
+        kind: str = "rule"
+        function: str = Field(pattern=r"^[\w.]+:\w+$")
+
+    def __init__(self, options: Config) -> None:
+        self.options = options
+        self._function: Callable[..., Any] | None = None
+        self._wants_target = False
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """None: a rule has no weights."""
+        return ()
+
+    def setup(self) -> None:
+        """Import the function and look at its parameters.
+
+        Raises:
+            ConfigError: it cannot be imported, is no function, or does not take (prompt, response).
+        """
+        name = self.options.function
+        function = load_object(name, "reward function")
+        if not callable(function):
+            raise ConfigError(f"reward function '{name}' is a {type(function).__name__}, not a function.")
+        self._wants_target = _wants_target(function, name)
+        self._function = function
+
+    def score(self, prompt: Prompt, responses: Sequence[str]) -> np.ndarray:
+        """Rewards of one prompt's candidates: [n] float64.
+
+        Raises:
+            RewardError: the function raised, or returned something that is not a number.
+        """
+        if self._function is None:
+            self.setup()
+        return np.array([self._score_one(prompt, i, text) for i, text in enumerate(responses)], np.float64)
+
+    def _score_one(self, prompt: Prompt, index: int, response: str) -> float:
+        extra = {"target": prompt.target} if self._wants_target else {}
+        where = f"reward function '{self.options.function}' on response {index} of prompt {prompt.prompt_id}"
+        try:
+            value = self._function(prompt.text, response, **extra)
+        except RayflowError:  # already says what to do, such as a package to install
+            raise
+        except Exception as error:  # the user's code may raise anything; the row fails with its words
+            raise RewardError(f"{where} raised {type(error).__name__}: {error}") from error
+        try:
+            if isinstance(value, str | bytes):
+                raise TypeError
+            return float(value)
+        except (TypeError, ValueError):
+            raise RewardError(f"{where} returned {value!r:.80}, which is not a number.") from None
+
+
+def _wants_target(function: Callable[..., Any], name: str) -> bool:
+    """Whether the function has a parameter named `target`.
+
+    Raises:
+        ConfigError: it cannot be called as (prompt, response) or (prompt, response, target=...).
+    """
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # some functions written in C tell nothing about their parameters
+        return False
+    wants_target = "target" in signature.parameters
+    try:
+        signature.bind("prompt", "response", **({"target": None} if wants_target else {}))
+    except TypeError as error:
+        raise ConfigError(
+            f"reward function '{name}{signature}' must take (prompt, response) or (prompt, response, target): "
+            f"{error}."
+        ) from None
+    return wants_target
