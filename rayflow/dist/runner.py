@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Ray reads these when it is first imported or started; a user's own settings win.
 os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
@@ -15,12 +18,14 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import ray  # noqa: E402
 
-from rayflow.config import ComputeOptions  # noqa: E402
+from rayflow.config import ComputeOptions, PoolOptions  # noqa: E402
 from rayflow.dist.data import run_stream, widest  # noqa: E402
 from rayflow.errors import StageError  # noqa: E402
-from rayflow.pipeline.runner import read_metrics  # noqa: E402
+from rayflow.pipeline.runner import Metrics, OnStep  # noqa: E402
 from rayflow.pipeline.stage import ShardStage, ShardWorker  # noqa: E402
-from rayflow.pipeline.stages.train import TrainJob  # noqa: E402
+
+if TYPE_CHECKING:
+    from rayflow.training.loop import TrainJob
 
 
 class RayRunner:
@@ -35,6 +40,7 @@ class RayRunner:
         self._compute = compute
         self._logs = logs
         self._started = False
+        self._quiet = contextlib.ExitStack()
 
     def start(self, stages: Sequence[ShardStage]) -> None:
         """Connect, and refuse a worker that no machine could hold.
@@ -42,8 +48,8 @@ class RayRunner:
         Raises:
             StageError: no cluster at the address, or too few CPUs or GPUs for a single worker.
         """
+        self._quiet.enter_context(_stderr_to(self._logs / "driver.log"))
         if not ray.is_initialized():
-            _quiet()
             try:
                 ray.init(
                     address=self._compute.address,
@@ -77,23 +83,45 @@ class RayRunner:
         """One Ray Data pipeline for all stages of the stream."""
         run_stream(workers, shards, self._logs, check)
 
-    def train(self, job: TrainJob) -> list[dict[str, float]]:
-        """Ray Train with DeepSpeed over `job.pool.num_workers` workers."""
-        from rayflow.dist.train import train_with_ray
+    def train(self, job: TrainJob, pool: PoolOptions, max_restarts: int, on_step: OnStep) -> list[Metrics]:
+        """Ray Train with DeepSpeed over `pool.num_workers` workers."""
+        from rayflow.dist.train import TrainCompute, train_with_ray
 
-        train_with_ray(job)
-        return read_metrics(job)
+        compute = TrainCompute(
+            num_workers=pool.num_workers,
+            resources_per_worker={"CPU": pool.num_cpus} | ({"GPU": pool.num_gpus} if pool.num_gpus else {}),
+            use_gpu=pool.num_gpus > 0,
+            max_failures=max_restarts,
+        )
+        return train_with_ray(job, compute, "checkpoints", job.output_dir, on_step).metrics_history
 
     def stop(self) -> None:
         """Shut down a Ray that this runner started."""
-        if self._started:
-            ray.shutdown()
-            self._started = False
+        try:
+            if self._started:
+                ray.shutdown()
+                self._started = False
+        finally:
+            self._quiet.close()
 
 
-def _quiet() -> None:
-    for name in ("ray", "ray.data", "ray.train", "ray.tune"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+@contextlib.contextmanager
+def _stderr_to(path: Path) -> Iterator[None]:
+    """Send this process's standard error to a file of the run: Ray's libraries write there as they please.
+
+    What a person should see goes to standard output, and errors are raised.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with open(path, "ab", buffering=0) as file:
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(saved, 2)
+        os.close(saved)
 
 
 def _keep_token_private() -> None:

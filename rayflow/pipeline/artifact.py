@@ -19,6 +19,7 @@ import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -43,6 +44,7 @@ class Marker:
         failures: rows that did not, with reasons.
         seconds: time the worker spent on it.
         tokens: tokens generated or processed; 0 where that has no meaning.
+        finished: Unix time of the commit.
     """
 
     file: str
@@ -50,6 +52,7 @@ class Marker:
     failures: tuple[Failure, ...] = ()
     seconds: float = 0.0
     tokens: int = 0
+    finished: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,7 @@ class Artifact:
             pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
             sink.flush()
             os.fsync(sink.fileno())
-        marker = Marker(data.name, table.num_rows, tuple(failures), seconds, tokens)
+        marker = Marker(data.name, table.num_rows, tuple(failures), seconds, tokens, time.time())
         pending = data.with_suffix(".tmp")
         pending.write_text(json.dumps(asdict(marker), ensure_ascii=False), encoding="utf-8")
         try:

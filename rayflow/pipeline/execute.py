@@ -87,18 +87,22 @@ class Pipeline:
         counts = [StageCount(artifact, rows) for artifact in artifacts]
         monitor = ProgressMonitor(self._console, counts)
         limit = plan.config.max_failed_fraction
-        start, clock_start = time.time(), time.monotonic()
+        start = before = time.time()
         with monitor.running():
             workers = [plan.worker(stage) for stage in stages]
             self._runner.run_shards(workers, pending, check=lambda: monitor.check(limit))
         monitor.check(limit)
         for artifact in artifacts:
-            seconds = time.monotonic() - clock_start
-            self._say("[green]✓[/]", artifact.commit(start, seconds))
+            # Stages of a stream overlap: each is charged what it added, so that the times add up to the run's.
+            finish = max(artifact.marker(index).finished for index in pending)
+            self._say("[green]✓[/]", artifact.commit(start, max(0.0, finish - before)))
+            before = max(before, finish)
 
     def _run_whole(self, stage: WholeStage) -> None:
         plan, artifact = self._plan, self._plan.artifacts[stage.name]
-        context = StageContext(artifact, plan.identities[stage.name], plan.artifacts, self._runner)
+        context = StageContext(
+            artifact, plan.identities[stage.name], plan.artifacts, self._runner, self._console
+        )
         start, clock_start = time.time(), time.monotonic()
         extra = stage.run(context)
         manifest = artifact.commit(start, time.monotonic() - clock_start, extra)

@@ -151,6 +151,45 @@ class ProgressMonitor:
             self._console.print("  " + "; ".join(parts), highlight=False)
 
 
+class StepProgress:
+    """A bar for optimizer steps: how far, how long still, and the loss."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        self._console = console
+        self._bar = Progress(
+            TextColumn("  {task.description:<20}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[loss]}"),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task("train", total=total, loss="")
+        self._total = total
+        self._start = self._last_line = time.monotonic()
+        self._first: int | None = None
+
+    def __enter__(self) -> StepProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def update(self, metrics: dict[str, float]) -> None:
+        """Show a finished step."""
+        step, now = int(metrics["step"]), time.monotonic()
+        self._first = step - 1 if self._first is None else self._first
+        loss = f"loss {metrics['loss']:.4f}, {metrics.get('tokens_per_second', 0):,.0f} tokens/s"
+        self._bar.update(self._task, completed=step, loss=loss)
+        if not self._console.is_terminal and (now - self._last_line > LINE_SECONDS):
+            self._last_line = now
+            left = (now - self._start) / max(1, step - self._first) * (self._total - step)
+            self._console.print(f"  train {step}/{self._total} steps ({loss}, {clock(left)} left)")
+
+
 def clock(seconds: float) -> str:
     """Seconds as a person says them: "42 s", "3 min 05 s", "2 h 10 min"."""
     whole = round(seconds)

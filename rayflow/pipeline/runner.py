@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from rayflow.config import ComputeOptions
+from rayflow.config import ComputeOptions, PoolOptions
 from rayflow.pipeline.stage import ShardStage, ShardWorker
-from rayflow.pipeline.stages.train import TrainJob
+
+if TYPE_CHECKING:
+    from rayflow.training.loop import TrainJob
+
+Metrics = dict[str, float]
+OnStep = Callable[[Metrics], None]
 
 
 class Runner(Protocol):
@@ -33,8 +37,18 @@ class Runner(Protocol):
             check: called now and then; raises to stop a stage whose rows fail too often.
         """
 
-    def train(self, job: TrainJob) -> list[dict[str, float]]:
-        """Train, and leave the model in `job.folder / "model"`; returns the metrics of every step."""
+    def train(self, job: TrainJob, pool: PoolOptions, max_restarts: int, on_step: OnStep) -> list[Metrics]:
+        """Train, or go on from the newest checkpoint, and leave the model in `job.model_dir`.
+
+        Args:
+            job: what is trained on what.
+            pool: workers.
+            max_restarts: after a lost worker.
+            on_step: called with the metrics of each step, soon after it.
+
+        Returns:
+            The metrics of every step, from the first.
+        """
 
     def stop(self) -> None:
         """Free the machines; safe to call twice."""
@@ -67,12 +81,16 @@ class LocalRunner:
                 finally:
                     worker.stage.close()
 
-    def train(self, job: TrainJob) -> list[dict[str, float]]:
-        """A plain training loop in this process."""
-        from rayflow.training.local import train_locally
+    def train(self, job: TrainJob, pool: PoolOptions, max_restarts: int, on_step: OnStep) -> list[Metrics]:
+        """A plain training loop in this process; an error ends it, running again resumes it."""
+        from rayflow.training.checkpoints import FolderStore
+        from rayflow.training.loop import train
+        from rayflow.training.metrics import read_metrics
+        from rayflow.training.plain import PlainBackend
 
-        train_locally(job.options, job.model, job.groups, job.folder, job.seed)
-        return read_metrics(job)
+        store = FolderStore(job.output_dir / "checkpoints", job.options.keep_checkpoints)
+        train(job, PlainBackend(), store, on_step)
+        return read_metrics(job.metrics_path)
 
     def stop(self) -> None:
         """Nothing to free."""
@@ -93,10 +111,3 @@ async def run_concurrently(worker: ShardWorker, shards: Sequence[int], check: Ca
     finally:
         for task in tasks:
             task.cancel()
-
-
-def read_metrics(job: TrainJob) -> list[dict[str, float]]:
-    """Metrics of every finished step."""
-    if not job.metrics.exists():
-        return []
-    return [json.loads(line) for line in job.metrics.read_text().splitlines() if line.strip()]

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
+from rich.console import Console
+
 from rayflow.config import PoolOptions
 from rayflow.core.rows import Failure, Row
 from rayflow.core.schema import from_table, join, to_table
@@ -66,12 +68,14 @@ class StageContext:
         identity: what to store as its identity.
         artifacts: every stage's folder, by name.
         runner: where heavy work goes.
+        console: for the person who waits.
     """
 
     artifact: Artifact
     identity: dict[str, Any]
     artifacts: dict[str, Artifact]
     runner: Any
+    console: Console
 
 
 class WholeStage(Protocol):

@@ -17,6 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from rayflow.config import PoolOptions
 from rayflow.core.model_folder import resolve_model
 from rayflow.core.options import build
@@ -119,7 +121,7 @@ def run_stage(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _store_prompts(arguments: argparse.Namespace, artifact: Artifact) -> list[Prompt]:
     source = PromptSource(path=arguments.prompts, limit=arguments.num_prompts)
-    PromptStage("prompts", source, shard_size=8).run(StageContext(artifact, {}, {}, None))
+    PromptStage("prompts", source, shard_size=8).run(StageContext(artifact, {}, {}, None, Console()))
     return [row for i in range(artifact.num_shards) for row in from_table(artifact.read_shard(i), Prompt)]
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from rayflow.config import PoolOptions
 from rayflow.core.rows import PreferencePairs, Scores
 from rayflow.errors import StageError
 from rayflow.pipeline.artifact import Artifact
+from rayflow.pipeline.progress import StepProgress
 from rayflow.pipeline.stage import StageContext, read_rows
 from rayflow.pipeline.stages.reference import AcceptedTokens
 from rayflow.training.options import TrainOptions
@@ -27,24 +27,6 @@ class ReferencedGroup(AcceptedTokens, Scores, PreferencePairs):
     """View: everything a training group is made from."""
 
     ref_logprobs: np.ndarray
-
-
-@dataclass(frozen=True)
-class TrainJob:
-    """What a runner needs to train: plain values and paths."""
-
-    options: TrainOptions
-    model: str
-    groups: Path
-    folder: Path
-    seed: int
-    pool: PoolOptions
-    max_restarts: int
-
-    @property
-    def metrics(self) -> Path:
-        """One JSON line per optimizer step, written while it trains."""
-        return self.folder / "metrics.jsonl"
 
 
 @dataclass
@@ -78,6 +60,7 @@ class TrainStage:
             StageError: no pair to train on.
         """
         from rayflow.training.groups import GroupFile, write_groups
+        from rayflow.training.loop import TrainJob
 
         context.artifact.begin(context.identity, num_shards=0)
         folder = context.artifact.folder
@@ -91,14 +74,14 @@ class TrainStage:
                 "few. Look at the rewards (do they differ within a prompt?), raise select.num_accepted, or "
                 "set pair.ties."
             )
-        begin = time.monotonic()
-        job = TrainJob(self.options, self.model, groups, folder, self.seed, self.pool, self.max_restarts)
-        history = context.runner.train(job)
+        job = TrainJob(self.options, self.model, groups, folder, self.seed)
+        per_epoch = math.ceil(np.count_nonzero(lengths.num_pairs) / self.options.batch_size)
+        with StepProgress(context.console, per_epoch * self.options.num_epochs) as progress:
+            history = context.runner.train(job, self.pool, self.max_restarts, progress.update)
         return {
             "num_groups": len(lengths.prompt),
             "num_pairs": int(lengths.num_pairs.sum()),
             "num_steps": len(history),
-            "train_seconds": time.monotonic() - begin,
             "last": history[-1] if history else {},
         }
 
