@@ -13,8 +13,6 @@ given up and its replacement) exactly one wins and nothing is ever half there.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
 import os
 import secrets
@@ -28,8 +26,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rayflow.core.files import read_json, write_json
 from rayflow.core.rows import Failure
 from rayflow.errors import ArtifactError
+from rayflow.pipeline.identity import differences, fingerprint
 
 FORMAT = 1
 
@@ -252,47 +252,3 @@ class Artifact:
 
     def _marker(self, index: int) -> Path:
         return self.shards / f"{index:05d}.json"
-
-
-def fingerprint(identity: dict[str, Any]) -> str:
-    """16 hexadecimal digits over the canonical JSON of an identity."""
-    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
-
-
-def differences(stored: Any, wanted: Any, path: str = "") -> list[str]:
-    """One line per leaf that differs between two JSON values: "config.beta: stored 0.5, now 0.2"."""
-    if isinstance(stored, dict) and isinstance(wanted, dict):
-        keys = [*stored, *(key for key in wanted if key not in stored)]
-        missing = "(absent)"
-        return [
-            line
-            for key in keys
-            for line in differences(stored.get(key, missing), wanted.get(key, missing), f"{path}.{key}")
-        ]
-    return [] if stored == wanted else [f"{path.lstrip('.')}: stored {stored!r}, now {wanted!r}"]
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file.
-
-    Raises:
-        ArtifactError: missing or not JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ArtifactError(f"{path} cannot be read ({error}).") from error
-
-
-def write_json(path: Path, data: dict[str, Any]) -> None:
-    """Write a JSON file so that readers see the old one or the whole new one."""
-    pending = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    with contextlib.ExitStack() as undo:
-        undo.callback(pending.unlink, missing_ok=True)
-        with open(pending, "w", encoding="utf-8") as sink:
-            json.dump(data, sink, ensure_ascii=False, indent=2)
-            sink.flush()
-            os.fsync(sink.fileno())
-        os.replace(pending, path)
-        undo.pop_all()

@@ -12,8 +12,9 @@ from rich.console import Console
 
 from rayflow import __version__
 from rayflow.config import RunConfig
+from rayflow.core.files import read_json, write_json
 from rayflow.errors import ArtifactError
-from rayflow.pipeline.artifact import Manifest, read_json, write_json
+from rayflow.pipeline.artifact import Manifest
 from rayflow.pipeline.plan import Plan, Stage
 from rayflow.pipeline.preflight import preflight
 from rayflow.pipeline.progress import ProgressMonitor, StageCount, clock

@@ -15,7 +15,8 @@ from typing import Any
 from rayflow.config import RunConfig
 from rayflow.core.model_folder import model_digest, resolve_model
 from rayflow.errors import ConfigError
-from rayflow.pipeline.artifact import Artifact, fingerprint
+from rayflow.pipeline.artifact import Artifact
+from rayflow.pipeline.identity import fingerprint
 from rayflow.pipeline.prompts import PromptStage
 from rayflow.pipeline.stage import ShardStage, ShardWorker, WholeStage
 from rayflow.pipeline.stages.evaluate import EvaluateStage

@@ -139,16 +139,17 @@ class ProgressMonitor:
         return f"{rows:.2f} {self._unit}/s" + (f", {tokens:,.0f} tokens/s" if tokens else "")
 
     def _print_line(self) -> None:
-        parts = []
+        parts, before = [], -1
         seconds = time.monotonic() - self._start
         for count, first in zip(self._counts, self._first, strict=True):
-            done = count.rows + count.failed
-            if 0 < done < count.total:
+            done, previous = count.rows + count.failed, before
+            before = done
+            if 0 < done < count.total and done != previous:  # a stage that keeps up is not worth a word
                 left = seconds / max(1, done - first[0]) * (count.total - done)
                 rate = self._rate(count, first)
                 parts.append(f"{count.artifact.name} {done}/{count.total} ({rate}, {clock(left)} left)")
         if parts:
-            self._console.print("  " + "; ".join(parts), highlight=False)
+            self._console.print("  " + "; ".join(parts), highlight=False, soft_wrap=True)
 
 
 class StepProgress:

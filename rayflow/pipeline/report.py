@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from rayflow.core.files import read_json
 from rayflow.core.rows import Accepted, PreferencePairs, Row, Scored, Scores
 from rayflow.core.seeds import derive
-from rayflow.pipeline.artifact import Artifact, read_json
+from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.plan import Plan
 from rayflow.pipeline.stage import read_rows
 from rayflow.pipeline.stages.evaluate import paired

@@ -54,5 +54,5 @@ def watch(process: subprocess.Popen[bytes]) -> int:
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue
         peak = max(peak, total)
-        time.sleep(1)
+        time.sleep(3)  # reading the map of every process is not free
     return peak

@@ -7,9 +7,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from rayflow.core.files import write_json
 from rayflow.core.rows import Failure
 from rayflow.errors import ArtifactError
-from rayflow.pipeline.artifact import Artifact, differences, fingerprint, write_json
+from rayflow.pipeline.artifact import Artifact
+from rayflow.pipeline.identity import differences, fingerprint
 
 
 def shard(*values: int) -> pa.Table:

@@ -150,6 +150,15 @@ def test_missing_things_are_said_before_time_is_spent(settings: dict, tmp_path: 
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_file_without_a_usable_prompt_is_refused(settings: dict, prompt_file: Path) -> None:
+    prompt_file.write_text("")
+    with pytest.raises(DataError, match="prompts.jsonl holds no prompts"):
+        run_data(with_settings(settings))
+    prompt_file.write_text('{"promt": "a"}\n')
+    with pytest.raises(DataError, match="1 rows were refused: .*row 1: needs 'prompt' or 'messages'"):
+        run_data(with_settings(settings))
+
+
 def test_a_gpu_that_is_not_there_is_refused(settings: dict) -> None:
     torch = pytest.importorskip("torch")
     if torch.cuda.is_available():

@@ -1,0 +1,73 @@
+"""What the README says, done: its examples are taken from its text and run."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rayflow.config import RunConfig, load_config
+from rayflow.core.registry import FAMILIES
+from tests.test_whole import finished_run, small_settings
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+
+
+def block(language: str, containing: str) -> str:
+    """The README's only block of a language that contains a text."""
+    (found,) = [text for kind, text in BLOCKS if kind == language and containing in text]
+    return found
+
+
+@pytest.fixture
+def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder on the path with the README's Python files."""
+    for kind, text in BLOCKS:
+        named = re.match(r"# (\w+\.py)\n", text)
+        if kind == "python" and named:
+            (tmp_path / named.group(1)).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def test_own_prompts_model_reward_and_loss_run_as_shown(plugins: Path, tiny_model: str) -> None:
+    prompts = plugins / "prompts.jsonl"
+    prompts.write_text(block("json", '"target"'))
+    settings = small_settings(plugins, prompts, tiny_model)
+    settings |= yaml.safe_load(block("yaml", "my_reward:brevity"))
+    settings["train"] |= yaml.safe_load(block("yaml", "my_loss:Ipo"))["train"]
+    plan = finished_run(RunConfig.model_validate(settings))
+    summary = json.loads((plan.config.root / "summary.json").read_text())
+    assert summary["selection"]["num_prompts"] == 2
+    first, *_ = (plan.artifacts["train"].folder / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(first)["loss"] == pytest.approx((1 / (2 * 0.2)) ** 2, rel=1e-3)  # at the reference all ratios are 0
+
+
+def test_the_cluster_block_is_a_valid_configuration() -> None:
+    cluster = yaml.safe_load(block("yaml", "address: auto"))
+    quickstart = load_config(ROOT / "jobs/configs/quickstart.yaml").model_dump(mode="json")
+    config = RunConfig.model_validate({**quickstart, **cluster})
+    assert config.compute.sample.num_gpus == 1
+
+
+def test_commands_name_files_and_options_that_exist() -> None:
+    for line in block("bash", "jobs/quickstart.sh").splitlines():
+        assert (ROOT / line.split()[1]).exists()
+    for path in re.findall(r"\]\(((?!https?://)[^)]+)\)", README):
+        assert (ROOT / path).exists(), path
+
+
+def test_the_tables_list_what_there_is() -> None:
+    for folder in (p for p in (ROOT / "rayflow").iterdir() if (p / "__init__.py").exists()):
+        assert f"| `rayflow/{folder.name}` |" in README
+    for family in FAMILIES.values():
+        for kind in family:
+            assert f"`{kind}`" in README, kind
+    for name in RunConfig.model_fields:
+        if name not in ("name", "runs_dir", "seed", "max_failed_fraction"):
+            assert f"| `{name}` |" in README, name
