@@ -6,7 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
+settings.register_profile("rayflow", deadline=None)  # a busy machine is slow, not wrong
+settings.load_profile("rayflow")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach the network
 
 _TEMPLATE = (

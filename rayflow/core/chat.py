@@ -18,16 +18,21 @@ def prompt_token_ids(tokenizer: Any, prompt: Prompt) -> np.ndarray:
     """Token ids of a prompt, ready for generation: [P] int32.
 
     Chat messages go through the tokenizer's chat template with the generation prompt; the template writes
-    its own special tokens, so none are added (no double BOS). Plain text is tokenised as it is, with the
-    tokenizer's own special tokens.
+    its own special tokens, so none are added (no double BOS). Plain text is tokenised as it is; the
+    tokenizer adds its BOS unless the text brings one, and never an EOS, which would end the answer before it
+    began.
 
     Raises:
         ModelError: a chat prompt, and the tokenizer has no chat template.
     """
     if prompt.prompt is not None:
-        ids = tokenizer(prompt.prompt)["input_ids"]
-        if ids and ids[-1] == tokenizer.eos_token_id and len(ids) > 1:
-            ids = ids[:-1]  # some tokenizers close the text with EOS, which would end it before it began
+        ids = written = tokenizer(prompt.prompt, add_special_tokens=False)["input_ids"]
+        if not brings_bos(tokenizer, prompt.prompt):
+            ids = tokenizer(prompt.prompt)["input_ids"]
+            # An EOS that the person wrote stays; one that the tokenizer put behind the text goes.
+            closed = ids[-1:] == [tokenizer.eos_token_id] and ids[-len(written) - 1 : -1] == written
+            if closed and len(ids) > 1:
+                ids = ids[:-1]
     else:
         _require_template(tokenizer)
         text = tokenizer.apply_chat_template(
@@ -35,6 +40,11 @@ def prompt_token_ids(tokenizer: Any, prompt: Prompt) -> np.ndarray:
         )
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     return np.asarray(ids, dtype=np.int32)
+
+
+def brings_bos(tokenizer: Any, text: str) -> bool:
+    """Whether a text begins with the tokenizer's BOS, so that the tokenizer must not write another."""
+    return bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)
 
 
 def conversation_text(tokenizer: Any, prompt: Prompt, response: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from rayflow.core.chat import conversation_text
+from rayflow.core.chat import brings_bos, conversation_text
 from rayflow.core.model_folder import check_model_folder, resolve_model
 from rayflow.core.options import KindOptions
 from rayflow.core.rows import Prompt
@@ -111,9 +111,10 @@ class ClassifierReward:
 
     def _encode(self, prompt: Prompt, responses: list[str]) -> list[list[int]]:
         """Token ids of the whole conversations. A chat template writes its own special tokens."""
-        templated = prompt.prompt is None and self._tokenizer.chat_template is not None
         texts = [conversation_text(self._tokenizer, prompt, response) for response in responses]
-        sequences = self._tokenizer(texts, add_special_tokens=not templated, verbose=False)["input_ids"]
+        templated = prompt.prompt is None and self._tokenizer.chat_template is not None
+        complete = templated or brings_bos(self._tokenizer, texts[0])
+        sequences = self._tokenizer(texts, add_special_tokens=not complete, verbose=False)["input_ids"]
         longest = max(map(len, sequences))
         if longest > self._max_length:
             raise RewardError(

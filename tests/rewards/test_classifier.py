@@ -96,6 +96,22 @@ def test_a_chat_template_writes_its_own_special_tokens(pad_is_eos_model, tmp_pat
     assert reward(str(folder)).score(CHAT, ["the film was bad"]) == pytest.approx([expected], abs=1e-5)
 
 
+def test_a_plain_prompt_that_brings_its_special_tokens_gets_no_second_ones(bert_model, tmp_path):
+    import shutil
+
+    from transformers import AutoTokenizer
+
+    folder = tmp_path / "bos"
+    shutil.copytree(bert_model, folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.bos_token = "[CLS]"
+    tokenizer.save_pretrained(folder)
+    bare = Prompt(prompt_id="a", prompt="the film was ", messages=(), target=None)
+    whole = Prompt(prompt_id="b", prompt="[CLS] the film was ", messages=(), target=None)
+    built = reward(str(folder))
+    assert built.score(whole, ["good <eos>"]) == pytest.approx(built.score(bare, ["good"]), abs=1e-6)
+
+
 def test_the_label_chooses_the_logit(three_label_model):
     text = "the film was good ."
     values = [reward(three_label_model, label=i).score(PLAIN, [text])[0] for i in range(3)]
