@@ -10,7 +10,7 @@ import difflib
 import importlib
 from typing import Any
 
-from rayflow.errors import ConfigError
+from rayflow.errors import ConfigError, RayflowError
 
 FAMILIES: dict[str, dict[str, str]] = {
     "engine": {
@@ -72,6 +72,7 @@ def load_object(target: str, what: str) -> Any:
 
     Raises:
         ConfigError: not of that form, the module cannot be imported or fails meanwhile, or has no such name.
+        RayflowError: the module's own, unchanged.
     """
     module_name, _, name = target.partition(":")
     if not module_name or not name:
@@ -83,6 +84,8 @@ def load_object(target: str, what: str) -> Any:
             f"{what} '{target}': cannot import '{module_name}' ({error}). "
             "Is its folder on PYTHONPATH, or its package installed?"
         ) from error
+    except RayflowError:  # already says what to do, such as a package to install
+        raise
     except Exception as error:  # the user's module may fail in any way while it is imported
         raise ConfigError(
             f"{what} '{target}': '{module_name}' fails on import with {type(error).__name__}: {error}"

@@ -6,9 +6,14 @@ Use it as `reward: {kind: rule, function: rayflow.rewards.sentiment:compound}`.
 from __future__ import annotations
 
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 from rayflow.errors import MissingPackageError
+
+if find_spec("vaderSentiment") is None:
+    # Now, when the run is checked, rather than at the first score, after hours of sampling.
+    raise MissingPackageError("vaderSentiment", "The sentiment reward", "demo")
 
 
 def compound(prompt: str, response: str) -> float:
@@ -17,9 +22,6 @@ def compound(prompt: str, response: str) -> float:
     Args:
         prompt: not looked at.
         response: the text to judge.
-
-    Raises:
-        MissingPackageError: vaderSentiment is not installed.
 
     Source: Hutto and Gilbert, "VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media
     Text", ICWSM 2014.
@@ -30,8 +32,6 @@ def compound(prompt: str, response: str) -> float:
 @cache
 def _analyzer() -> Any:
     """The analyzer, made once per process: it reads its lexicon of 7,500 words from disk."""
-    try:
-        from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
-    except ImportError as error:
-        raise MissingPackageError("vaderSentiment", "The sentiment reward", "demo") from error
+    from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
+
     return SentimentIntensityAnalyzer()

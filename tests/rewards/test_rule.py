@@ -125,8 +125,8 @@ def test_the_analyzer_is_made_once():
     assert sentiment._analyzer.cache_info().misses == 1
 
 
-def test_without_the_package_the_message_says_what_to_install(monkeypatch):
-    sentiment._analyzer.cache_clear()
-    monkeypatch.setitem(sys.modules, "vaderSentiment.vaderSentiment", None)
+def test_without_the_package_setup_already_says_what_to_install(monkeypatch):
+    monkeypatch.delitem(sys.modules, "rayflow.rewards.sentiment")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingPackageError, match=r"rayflow\[demo\]"):
-        rule("rayflow.rewards.sentiment:compound").score(PROMPT, ["x"])
+        rule("rayflow.rewards.sentiment:compound")
