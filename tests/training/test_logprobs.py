@@ -1,0 +1,152 @@
+"""Shared-prompt log-probabilities equal one plain forward pass per response, for every family that is allowed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from rayflow.errors import DataError, ModelError
+from rayflow.training.layout import SHARED_FAMILIES, Layout, lengths_of
+from rayflow.training.logprobs import response_logprobs
+from rayflow.training.pack import pack
+from tests.training.helpers import random_branches
+
+GROUPS = random_branches(3, k=3, vocabulary=120)
+
+
+def tiny(family: str):
+    extra = {} if family == "gpt_neox" else {"num_key_value_heads": 2}
+    if family in ("gemma", "gemma2", "qwen3"):
+        extra["head_dim"] = 16  # a setting of its own there, not hidden_size / num_attention_heads
+    config = AutoConfig.for_model(
+        family,
+        vocab_size=128,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=64,
+        initializer_range=0.2,
+        pad_token_id=0,
+        **extra,
+    )
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="sdpa").eval()
+
+
+def one_by_one(model, groups) -> torch.Tensor:
+    """The definition: a causal pass over prompt + response, no mask, no padding, summed log softmax."""
+    values = []
+    for prompt, responses in groups:
+        for response in responses:
+            ids = torch.tensor(np.concatenate([prompt, response]), dtype=torch.int64)[None]
+            table = model(input_ids=ids, use_cache=False).logits[0].float().log_softmax(-1)
+            predicted = table[len(prompt) - 1 : -1]
+            values.append(predicted.gather(1, ids[0, len(prompt) :, None]).sum())
+    return torch.stack(values)
+
+
+def gradients(model, values) -> torch.Tensor:
+    weights = torch.linspace(-1, 1, len(values))
+    model.zero_grad()
+    (values * weights).sum().backward()
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("family", sorted(SHARED_FAMILIES))
+def test_values_and_gradients_are_those_of_one_response_at_a_time(family, shared):
+    model = tiny(family)
+    expected = one_by_one(model, GROUPS)
+    expected_gradients = gradients(model, expected)
+    got = response_logprobs(model, pack(GROUPS, shared=shared), head_only=True)
+    assert torch.allclose(got, expected, atol=1e-4)
+    difference = (gradients(model, got) - expected_gradients).norm() / expected_gradients.norm()
+    assert difference < 1e-3
+
+
+def test_full_logits_are_used_where_the_head_is_not_a_plain_projection():
+    model = tiny("gemma2")
+    config = model.config
+    assert config.final_logit_softcapping  # what the bare projection would leave out
+    with torch.no_grad():
+        got = response_logprobs(model, pack(GROUPS, shared=False), head_only=False)
+        assert torch.allclose(got, one_by_one(model, GROUPS), atol=1e-4)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_padding_and_order_do_not_matter(shared):
+    model = tiny("llama")
+    with torch.no_grad():
+        together = response_logprobs(model, pack(GROUPS, shared=shared), head_only=True).split(3)
+        turned = response_logprobs(model, pack(GROUPS[::-1], shared=shared), head_only=True).split(3)
+        alone = [response_logprobs(model, pack([g], shared=shared), head_only=True) for g in GROUPS]
+    for a, b, c in zip(together, turned[::-1], alone, strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+        assert torch.allclose(a, c, atol=1e-5)
+
+
+def test_other_branches_are_invisible():
+    model = tiny("llama")
+    prompt, responses = GROUPS[0]
+    other = [responses[0], np.full(9, 5, np.int32), responses[2]]
+    with torch.no_grad():
+        a = response_logprobs(model, pack([(prompt, responses)], shared=True), head_only=True)
+        b = response_logprobs(model, pack([(prompt, other)], shared=True), head_only=True)
+    assert torch.allclose(a[[0, 2]], b[[0, 2]], atol=1e-5)
+
+
+def test_a_response_without_tokens_has_probability_one():
+    batch = pack([(np.array([3, 4]), [np.array([], np.int32), np.array([5])])], shared=True)
+    assert response_logprobs(tiny("llama"), batch, head_only=True)[0] == 0
+
+
+def test_the_layout_of_one_group_by_hand():
+    batch = pack([(np.array([7, 8]), [np.array([1, 2]), np.array([3])])], shared=True)
+    assert batch.input_ids.tolist() == [[7, 8, 1, 2, 3]]
+    assert batch.position_ids.tolist() == [[0, 1, 2, 3, 2]]
+    assert batch.predictors.tolist() == [1, 2, 1]  # both responses begin after the last prompt token
+    assert batch.targets.tolist() == [1, 2, 3]
+    assert batch.owners.tolist() == [0, 0, 1]
+    assert batch.num_tokens.tolist() == [2, 1]
+    assert batch.attention_mask[0, 0].int().tolist() == [
+        [1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0],
+        [1, 1, 1, 0, 0],
+        [1, 1, 1, 1, 0],
+        [1, 1, 0, 0, 1],
+    ]
+
+
+def test_an_untested_family_gets_its_own_rows_and_the_log_says_why(caplog):
+    config = AutoConfig.for_model("gemma2")
+    lengths = lengths_of(GROUPS)
+    assert not Layout.choose(config, lengths, "auto").shared
+    assert "'gemma2' is not among the tested ones" in caplog.text
+    with pytest.raises(ModelError, match="auto or false"):
+        Layout.choose(config, lengths, True)
+
+
+def test_a_sliding_window_is_not_overridden_by_a_mask():
+    config = AutoConfig.for_model("qwen2", use_sliding_window=True, max_window_layers=1, num_hidden_layers=4)
+    assert not Layout.choose(config, lengths_of(GROUPS), "auto").shared
+
+
+def test_sharing_is_chosen_only_where_it_saves_arithmetic():
+    config = AutoConfig.for_model("llama", hidden_size=576, num_hidden_layers=30, intermediate_size=1536)
+
+    def groups(prompt, response):
+        return lengths_of([(np.zeros(prompt), [np.zeros(response)] * 8)])
+
+    assert Layout.choose(config, groups(200, 48), "auto").shared
+    assert not Layout.choose(config, groups(5, 1500), "auto").shared
+    assert Layout.choose(config, groups(5, 1500), True).shared
+
+
+def test_what_exceeds_the_context_is_refused_but_branches_do_not_add_up():
+    config = AutoConfig.for_model("llama", max_position_embeddings=50)
+    Layout.choose(config, lengths_of([(np.zeros(20), [np.zeros(30)] * 8)]), "auto")
+    with pytest.raises(DataError, match=r"context of 50 tokens.*21 prompt tokens.*response of 30"):
+        Layout.choose(config, lengths_of([(np.zeros(21), [np.zeros(30)])]), "auto")
