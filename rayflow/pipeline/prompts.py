@@ -122,6 +122,7 @@ def parse_prompt(row: dict[str, Any]) -> Prompt:
         raise DataError(f"needs 'prompt' or 'messages', has {', '.join(row) or 'nothing'}{hint}")
     if target is not None and not isinstance(target, str):
         raise DataError(f"'target' must be text, is {type(target).__name__}")
+    _require_utf8(given, target)
     if isinstance(given, str):
         if not given.strip():
             raise DataError("'prompt' is empty")
@@ -133,6 +134,14 @@ def parse_prompt(row: dict[str, Any]) -> Prompt:
     if not messages:
         raise DataError("'messages' is empty")
     return Prompt(prompt_id=prompt_id(None, messages), prompt=None, messages=messages, target=target)
+
+
+def _require_utf8(*values: Any) -> None:
+    """JSON can escape half of a surrogate pair, which no UTF-8 text, and so no stored column, can hold."""
+    try:
+        json.dumps(values, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"is not valid Unicode text: {error.reason}") from None
 
 
 def _messages(given: Any) -> tuple[Any, ...]:

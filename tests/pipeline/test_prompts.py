@@ -89,6 +89,8 @@ def test_a_final_assistant_turn_is_the_target() -> None:
         ({"messages": []}, "is empty"),
         ({"messages": [{"role": "user"}]}, "needs a 'role' and a text 'content'"),
         ({"messages": [{"role": "usr", "content": "a"}]}, "unknown role 'usr'"),
+        ({"prompt": "half of \ud800 a pair"}, "not valid Unicode text"),
+        ({"prompt": "a", "target": "\ud800"}, "not valid Unicode text"),
         ({"prompt": "a", "target": 3}, "'target' must be text"),
     ],
 )
