@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -89,15 +90,19 @@ def _kill_one_worker_after_a_checkpoint(storage: Path, metrics: Path) -> None:
     until = time.monotonic() + 120
     while time.monotonic() < until:
         if any(line["step"] >= 3 for line in read_metrics(metrics)):
-            workers = [p for p in psutil.Process().children(recursive=True) if "RayTrainWorker" in p.name()]
-            workers = workers or [
-                p
-                for p in psutil.Process().children(recursive=True)
-                if "RayTrainWorker" in " ".join(p.cmdline())
-            ]
-            os.kill(workers[-1].pid, signal.SIGKILL)
+            os.kill(_training_workers()[-1], signal.SIGKILL)
             return
         time.sleep(0.01)
+
+
+def _training_workers() -> list[int]:
+    """Ids of this process's own training workers; processes may end while they are looked at."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if "RayTrainWorker" in " ".join(process.cmdline()):
+                found.append(process.pid)
+    return found
 
 
 def test_a_workers_own_error_reaches_the_caller(cluster, tiny_model, groups, tmp_path):

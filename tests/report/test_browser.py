@@ -7,9 +7,9 @@ import zlib
 from pathlib import Path
 
 import pytest
-import report_example as example
 
 from rayflow.report.render import write_report
+from tests.report import report_example as example
 
 pytestmark = pytest.mark.browser
 

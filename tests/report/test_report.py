@@ -10,7 +10,6 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-import report_example as example
 
 from rayflow.report.data import (
     EvaluationSection,
@@ -25,6 +24,7 @@ from rayflow.report.data import (
 from rayflow.report.render import render, write_report
 from rayflow.report.summary import notes, summary
 from rayflow.report.values import Histogram
+from tests.report import report_example as example
 
 
 def bare() -> ReportData:
