@@ -31,6 +31,7 @@ _WORDS = (
 class ByteTokenizer:
     """The part of a Hugging Face tokenizer that rayflow uses, over UTF-8 bytes: ids 0..255, EOS 256."""
 
+    bos_token = None
     eos_token_id = 256
     pad_token_id = 257
     name_or_path = "bytes"
