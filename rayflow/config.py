@@ -103,7 +103,7 @@ class ComputeOptions(Options):
         shard_size: prompts per shard, the unit of commit and resume. Fixed when a run's prompts are stored.
         sample, score, reference: actor pools; `transform` runs selection and pairing as tasks.
         train: training workers.
-        max_restarts: how often the training group is restarted after a lost worker.
+        max_restarts: how often an actor, or the training group, is started again after its process was lost.
     """
 
     runner: Literal["ray", "local"] = "ray"

@@ -12,6 +12,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,15 +55,28 @@ def run_task(batch: Batch, worker: ShardWorker) -> Batch:
     return batch
 
 
+@dataclass(frozen=True)
+class StreamOptions:
+    """How a stream is run.
+
+    Attributes:
+        logs: folder for what the workers print.
+        max_restarts: how often each actor is replaced after its process was lost, before the stream fails.
+    """
+
+    logs: Path
+    max_restarts: int = 3
+
+
 def run_stream(
-    workers: Sequence[ShardWorker], shards: Sequence[int], logs: Path, check: Callable[[], None]
+    workers: Sequence[ShardWorker], shards: Sequence[int], options: StreamOptions, check: Callable[[], None]
 ) -> None:
     """Run the stages of one stream on these shards.
 
     Args:
         workers: one per stage, in order.
         shards: indices that at least one stage lacks.
-        logs: folder for what the workers print.
+        options: logs and restarts.
         check: called after every shard; raises to stop.
 
     Raises:
@@ -73,15 +87,15 @@ def run_stream(
     context.print_on_execution_start = False
     data = ray.data.from_items([{"shard": index} for index in shards], override_num_blocks=len(shards))
     for worker in workers:
-        data = _add(data, worker, logs)
+        data = _add(data, worker, options)
     try:
         for _ in data.iter_batches(batch_size=1, prefetch_batches=0):
             check()
     except (ray.exceptions.RayError, RuntimeError) as error:
-        raise explain(error, workers, logs) from error
+        raise explain(error, workers, options.logs) from error
 
 
-def _add(data: ray.data.Dataset, worker: ShardWorker, logs: Path) -> ray.data.Dataset:
+def _add(data: ray.data.Dataset, worker: ShardWorker, options: StreamOptions) -> ray.data.Dataset:
     stage = worker.stage
     pool = stage.pool
     resources: dict[str, Any] = {"num_cpus": pool.num_cpus, "num_gpus": pool.num_gpus}
@@ -93,9 +107,13 @@ def _add(data: ray.data.Dataset, worker: ShardWorker, logs: Path) -> ray.data.Da
         # one more than can run, so that the next shard is already there when one ends
         max_tasks_in_flight_per_actor=pool.in_flight + 1,
     )
-    arguments = {"worker": worker, "logs": logs}
     return data.map_batches(
-        ShardActor, batch_size=1, compute=strategy, fn_constructor_kwargs=arguments, **resources
+        ShardActor,
+        batch_size=1,
+        compute=strategy,
+        fn_constructor_kwargs={"worker": worker, "logs": options.logs},
+        max_restarts=options.max_restarts,
+        **resources,
     )
 
 
@@ -104,7 +122,9 @@ def explain(error: BaseException, workers: Sequence[ShardWorker], logs: Path) ->
 
     Causes do not survive the way from a worker to the driver; its printed traceback does.
     """
-    ours = re.findall(r"^rayflow\.errors\.(\w+): (.*?)(?=\n\n|\n\x1b|\Z)", str(error), re.MULTILINE | re.DOTALL)
+    ours = re.findall(
+        r"^rayflow\.errors\.(\w+): (.*?)(?=\n\n|\n\x1b|\Z)", str(error), re.MULTILINE | re.DOTALL
+    )
     if ours:
         name, text = ours[-1]
         return getattr(errors, name)(text.strip())

@@ -19,7 +19,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 import ray  # noqa: E402
 
 from rayflow.config import ComputeOptions, PoolOptions  # noqa: E402
-from rayflow.dist.data import run_stream, widest  # noqa: E402
+from rayflow.dist.data import StreamOptions, run_stream, widest  # noqa: E402
 from rayflow.errors import StageError  # noqa: E402
 from rayflow.pipeline.runner import Metrics, OnStep  # noqa: E402
 from rayflow.pipeline.stage import ShardStage, ShardWorker  # noqa: E402
@@ -81,7 +81,7 @@ class RayRunner:
         self, workers: Sequence[ShardWorker], shards: Sequence[int], check: Callable[[], None]
     ) -> None:
         """One Ray Data pipeline for all stages of the stream."""
-        run_stream(workers, shards, self._logs, check)
+        run_stream(workers, shards, StreamOptions(self._logs, self._compute.max_restarts), check)
 
     def train(self, job: TrainJob, pool: PoolOptions, max_restarts: int, on_step: OnStep) -> list[Metrics]:
         """Ray Train with DeepSpeed over `pool.num_workers` workers."""

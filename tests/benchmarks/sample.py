@@ -95,7 +95,7 @@ def run_stage(arguments: argparse.Namespace) -> dict[str, Any]:
     """The stage as the pipeline runs it: Ray Data, one actor, shards committed to disk."""
     import ray
 
-    from rayflow.dist.data import run_stream
+    from rayflow.dist.data import StreamOptions, run_stream
 
     with tempfile.TemporaryDirectory() as scratch:
         ready = Path(scratch, "ready")
@@ -113,7 +113,9 @@ def run_stage(arguments: argparse.Namespace) -> dict[str, Any]:
         )
         target.begin({}, prompts.num_shards)
         shards = range(prompts.num_shards)
-        run_stream([ShardWorker(stage, (prompts,), target)], shards, Path(scratch), lambda: None)
+        run_stream(
+            [ShardWorker(stage, (prompts,), target)], shards, StreamOptions(Path(scratch)), lambda: None
+        )
         end = max((target.shards / f"{i:05d}.json").stat().st_mtime for i in shards)
         tokens = sum(target.marker(i).tokens for i in shards)
         return {"tokens": tokens, "seconds": end - float(ready.read_text())}

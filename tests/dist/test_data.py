@@ -12,9 +12,11 @@ import pytest
 from rayflow.config import RunConfig
 from rayflow.dist.runner import RayRunner
 from rayflow.errors import ArtifactError, EngineDeadError, StageError
+from rayflow.pipeline.plan import Plan
+from rayflow.pipeline.stage import ShardWorker
 from rayflow.pipeline.stages.score import ScoreStage
 from tests.pipeline.conftest import NUM_PROMPTS, cheerful, config, prompt_file, settings  # noqa: F401
-from tests.pipeline.helpers import data_plan, run_data, tables
+from tests.pipeline.helpers import run_data, tables
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -48,9 +50,10 @@ class DiesOnce(ScoreStage):
     """A score stage whose worker's engine dies on one shard, the first time that it is tried."""
 
     flag: str = ""
+    always: bool = False
 
     async def process(self, rows):  # noqa: ANN001, ANN201
-        if any("number 5" in row.prompt for row in rows) and not Path(self.flag).exists():
+        if any("number 5" in row.prompt for row in rows) and (self.always or not Path(self.flag).exists()):
             Path(self.flag).write_text(str(os.getpid()))
             raise EngineDeadError("gone")
         return await super().process(rows)
@@ -58,21 +61,33 @@ class DiesOnce(ScoreStage):
 
 def test_a_worker_whose_engine_died_is_replaced_and_no_row_is_lost(config: RunConfig, tmp_path: Path) -> None:  # noqa: F811
     local, _ = run_data(config.model_copy(update={"name": "undisturbed"}))
-    plan = data_plan(config)
+    plan, workers = from_score(config, flag=str(tmp_path / "died"))
+    ray_runner(config).run_shards(workers, range(workers[0].target.num_shards), lambda: None)
+    assert (tmp_path / "died").exists()
+    assert tables(plan)["pair"] == tables(local)["pair"]
+    assert tables(plan)["score"] == tables(local)["score"]
+
+
+def test_a_worker_that_dies_again_and_again_ends_the_stage(config: RunConfig, tmp_path: Path) -> None:  # noqa: F811
+    compute = config.compute.model_copy(update={"max_restarts": 1})
+    config = config.model_copy(update={"compute": compute})
+    plan, workers = from_score(config, flag=str(tmp_path / "died"), always=True)
+    with pytest.raises(StageError, match="A worker of score, select, pair failed[\\s\\S]*run again to go on"):
+        ray_runner(config).run_shards(workers, range(workers[0].target.num_shards), lambda: None)
+    assert plan.artifacts["score"].committed_shards()
+
+
+def from_score(config: RunConfig, **fault: object) -> tuple[Plan, list[ShardWorker]]:  # noqa: F811
+    """A run that has its samples, and the workers of the stages after them, the first of which dies."""
+    plan, _ = run_data(config)
+    names = ("score", "select", "pair")
+    for name in names:
+        plan.artifacts[name].set_aside()
+        plan.artifacts[name].begin(plan.identities[name], plan.artifacts["prompts"].num_shards)
+    workers = [plan.worker(plan.stages[name]) for name in names]
     stage = plan.stages["score"]
-    flag = tmp_path / "died"
-    dying = DiesOnce(stage.name, stage.inputs, stage.reward_options, stage.pool, flag=str(flag))
-    begun, _ = run_data(config.model_copy(update={"name": "disturbed"}))
-    for name in ("score", "select", "pair"):
-        begun.artifacts[name].set_aside()
-        begun.artifacts[name].begin(begun.identities[name], begun.artifacts["prompts"].num_shards)
-    workers = [begun.worker(begun.stages[name]) for name in ("score", "select", "pair")]
-    workers[0].stage = dying
-    runner = ray_runner(config)
-    runner.run_shards(workers, range(workers[0].target.num_shards), lambda: None)
-    assert flag.exists()
-    assert tables(begun)["pair"] == tables(local)["pair"]
-    assert tables(begun)["score"] == tables(local)["score"]
+    workers[0].stage = DiesOnce(stage.name, stage.inputs, stage.reward_options, stage.pool, **fault)
+    return plan, workers
 
 
 def test_an_error_of_a_worker_reaches_the_person_as_it_was(config: RunConfig) -> None:  # noqa: F811
