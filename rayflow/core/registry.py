@@ -24,14 +24,22 @@ FAMILIES: dict[str, dict[str, str]] = {
     },
     "selection": {
         "rejection": "rayflow.selection.rejection:RejectionSampling",
+        "gumbel": "rayflow.selection.gumbel:Gumbel",
+        "top_k": "rayflow.selection.top_k:TopK",
+        "first_k": "rayflow.selection.first_k:FirstK",
+        "all": "rayflow.selection.all:All",
     },
     "pairing": {
         "first_round": "rayflow.pairing.first_round:FirstRound",
         "tournament": "rayflow.pairing.tournament:Tournament",
+        "gap": "rayflow.pairing.gap:Gap",
+        "best_worst": "rayflow.pairing.best_worst:BestWorst",
+        "all_pairs": "rayflow.pairing.all_pairs:AllPairs",
     },
     "loss": {
         "sigmoid_norm": "rayflow.losses.sigmoid_norm:SigmoidNorm",
         "hinge_norm": "rayflow.losses.hinge_norm:HingeNorm",
+        "hinge": "rayflow.losses.hinge:Hinge",
     },
 }
 

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from rayflow.core.options import KindOptions
 from rayflow.selection.base import Selection
+from rayflow.selection.checks import finite
 
 
 class RejectionSampling:
@@ -81,7 +82,7 @@ def rejection_sample(
 
     Source: arXiv:2309.06657, Algorithm 1.
     """
-    _refuse_non_finite(rewards)
+    rewards = finite(rewards)
     remaining = np.asarray(order)
     accepted: list[np.ndarray] = []
     missing, num_rounds, num_visits = num_accepted, 0, 0
@@ -115,12 +116,3 @@ def acceptance_probabilities(rewards: np.ndarray, beta: float) -> np.ndarray:
         return (rewards == rewards.max()).astype(np.float64)
     with np.errstate(over="ignore"):  # a gap beyond the range of floats is -inf, whose exponential is 0
         return np.exp((rewards - rewards.max()) / beta)
-
-
-def _refuse_non_finite(rewards: np.ndarray) -> None:
-    bad = np.flatnonzero(~np.isfinite(rewards))
-    if bad.size:
-        raise ValueError(
-            f"{bad.size} of {rewards.size} rewards are not finite (candidate {bad[0]}: {rewards[bad[0]]}); "
-            "rejection sampling would accept them always."
-        )

@@ -9,6 +9,7 @@ import torch
 
 from rayflow.core.registry import FAMILIES, resolve
 from rayflow.losses.base import LossInputs
+from rayflow.losses.hinge import Hinge
 from rayflow.losses.hinge_norm import HingeNorm
 from rayflow.losses.sigmoid_norm import SigmoidNorm
 
@@ -51,6 +52,15 @@ def test_a_policy_that_is_the_reference_starts_at_the_known_value(loss, value, s
     items, gradient = value_and_gradient(loss, [-7.0, -30.0], [-7.0, -30.0])
     assert items.tolist() == pytest.approx([value], abs=1e-6)
     assert gradient.tolist() == pytest.approx([-slope, slope], abs=1e-6)
+
+
+def test_the_hinge_without_a_reference_has_its_value_and_gradient():
+    loss = Hinge(Hinge.Config(gamma=0.05))
+    items, gradient = value_and_gradient(loss, [-12.0, -14.0], [-12.5, -13.2])
+    assert items.tolist() == pytest.approx([0.9], abs=1e-6)
+    assert gradient.tolist() == pytest.approx([-0.05, 0.05], abs=1e-6)
+    moved, _ = value_and_gradient(loss, [-12.0, -14.0], [-99.0, 0.0])
+    assert moved.tolist() == items.tolist()
 
 
 def test_hinge_stops_pulling_once_the_margin_is_reached():
