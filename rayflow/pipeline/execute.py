@@ -53,6 +53,8 @@ class Pipeline:
                 plan.artifacts[name].set_aside()
             for name, artifact in plan.artifacts.items():
                 artifact.check(plan.identities[name])
+            # Only now: a refused configuration must not replace the one that the stored stages were made from.
+            (plan.config.root / "config.yaml").write_text(plan.config.to_yaml(), encoding="utf-8")
             try:
                 self._run_steps()
             finally:
@@ -155,5 +157,4 @@ def open_run(config: RunConfig) -> Iterator[Path]:
         if not marker.exists():
             write_json(marker, {"name": config.name, "created": time.time(), "version": __version__})
         read_json(marker)
-        (root / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
         yield root

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rayflow.config import RunConfig
+from rayflow.config import RunConfig, load_config
 from rayflow.errors import ArtifactError, ConfigError, DataError, ModelError, StageError
 from rayflow.pipeline.execute import open_run
 from rayflow.pipeline.stage import ShardWorker
@@ -81,6 +81,7 @@ def test_a_changed_field_is_named(settings: dict) -> None:
         ArtifactError, match=r"select\.beta: stored 0\.1, now 0\.7[\s\S]*--force-stage select"
     ):
         run_data(changed)
+    assert load_config(changed.root / "config.yaml").select.beta == 0.1
 
 
 def test_a_forced_stage_takes_what_follows_with_it_and_keeps_the_old(settings: dict) -> None:
