@@ -49,10 +49,11 @@ class Pipeline:
         redo = plan.dependents(force)
         preflight(plan)
         with open_run(plan.config):
+            for name, artifact in plan.artifacts.items():
+                if name not in redo:
+                    artifact.check(plan.identities[name])
             for name in redo:
                 plan.artifacts[name].set_aside()
-            for name, artifact in plan.artifacts.items():
-                artifact.check(plan.identities[name])
             # Only now: a refused configuration must not replace the one that the stored stages were made from.
             (plan.config.root / "config.yaml").write_text(plan.config.to_yaml(), encoding="utf-8")
             try:

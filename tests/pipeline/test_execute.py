@@ -95,6 +95,9 @@ def test_a_forced_stage_takes_what_follows_with_it_and_keeps_the_old(settings: d
     assert len(list((plan.config.root / ".replaced").iterdir())) == 2
     with pytest.raises(ConfigError, match="Unknown stage 'selct'"):
         run_data(changed, force=("selct",))
+    with pytest.raises(ArtifactError, match="seed: stored 3, now 9"):  # an earlier stage does not fit either
+        run_data(changed.model_copy(update={"seed": 9}), force=("select",))
+    assert plan.artifacts["select"].committed
 
 
 def test_more_machines_are_not_another_run(settings: dict) -> None:
