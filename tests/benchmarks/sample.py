@@ -74,7 +74,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 def _in_fresh_process(side: str) -> dict[str, float]:
     command = [sys.executable, "-m", "tests.benchmarks", *sys.argv[1:], "--side", side]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith('{"benchmark"')]
+    return json.loads(line)  # engines print as they please around it
 
 
 def _options(arguments: argparse.Namespace) -> tuple[VllmEngine.Config, SamplingOptions]:
