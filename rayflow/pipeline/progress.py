@@ -80,16 +80,7 @@ class ProgressMonitor:
         for count in counts:
             count.refresh()
         self._first = [(count.rows + count.failed, count.tokens) for count in counts]
-        self._bars = Progress(
-            TextColumn("  {task.description:<20}"),
-            BarColumn(bar_width=28),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(compact=True),
-            console=console,
-            disable=not console.is_terminal,
-            transient=True,
-        )
+        self._bars = _bars(console, "rate")
         self._tasks: list[TaskID] = [
             self._bars.add_task(count.artifact.name, total=count.total, rate="") for count in counts
         ]
@@ -157,16 +148,7 @@ class StepProgress:
 
     def __init__(self, console: Console, total: int) -> None:
         self._console = console
-        self._bar = Progress(
-            TextColumn("  {task.description:<20}"),
-            BarColumn(bar_width=28),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[loss]}"),
-            TimeRemainingColumn(compact=True),
-            console=console,
-            disable=not console.is_terminal,
-            transient=True,
-        )
+        self._bar = _bars(console, "loss")
         self._task = self._bar.add_task("train", total=total, loss="")
         self._total = total
         self._start = self._last_line = time.monotonic()
@@ -189,6 +171,20 @@ class StepProgress:
             self._last_line = now
             left = (now - self._start) / max(1, step - self._first) * (self._total - step)
             self._console.print(f"  train {step}/{self._total} steps ({loss}, {clock(left)} left)")
+
+
+def _bars(console: Console, field: str) -> Progress:
+    """Bars of one look: name, bar, count, the task's `field`, time left; nothing off a terminal."""
+    return Progress(
+        TextColumn("  {task.description:<20}"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        TextColumn(f"{{task.fields[{field}]}}"),
+        TimeRemainingColumn(compact=True),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    )
 
 
 def clock(seconds: float) -> str:
