@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from rayflow.core.options import (
     EngineOptions,
@@ -69,11 +69,14 @@ class EvaluationOptions(Options):
     """The trained policy against the policy it started from, on held-out prompts.
 
     Attributes:
+        baseline: what the policy is compared with: "sft", samples of the policy it started from, or
+            "target", the prompts' own targets (RSO's proxy win rate).
         num_samples: responses per prompt and policy; every pair of them is compared.
         confidence: of the bootstrap interval over prompts.
         num_resamples: bootstrap resamples.
     """
 
+    baseline: Literal["sft", "target"] = "sft"
     num_samples: int = Field(default=8, gt=0)
     confidence: float = Field(default=0.95, gt=0, lt=1)
     num_resamples: int = Field(default=10_000, gt=0)
@@ -101,7 +104,7 @@ class ComputeOptions(Options):
         runner: "ray", or "local" for one process without Ray.
         address: a running cluster ("auto" or host:port); None starts Ray on this machine.
         shard_size: prompts per shard, the unit of commit and resume. Fixed when a run's prompts are stored.
-        sample, score, reference: actor pools; `transform` runs selection and pairing as tasks.
+        sample, encode, score, reference: actor pools; `transform` runs selection and pairing as tasks.
         train: training workers.
         max_restarts: how often an actor, or the training group, is started again after its process was lost.
     """
@@ -111,6 +114,7 @@ class ComputeOptions(Options):
     shard_size: int = Field(default=8, gt=0)
     sample: PoolOptions = PoolOptions(in_flight=3)
     score: PoolOptions = PoolOptions(num_cpus=0.5)
+    encode: PoolOptions = PoolOptions(num_cpus=0.25)
     transform: PoolOptions = PoolOptions(num_cpus=0.25)
     reference: PoolOptions = PoolOptions()
     train: PoolOptions = PoolOptions(num_workers=2)
@@ -124,6 +128,10 @@ class RunConfig(Options):
         name: names the run's folder, `<runs_dir>/<name>`.
         seed: every random draw derives from it, the stage and the prompt.
         model: the SFT policy: a local folder or a hub id. It samples, it is the reference, it is trained.
+        source: where the responses to learn from come from: "sampled" (drawn, scored, selected and paired
+            here), "direct" (preferences that the data brings, no reward model), or "targets" (supervised).
+        reward: what scores responses; "direct" and "targets" need it only to evaluate.
+        select, pair: of sampled responses only: the data's own pairs are taken as they are.
         max_failed_fraction: a stage stops when more than this share of its rows failed.
         The blocks are documented at their classes.
     """
@@ -132,16 +140,38 @@ class RunConfig(Options):
     runs_dir: str = "runs"
     seed: int = Field(default=0, ge=0)
     model: str
+    source: Literal["sampled", "direct", "targets"] = "sampled"
     prompts: PromptOptions
     sample: SampleOptions = SampleOptions()
-    reward: RewardOptions
-    select: SelectionOptions = Field(default={"kind": "rejection"}, validate_default=True)
-    pair: PairingOptions = Field(default={"kind": "first_round"}, validate_default=True)
+    reward: RewardOptions = None
+    select: SelectionOptions = None
+    pair: PairingOptions = None
     reference: ReferenceOptions = ReferenceOptions()
     train: TrainOptions = TrainOptions()
     evaluate: EvaluationOptions = EvaluationOptions()
     max_failed_fraction: float = Field(default=0.05, ge=0, le=1)
     compute: ComputeOptions = ComputeOptions()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_source(cls, data: Any) -> Any:
+        """The paper's selection and pairing, where responses are sampled."""
+        if isinstance(data, dict) and data.get("source", "sampled") == "sampled":
+            data = dict(data)
+            for block, kind in (("select", "rejection"), ("pair", "first_round")):
+                if data.get(block) is None:
+                    data[block] = {"kind": kind}
+        return data
+
+    @model_validator(mode="after")
+    def _fits_source(self) -> RunConfig:
+        if self.source != "sampled" and (self.select or self.pair):
+            raise ValueError(f"source '{self.source}' takes the data's responses as they are: remove select and pair")
+        if self.reward is None and self.source == "sampled":
+            raise ValueError("reward is required: it scores the sampled responses")
+        if self.reward is None and self.prompts.evaluation is not None:
+            raise ValueError("reward is required to evaluate; add one, or remove prompts.evaluation")
+        return self
 
     @property
     def root(self) -> Path:

@@ -111,6 +111,23 @@ def _is_whole(path: Path) -> bool:
     return size == 8 + length + max(ends, default=0)
 
 
+def load_tokenizer(model: str) -> Any:
+    """The tokenizer of a model, without remote code.
+
+    Raises:
+        ModelError: it cannot be loaded (the reason is named).
+    """
+    from transformers import AutoTokenizer
+
+    path = resolve_model(model)
+    try:
+        return AutoTokenizer.from_pretrained(
+            path, trust_remote_code=False, local_files_only=not is_hub_id(path)
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(f"The tokenizer of '{path}' cannot be loaded: {error}") from error
+
+
 def model_digest(model: str) -> str:
     """Identity of a model's content: equal digests mean the same model, wherever it lies.
 

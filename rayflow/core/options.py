@@ -71,9 +71,9 @@ def _parse(family: str) -> Any:
 
 
 EngineOptions = Annotated[SerializeAsAny[KindOptions], _parse("engine")]
-RewardOptions = Annotated[SerializeAsAny[KindOptions], _parse("reward")]
-SelectionOptions = Annotated[SerializeAsAny[KindOptions], _parse("selection")]
-PairingOptions = Annotated[SerializeAsAny[KindOptions], _parse("pairing")]
+RewardOptions = Annotated[SerializeAsAny[KindOptions] | None, _parse("reward")]
+SelectionOptions = Annotated[SerializeAsAny[KindOptions] | None, _parse("selection")]
+PairingOptions = Annotated[SerializeAsAny[KindOptions] | None, _parse("pairing")]
 LossOptions = Annotated[SerializeAsAny[KindOptions], _parse("loss")]
 
 

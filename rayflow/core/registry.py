@@ -35,6 +35,7 @@ FAMILIES: dict[str, dict[str, str]] = {
         "gap": "rayflow.pairing.gap:Gap",
         "best_worst": "rayflow.pairing.best_worst:BestWorst",
         "all_pairs": "rayflow.pairing.all_pairs:AllPairs",
+        "none": "rayflow.pairing.no_pairs:NoPairs",
     },
     "loss": {
         "sigmoid_norm": "rayflow.losses.sigmoid_norm:SigmoidNorm",

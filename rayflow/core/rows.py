@@ -76,6 +76,40 @@ class Candidates(Row):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Example(Prompt):
+    """A prompt with the responses that the data brings: human preferences, or ranked responses.
+
+    Attributes:
+        responses: n texts; empty where the data has prompts only.
+        pairs: p arrays [2] int32, (chosen, rejected), as indices into the responses.
+        rewards: [n] float64, the data's own scores, NaN where it has none.
+    """
+
+    responses: tuple[str, ...]
+    pairs: tuple[np.ndarray, ...]
+    rewards: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded(Row):
+    """What encoding adds to an `Example`: the whole group, with the ids that the policy would have emitted.
+
+    Attributes:
+        prompt_token_ids: [P] int32, chat template applied.
+        responses, pairs, rewards: as in `Example`; of a supervised row the one response is its target.
+        token_ids: n arrays [R_i] int32, the end-of-turn token included.
+        accepted: [n] int32, 0..n-1: given responses all go on.
+    """
+
+    prompt_token_ids: np.ndarray
+    responses: tuple[str, ...]
+    token_ids: tuple[np.ndarray, ...]
+    accepted: np.ndarray
+    pairs: tuple[np.ndarray, ...]
+    rewards: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scores(Row):
     """What the reward model adds: `rewards` [n] float64, finite, higher is better."""
 
@@ -134,6 +168,14 @@ class Verdict(Row):
     baseline_reward: float
     policy_tokens: float
     baseline_tokens: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answered(Prompt, Scores):
+    """View: a prompt with scored responses, wherever they came from; what two models are compared by."""
+
+    responses: tuple[str, ...]
+    token_ids: tuple[np.ndarray, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rayflow.core import seeds, stats
-from rayflow.core.rows import Scored, Verdict
+from rayflow.core.rows import Answered, Verdict
 from rayflow.errors import DataError, RewardError
 
 
@@ -75,7 +75,7 @@ def compare(policy_rewards: np.ndarray, baseline_rewards: np.ndarray) -> tuple[f
     return (wins + ties / 2) / comparisons, ties / comparisons
 
 
-def verdict(policy: Scored, baseline: Scored) -> Verdict:
+def verdict(policy: Answered, baseline: Answered) -> Verdict:
     """The verdict on one prompt from both models' scored samples.
 
     Raises:
@@ -102,7 +102,7 @@ def verdict(policy: Scored, baseline: Scored) -> Verdict:
     )
 
 
-def verdicts(policy: Sequence[Scored], baseline: Sequence[Scored]) -> list[Verdict]:
+def verdicts(policy: Sequence[Answered], baseline: Sequence[Answered]) -> list[Verdict]:
     """Verdicts on the prompts that both models answered, in the policy's order.
 
     A prompt that failed on one side has no verdict, which is what counting failures elsewhere relies on.

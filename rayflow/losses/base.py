@@ -26,6 +26,7 @@ class LossInputs:
         rewards: [m] float32.
         groups: [m] int64, which group (prompt) each response belongs to, 0..g-1.
         pairs: [p, 2] int64, (chosen, rejected) as positions into the m responses.
+        targets: [g] int64, each group's supervised target as a position into the m responses, -1: none.
     """
 
     logprobs: Tensor
@@ -34,6 +35,25 @@ class LossInputs:
     rewards: Tensor
     groups: Tensor
     pairs: Tensor
+    targets: Tensor
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a loss reads besides the policy's own log-probabilities."""
+
+    reference: bool
+    rewards: bool
+    targets: bool
+
+
+def needs(loss: Loss) -> Needs:
+    """What `loss` declares that it reads; one that declares nothing reads the reference."""
+    return Needs(
+        reference=getattr(loss, "uses_reference", True),
+        rewards=getattr(loss, "uses_rewards", False),
+        targets=getattr(loss, "uses_targets", False),
+    )
 
 
 class Loss(Protocol):

@@ -14,11 +14,15 @@ from typing import Any
 
 from rayflow.config import RunConfig
 from rayflow.core.model_folder import model_digest, resolve_model
+from rayflow.core.options import build
+from rayflow.core.rows import Example, Prompt
 from rayflow.errors import ConfigError
+from rayflow.losses.base import needs
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.identity import fingerprint
 from rayflow.pipeline.prompts import PromptStage
 from rayflow.pipeline.stage import ShardStage, ShardWorker, WholeStage
+from rayflow.pipeline.stages.encode import EncodeStage
 from rayflow.pipeline.stages.evaluate import EvaluateStage
 from rayflow.pipeline.stages.pair import PairStage
 from rayflow.pipeline.stages.reference import ReferenceStage
@@ -92,46 +96,70 @@ class Plan:
 
 def build_plan(config: RunConfig) -> Plan:
     """The stages that a configuration asks for."""
-    model, compute = resolve_model(config.model), config.compute
+    model = resolve_model(config.model)
+    steps = _sampled(config, model) if config.source == "sampled" else _given(config, model)
+    groups = ("sample", "score", "select", "pair") if config.source == "sampled" else ("encode",)
+    wanted = needs(build("loss", config.train.loss))
+    if wanted.reference:
+        tokens = ("sample", "select") if config.source == "sampled" else groups
+        steps.append((ReferenceStage("reference", tokens, model, config.reference, config.compute.reference),))
+    inputs = (*(("prompts",) if wanted.targets else ()), *groups, *(("reference",) if wanted.reference else ()))
+    train = TrainStage(
+        "train", inputs, model, config.train, config.seed, config.compute.train, config.compute.max_restarts
+    )
+    steps.append((train,))
+    if config.prompts.evaluation is not None:
+        number = sum(len(step) for step in steps)
+        steps += _evaluation(config, model, trained=Path(config.root, f"{number:02d}-train", "model"))
+    return Plan(config, tuple(steps))
+
+
+def _sampled(config: RunConfig, model: str) -> list[tuple[Stage, ...]]:
+    """From prompts to pairs, as one stream."""
+    compute = config.compute
     prompts = PromptStage("prompts", config.prompts.train, compute.shard_size)
     sample = _sample(config, "sample", ("prompts",), model)
     score = ScoreStage("score", ("prompts", "sample"), config.reward, compute.score)
     select = SelectStage("select", ("score",), config.select, config.seed, compute.transform)
     pair = PairStage("pair", ("score", "select"), config.pair, config.seed, compute.transform)
-    reference = ReferenceStage("reference", ("sample", "select"), model, config.reference, compute.reference)
-    train = TrainStage(
-        "train",
-        ("sample", "score", "select", "pair", "reference"),
-        model,
-        config.train,
-        config.seed,
-        compute.train,
-        compute.max_restarts,
-    )
-    steps: list[tuple[Stage, ...]] = [(prompts,), (sample, score, select, pair), (reference,), (train,)]
-    if config.prompts.evaluation is not None:
-        steps += _evaluation(config, model, trained=Path(config.root, "07-train", "model"))
-    return Plan(config, tuple(steps))
+    return [(prompts,), (sample, score, select, pair)]
+
+
+def _given(config: RunConfig, model: str) -> list[tuple[Stage, ...]]:
+    """The data's own responses, or its targets."""
+    answers = "responses" if config.source == "direct" else "target"
+    writes = Example if config.source == "direct" else Prompt
+    prompts = PromptStage("prompts", config.prompts.train, config.compute.shard_size, writes=writes)
+    encode = EncodeStage("encode", ("prompts",), model, answers, config.compute.encode)
+    return [(prompts,), (encode,)]
 
 
 def _evaluation(config: RunConfig, model: str, trained: Path) -> list[tuple[Stage, ...]]:
+    """The trained policy and what it is compared with, each answered and scored, then the verdicts."""
     assert config.prompts.evaluation is not None
     held_out = PromptStage("eval-prompts", config.prompts.evaluation, config.compute.shard_size)
-    sides = []
-    for side, path in (("sft", model), ("policy", str(trained))):
-        inputs = ("eval-prompts", "train") if side == "policy" else ("eval-prompts",)
-        sample = _sample(config, f"eval-sample-{side}", inputs, path, config.evaluate.num_samples)
-        read = ("eval-prompts", sample.name)
-        sides.append((sample, ScoreStage(f"eval-score-{side}", read, config.reward, config.compute.score)))
-    (sft, sft_score), (policy, policy_score) = sides
+    n, baseline = config.evaluate.num_samples, config.evaluate.baseline
+    answers: dict[str, Stage] = {}
+    if baseline == "target":
+        pool = config.compute.encode
+        answers["target"] = EncodeStage("eval-encode-target", ("eval-prompts",), model, "target", pool)
+    else:
+        answers["sft"] = _sample(config, "eval-sample-sft", ("eval-prompts",), model, n)
+    inputs = ("eval-prompts", "train")
+    answers["policy"] = _sample(config, "eval-sample-policy", inputs, str(trained), n)
+    steps: list[tuple[Stage, ...]] = [(held_out,)]
+    for side, stage in answers.items():
+        read = ("eval-prompts", stage.name)
+        score = ScoreStage(f"eval-score-{side}", read, config.reward, config.compute.score)
+        steps.append((stage, score))
     verdict = EvaluateStage(
         "evaluate",
-        policy=("eval-prompts", policy.name, policy_score.name),
-        baseline=("eval-prompts", sft.name, sft_score.name),
+        policy=("eval-prompts", answers["policy"].name, "eval-score-policy"),
+        baseline=("eval-prompts", answers[baseline].name, f"eval-score-{baseline}"),
         options=config.evaluate,
         seed=config.seed,
     )
-    return [(held_out,), *sides, (verdict,)]
+    return [*steps, (verdict,)]
 
 
 def _sample(

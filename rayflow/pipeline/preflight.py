@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rayflow.core.model_folder import check_model_folder, resolve_model
 from rayflow.core.options import build
+from rayflow.config import RunConfig
 from rayflow.errors import ConfigError
 from rayflow.pipeline.plan import Plan
 from rayflow.pipeline.prompts import source_digest
@@ -20,11 +21,28 @@ def preflight(plan: Plan) -> None:
         if source is not None:
             source_digest(source)
     check_model_folder(resolve_model(config.model))
-    reward = build("reward", config.reward)
-    for model in reward.models:
-        check_model_folder(resolve_model(model))
-    if not reward.models:
-        reward.setup()  # a rule: import its function now rather than in a worker
+    if config.reward is not None:
+        reward = build("reward", config.reward)
+        for model in reward.models:
+            check_model_folder(resolve_model(model))
+        if not reward.models:
+            reward.setup()  # a rule: import its function now rather than in a worker
+    _check_method(config)
+
+
+def _check_method(config: RunConfig) -> None:
+    """Refuse a selection, pairing and loss that cannot go together.
+
+    Raises:
+        ConfigError: the loss would find nothing to train on.
+    """
+    loss = build("loss", config.train.loss)
+    no_pairs = config.source == "targets" or (config.pair is not None and config.pair.kind == "none")
+    if loss.unit == "pairs" and no_pairs:
+        raise ConfigError(
+            f"Loss '{config.train.loss.kind}' trains on pairs, and this run makes none. Choose a pairing rule, or "
+            "a loss over responses such as cross_entropy."
+        )
     accepted = getattr(config.select, "num_accepted", 0)
     if accepted > config.sample.num_candidates:
         raise ConfigError(

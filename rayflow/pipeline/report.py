@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from rayflow.core.files import read_json
-from rayflow.core.rows import Accepted, PreferencePairs, Row, Scored, Scores
+from rayflow.core.rows import Accepted, Answered, PreferencePairs, Row, Scores
 from rayflow.core.seeds import derive
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.plan import Plan
@@ -50,15 +50,18 @@ def report(plan: Plan) -> Path:
 def collect(plan: Plan) -> ReportData:
     """Everything that a report shows."""
     config, done = plan.config, {n: a for n, a in plan.artifacts.items() if a.committed}
-    select, pair, train = config.select.identity(), config.pair.identity(), config.train.loss.identity()
+    train = config.train.loss.identity()
+    parts = [config.select.identity(), config.pair.identity()] if config.select and config.pair else []
+    method = [_title(part) for part in (*parts, train)]
     evaluated = "evaluate" in done
     created = read_json(config.root / "run.json")["created"] if (config.root / "run.json").exists() else 0
     return ReportData(
         name=config.name,
         created=datetime.fromtimestamp(created, tz=UTC),
-        method=f"{_title(select)} x {_title(pair)} x {_title(train)}",
+        method=" x ".join(method if parts else (f"{config.source} data", *method)),
         model=Path(config.model).name if "/" in config.model else config.model,
-        reward=_title(config.reward.identity()),
+        reward=_title(config.reward.identity()) if config.reward else "none",
+        not_part_of_run=() if parts else ("selection", "pairing"),
         selection=_selection(plan) if "select" in done else None,
         pairing=_pairing(plan) if "pair" in done else None,
         training=_training(plan, train) if "train" in done else None,
@@ -107,10 +110,10 @@ def _training(plan: Plan, loss: dict[str, Any]) -> TrainingSection:
 
 
 def _evaluation(plan: Plan) -> EvaluationSection:
-    policy = _rows(plan, plan.stages["evaluate"].policy, Scored)
-    baseline = _rows(plan, plan.stages["evaluate"].baseline, Scored)
+    policy = _rows(plan, plan.stages["evaluate"].policy, Answered)
+    baseline = _rows(plan, plan.stages["evaluate"].baseline, Answered)
 
-    def lengths(rows: list[Scored]) -> np.ndarray:
+    def lengths(rows: list[Answered]) -> np.ndarray:
         return np.array([len(ids) for row in rows for ids in row.token_ids])
 
     return EvaluationSection(
@@ -119,6 +122,7 @@ def _evaluation(plan: Plan) -> EvaluationSection:
         baseline_rewards=np.concatenate([row.rewards for row in baseline]),
         policy_lengths=lengths(policy),
         baseline_lengths=lengths(baseline),
+        baseline="SFT model" if plan.config.evaluate.baseline == "sft" else "targets",
     )
 
 

@@ -195,6 +195,7 @@ class ReportData:
         config_yaml: the resolved configuration as YAML.
         versions: package or tool -> version.
         notes: further remarks for the reader, one sentence or two each, plain text.
+        not_part_of_run: sections that this kind of run does not have; the report passes over them.
     """
 
     name: str
@@ -212,12 +213,14 @@ class ReportData:
     config_yaml: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    not_part_of_run: tuple[str, ...] = ()
 
     @property
     def missing(self) -> tuple[str, ...]:
         """Names of the sections that the run does not have yet."""
         names = ("selection", "pairing", "training", "evaluation", "samples")
-        return tuple(name for name in names if getattr(self, name) is None)
+        absent = (name for name in names if getattr(self, name) is None)
+        return tuple(name for name in absent if name not in self.not_part_of_run)
 
 
 def draw(num_prompts: int, *, count: int = 12, seed: int = 0) -> np.ndarray:

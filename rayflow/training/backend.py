@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 
-from rayflow.core.model_folder import is_hub_id, resolve_model
+from rayflow.core.model_folder import load_tokenizer, resolve_model
 from rayflow.training.checkpoints import committed_folder, write_checksums
 
 if TYPE_CHECKING:
@@ -111,14 +111,10 @@ def write_model(model: Any, state: dict[str, torch.Tensor] | None, folder: Path,
         folder: replaced when the new one is complete.
         source: the model that training started from.
     """
-    from transformers import AutoTokenizer
-
     path = resolve_model(source)
     with committed_folder(Path(folder)) as partial:
         model.save_pretrained(partial, state_dict=state, max_shard_size="5GB")
-        AutoTokenizer.from_pretrained(
-            path, trust_remote_code=False, local_files_only=not is_hub_id(path)
-        ).save_pretrained(partial)
+        load_tokenizer(source).save_pretrained(partial)
         generation = Path(path) / "generation_config.json"
         if generation.is_file():
             shutil.copy(generation, partial)

@@ -26,6 +26,7 @@ _SCHEMA = pa.schema(
         ("rewards", pa.list_(pa.float64())),
         ("ref_logprobs", pa.list_(pa.float32())),
         ("pairs", pa.list_(pa.int32())),  # flattened [p * 2]
+        ("target", pa.int32()),
     ]
 )
 
@@ -38,9 +39,11 @@ class TrainingGroup:
         prompt_id: content hash of the prompt.
         prompt_token_ids: [P] int32, P >= 1, chat template applied.
         response_token_ids: k arrays [R_i] int32, EOS included where the response ended by itself.
-        rewards: [k] float64.
-        ref_logprobs: [k] float32, nats, summed over the response under the frozen reference.
+        rewards: [k] float64; NaN where the data has none.
+        ref_logprobs: [k] float32, nats, summed over the response under the frozen reference; NaN where the
+            loss reads none, so that none was computed.
         pairs: [p, 2] int32, (chosen, rejected) as positions into the k responses; p may be 0.
+        target: position of the supervised target among the k responses, -1 where there is none.
     """
 
     prompt_id: str
@@ -49,12 +52,13 @@ class TrainingGroup:
     rewards: np.ndarray
     ref_logprobs: np.ndarray
     pairs: np.ndarray
+    target: int = -1
 
     def check(self) -> None:
         """Refuse a group that training cannot use.
 
         Raises:
-            DataError: an empty prompt, arrays of unequal length, a number that is not finite, or a pair that
+            DataError: an empty prompt, arrays of unequal length, an infinite number, or a pair or target that
                 names a response that is not there.
         """
         k = len(self.response_token_ids)
@@ -66,8 +70,10 @@ class TrainingGroup:
                 f"{k} responses, {len(self.rewards)} rewards, {len(self.ref_logprobs)} reference log-probs"
             )
             problem = f"has unequal lengths ({sizes})"
-        elif not (np.isfinite(self.rewards).all() and np.isfinite(self.ref_logprobs).all()):
-            problem = "has a reward or reference log-probability that is not finite"
+        elif np.isinf(self.rewards).any() or np.isinf(self.ref_logprobs).any():
+            problem = "has a reward or reference log-probability that is infinite"
+        elif not -1 <= self.target < k:
+            problem = f"has a target outside its {k} responses"
         elif pairs.size and (pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.min() < 0 or pairs.max() >= k):
             problem = f"has a pair outside its {k} responses"
         else:
@@ -125,6 +131,7 @@ def _to_batch(groups: list[TrainingGroup]) -> pa.RecordBatch:
         [g.rewards for g in groups],
         [g.ref_logprobs for g in groups],
         [np.asarray(g.pairs, dtype=np.int32).reshape(-1) for g in groups],
+        [g.target for g in groups],
     ]
     return pa.record_batch(
         [pa.array(c, type=f.type) for c, f in zip(columns, _SCHEMA, strict=True)], schema=_SCHEMA
@@ -166,6 +173,7 @@ class GroupFile:
             rewards=_numbers(batch.column(3)[row].values),
             ref_logprobs=_numbers(batch.column(4)[row].values),
             pairs=_numbers(batch.column(5)[row].values).reshape(-1, 2),
+            target=batch.column(6)[row].as_py(),
         )
 
     def lengths(self) -> GroupLengths:

@@ -188,12 +188,15 @@ def units_of(loss: Loss, lengths: GroupLengths) -> np.ndarray:
 def loss_inputs(groups: list[TrainingGroup], logprobs: torch.Tensor, num_tokens: torch.Tensor) -> LossInputs:
     """What a loss sees of a batch of groups, on the device of `logprobs` [m]."""
     sizes = np.array([len(g.response_token_ids) for g in groups])
-    pairs = [g.pairs + offset for g, offset in zip(groups, np.cumsum(sizes) - sizes, strict=True)]
+    offsets = np.cumsum(sizes) - sizes
+    pairs = [g.pairs + offset for g, offset in zip(groups, offsets, strict=True)]
     arrays = {
         "ref_logprobs": np.concatenate([g.ref_logprobs for g in groups]).astype(np.float32),
         "rewards": np.concatenate([g.rewards for g in groups]).astype(np.float32),
         "groups": np.repeat(np.arange(len(groups)), sizes),
         "pairs": np.concatenate(pairs).astype(np.int64),
     }
+    targets = [g.target + offset if g.target >= 0 else -1 for g, offset in zip(groups, offsets, strict=True)]
+    arrays["targets"] = np.array(targets, dtype=np.int64)
     tensors = {name: torch.from_numpy(array).to(logprobs.device) for name, array in arrays.items()}
     return LossInputs(logprobs=logprobs, num_tokens=num_tokens.to(logprobs.device), **tensors)

@@ -71,7 +71,13 @@ def averages(totals: np.ndarray, seconds: float) -> Metrics:
         result |= {name: total / pairs for name, total in zip(_SUMS[1:], totals[1:], strict=False)}
         result["rewards/margins"] = result["rewards/chosen"] - result["rewards/rejected"]
     result["tokens_per_second"] = tokens / max(seconds, 1e-9)
-    return {name: float(value) for name, value in result.items()}
+    # A loss without a reference has no implicit rewards: their sums are NaN, and their names are left out.
+    without_reference = math.isnan(result.get("rewards/chosen", 0.0))
+    return {
+        name: float(value)
+        for name, value in result.items()
+        if not (without_reference and name.startswith("rewards/"))
+    }
 
 
 class MetricsLog:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rayflow.config import EvaluationOptions
-from rayflow.core.rows import Scored
+from rayflow.core.rows import Answered
 from rayflow.core.schema import to_table
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.stage import StageContext, read_rows
@@ -57,8 +57,8 @@ class EvaluateStage:
         return {"win_rate": asdict(result)}
 
 
-def paired(policy: list[Artifact], baseline: list[Artifact], index: int) -> list[tuple[Scored, Scored]]:
+def paired(policy: list[Artifact], baseline: list[Artifact], index: int) -> list[tuple[Answered, Answered]]:
     """(policy, baseline) rows of one shard, for the prompts that both have."""
-    others = {row.prompt_id: row for row in read_rows(baseline, index, Scored)}
-    rows = read_rows(policy, index, Scored)
+    others = {row.prompt_id: row for row in read_rows(baseline, index, Answered)}
+    rows = read_rows(policy, index, Answered)
     return [(row, others[row.prompt_id]) for row in rows if row.prompt_id in others]

@@ -1,17 +1,21 @@
-"""Train: preference groups in, a model folder out. Not by shard: every step needs all workers."""
+"""Train: groups in, a model folder out. Not by shard: every step needs all workers."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rayflow.config import PoolOptions
-from rayflow.core.rows import PreferencePairs, Scores
-from rayflow.errors import StageError
+from rayflow.core.chat import response_token_ids
+from rayflow.core.model_folder import load_tokenizer
+from rayflow.core.options import build
+from rayflow.core.rows import Prompt
+from rayflow.errors import DataError, StageError
+from rayflow.losses.base import Needs, needs
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.progress import StepProgress
 from rayflow.pipeline.stage import StageContext, read_rows
@@ -21,17 +25,35 @@ from rayflow.training.options import TrainOptions
 if TYPE_CHECKING:
     from rayflow.training.groups import TrainingGroup
 
+EncodeTarget = Callable[[Prompt], np.ndarray]
+
 
 @dataclass(frozen=True, kw_only=True)
-class ReferencedGroup(AcceptedTokens, Scores, PreferencePairs):
-    """View: everything a training group is made from."""
+class Group(AcceptedTokens):
+    """View: what every loss trains on."""
+
+    rewards: np.ndarray
+    pairs: tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferencedGroup(Group):
+    """View: the same with the reference's log-probabilities."""
 
     ref_logprobs: np.ndarray
 
 
+_NOTHING_TO_TRAIN_ON = {
+    "pairs": "There is no preference pair to train on: every group's accepted responses are tied or too few. "
+    "Look at the rewards (do they differ within a prompt?), raise select.num_accepted, or set pair.ties.",
+    "responses": "There is no response to train on: look at the failures of the stages before.",
+    "groups": "There is no group of responses to train on: look at the failures of the stages before.",
+}
+
+
 @dataclass
 class TrainStage:
-    """Gathers the groups that have pairs, and hands them to the runner's trainer."""
+    """Gathers the groups, and hands them to the runner's trainer."""
 
     name: str
     inputs: tuple[str, ...]
@@ -40,6 +62,7 @@ class TrainStage:
     seed: int
     pool: PoolOptions
     max_restarts: int
+    _tokenizer: Any = None
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -50,6 +73,11 @@ class TrainStage:
         """Every setting but those that only decide where and how fast."""
         return {"train": self.options.identity(), "seed": self.seed}
 
+    def _encode_target(self, prompt: Prompt) -> np.ndarray:
+        if self._tokenizer is None:
+            self._tokenizer = load_tokenizer(self.model)
+        return response_token_ids(self._tokenizer, prompt, prompt.target or "")
+
     def run(self, context: StageContext) -> dict[str, Any]:
         """Train, or go on from the last checkpoint.
 
@@ -57,25 +85,25 @@ class TrainStage:
             What the manifest keeps: groups, pairs, steps, and the last step's metrics.
 
         Raises:
-            StageError: no pair to train on.
+            StageError: there is nothing for the loss to train on.
+            DataError: the loss reads rewards or targets that the data does not have.
         """
         from rayflow.training.groups import GroupFile, write_groups
-        from rayflow.training.loop import TrainJob
+        from rayflow.training.loop import TrainJob, units_of
 
         context.artifact.begin(context.identity, num_shards=0)
         folder = context.artifact.folder
         groups = folder / "groups.arrow"
+        loss = build("loss", self.options.loss)
         if not groups.exists():
-            write_groups(groups, training_groups([context.artifacts[name] for name in self.inputs]))
+            sources = [context.artifacts[name] for name in self.inputs]
+            write_groups(groups, training_groups(sources, needs(loss), self._encode_target))
         lengths = GroupFile(groups).lengths()
-        if not lengths.num_pairs.sum():
-            raise StageError(
-                "There is no preference pair to train on: every group's accepted responses are tied or too "
-                "few. Look at the rewards (do they differ within a prompt?), raise select.num_accepted, or "
-                "set pair.ties."
-            )
+        units = units_of(loss, lengths)
+        if not units.sum():
+            raise StageError(_NOTHING_TO_TRAIN_ON[loss.unit])
         job = TrainJob(self.options, self.model, groups, folder, self.seed)
-        per_epoch = math.ceil(np.count_nonzero(lengths.num_pairs) / self.options.batch_size)
+        per_epoch = math.ceil(np.count_nonzero(units) / self.options.batch_size)
         with StepProgress(context.console, per_epoch * self.options.num_epochs) as progress:
             history = context.runner.train(job, self.pool, self.max_restarts, progress.update)
         return {
@@ -86,20 +114,61 @@ class TrainStage:
         }
 
 
-def training_groups(sources: list[Artifact]) -> Iterator[TrainingGroup]:
-    """Training groups of all shards, one shard in memory at a time; groups without a pair are left out."""
+def training_groups(
+    sources: list[Artifact], wanted: Needs, encode_target: EncodeTarget
+) -> Iterator[TrainingGroup]:
+    """Training groups of all shards, one shard in memory at a time.
+
+    Args:
+        sources: artifacts that together hold the columns of `Group`, the prompts where targets are wanted,
+            and the reference where it is wanted.
+        wanted: what the loss reads.
+        encode_target: a prompt's target as token ids [R] int32.
+
+    Raises:
+        DataError: a group lacks the rewards or the target that the loss reads.
+    """
+    view = ReferencedGroup if wanted.reference else Group
+    for index in range(sources[-1].num_shards):
+        targets = {}
+        if wanted.targets:
+            targets = {row.prompt_id: row for row in read_rows(sources[:1], index, Prompt)}
+        for row in read_rows(sources, index, view):
+            group = _group(row, row.ref_logprobs if wanted.reference else None)
+            if wanted.rewards and np.isnan(group.rewards).any():
+                raise DataError(
+                    f"Prompt {row.prompt_id} has responses without a reward, which this loss reads. Use data "
+                    "with scores, another loss, or source: sampled."
+                )
+            yield _with_target(group, targets[row.prompt_id], encode_target) if targets else group
+
+
+def _group(row: Group, ref_logprobs: np.ndarray | None) -> TrainingGroup:
     from rayflow.training.groups import TrainingGroup
 
-    for index in range(sources[-1].num_shards):
-        for row in read_rows(sources, index, ReferencedGroup):
-            if not row.pairs:
-                continue
-            position = {int(candidate): place for place, candidate in enumerate(row.accepted)}
-            yield TrainingGroup(
-                prompt_id=row.prompt_id,
-                prompt_token_ids=row.prompt_token_ids,
-                response_token_ids=tuple(row.token_ids[i] for i in row.accepted),
-                rewards=row.rewards[row.accepted],
-                ref_logprobs=row.ref_logprobs,
-                pairs=np.array([[position[int(i)] for i in pair] for pair in row.pairs], dtype=np.int32),
-            )
+    position = {int(candidate): place for place, candidate in enumerate(row.accepted)}
+    pairs = [[position[int(i)] for i in pair] for pair in row.pairs]
+    return TrainingGroup(
+        prompt_id=row.prompt_id,
+        prompt_token_ids=row.prompt_token_ids,
+        response_token_ids=tuple(row.token_ids[i] for i in row.accepted),
+        rewards=row.rewards[row.accepted],
+        ref_logprobs=np.full(len(row.accepted), np.nan, np.float32) if ref_logprobs is None else ref_logprobs,
+        pairs=np.array(pairs, dtype=np.int32).reshape(-1, 2),
+    )
+
+
+def _with_target(group: TrainingGroup, prompt: Prompt, encode: EncodeTarget) -> TrainingGroup:
+    """The group with its target as one more response, in no pair, without reward and reference."""
+    if not prompt.target:
+        raise DataError(
+            f"Prompt {prompt.prompt_id} has no target, which this loss reads. Add 'target' to the prompts, or "
+            "let the loss use the best candidate."
+        )
+    return replace(
+        group,
+        response_token_ids=(*group.response_token_ids, encode(prompt)),
+        rewards=np.append(group.rewards, np.nan),
+        ref_logprobs=np.append(group.ref_logprobs, np.float32(np.nan)),
+        target=len(group.response_token_ids),
+    )

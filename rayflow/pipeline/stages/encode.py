@@ -1,0 +1,82 @@
+"""Encode: given responses to token ids. Row in: `Example`, or `Prompt` with a target. Row out: `Encoded`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from rayflow.config import PoolOptions
+from rayflow.core.chat import prompt_token_ids, response_token_ids
+from rayflow.core.model_folder import load_tokenizer
+from rayflow.core.rows import Encoded, Example, Failure, Prompt, Row
+from rayflow.errors import DataError
+from rayflow.pipeline.stage import failure_of
+
+
+@dataclass
+class EncodeStage:
+    """Writes given responses as the policy would have emitted them: the boundary is exact, EOS is scored.
+
+    Attributes:
+        answers: "responses" encodes those of an `Example`, "target" the prompt's target as the one response.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    model: str
+    answers: Literal["responses", "target"]
+    pool: PoolOptions
+
+    writes = Encoded
+    actor = True
+
+    @property
+    def reads(self) -> type[Row]:
+        """What holds the answers."""
+        return Example if self.answers == "responses" else Prompt
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The policy, whose tokenizer and template are used."""
+        return (self.model,)
+
+    def identity(self) -> dict[str, Any]:
+        """Which answers."""
+        return {"answers": self.answers}
+
+    def setup(self) -> None:
+        """Load the tokenizer."""
+        self._tokenizer = load_tokenizer(self.model)
+
+    async def process(self, rows: Sequence[Any]) -> Sequence[Encoded | Failure]:
+        """Row by row; one without an answer is a failure."""
+        return [self._one(row) for row in rows]
+
+    def _one(self, row: Any) -> Encoded | Failure:
+        given = self.answers == "responses"
+        responses = row.responses if given else (row.target,) if row.target else ()
+        if not responses:
+            return failure_of(row.prompt_id, f"no {self.answers}", "the row brings none")
+        try:
+            token_ids = tuple(response_token_ids(self._tokenizer, row, text) for text in responses)
+        except DataError as error:
+            return failure_of(row.prompt_id, "response cannot be encoded", error)
+        return Encoded(
+            prompt_id=row.prompt_id,
+            prompt_token_ids=prompt_token_ids(self._tokenizer, row),
+            responses=responses,
+            token_ids=token_ids,
+            accepted=np.arange(len(responses), dtype=np.int32),
+            pairs=row.pairs if given else (),
+            rewards=row.rewards if given else np.full(len(responses), np.nan),
+        )
+
+    def count_tokens(self, rows: Sequence[Encoded]) -> int:
+        """Prompt and response tokens."""
+        return sum(len(ids) for row in rows for ids in (row.prompt_token_ids, *row.token_ids))
+
+    def close(self) -> None:
+        """Nothing outlives the worker."""
