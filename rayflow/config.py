@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from rayflow.core.options import (
     EngineOptions,
@@ -143,7 +143,7 @@ class RunConfig(Options):
     source: Literal["sampled", "direct", "targets"] = "sampled"
     prompts: PromptOptions
     sample: SampleOptions = SampleOptions()
-    reward: RewardOptions = None
+    reward: RewardOptions = Field(default=None, validate_default=True)
     select: SelectionOptions = None
     pair: PairingOptions = None
     reference: ReferenceOptions = ReferenceOptions()
@@ -163,12 +163,19 @@ class RunConfig(Options):
                     data[block] = {"kind": kind}
         return data
 
+    @field_validator("reward")
+    @classmethod
+    def _sampled_responses_are_scored(cls, reward: Any, info: ValidationInfo) -> Any:
+        if reward is None and info.data.get("source") == "sampled":
+            raise ValueError("is required")
+        return reward
+
     @model_validator(mode="after")
     def _fits_source(self) -> RunConfig:
         if self.source != "sampled" and (self.select or self.pair):
-            raise ValueError(f"source '{self.source}' takes the data's responses as they are: remove select and pair")
-        if self.reward is None and self.source == "sampled":
-            raise ValueError("reward is required: it scores the sampled responses")
+            raise ValueError(
+                f"source '{self.source}' takes the data's responses as they are: remove select and pair"
+            )
         if self.reward is None and self.prompts.evaluation is not None:
             raise ValueError("reward is required to evaluate; add one, or remove prompts.evaluation")
         return self
@@ -259,7 +266,11 @@ def _describe(error: ValidationError, model: type[BaseModel]) -> list[tuple[tupl
             found.append((loc, "is required"))
         else:
             text = item["msg"].removeprefix("Value error, ")
-            given = "" if isinstance(item["input"], dict) else f" (given: {item['input']!r})"
+            given = (
+                ""
+                if item["input"] is None or isinstance(item["input"], dict)
+                else f" (given: {item['input']!r})"
+            )
             found.append((loc, text + given))
     return found
 

@@ -102,8 +102,14 @@ def build_plan(config: RunConfig) -> Plan:
     wanted = needs(build("loss", config.train.loss))
     if wanted.reference:
         tokens = ("sample", "select") if config.source == "sampled" else groups
-        steps.append((ReferenceStage("reference", tokens, model, config.reference, config.compute.reference),))
-    inputs = (*(("prompts",) if wanted.targets else ()), *groups, *(("reference",) if wanted.reference else ()))
+        steps.append(
+            (ReferenceStage("reference", tokens, model, config.reference, config.compute.reference),)
+        )
+    inputs = (
+        *(("prompts",) if wanted.targets else ()),
+        *groups,
+        *(("reference",) if wanted.reference else ()),
+    )
     train = TrainStage(
         "train", inputs, model, config.train, config.seed, config.compute.train, config.compute.max_restarts
     )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from rayflow.config import RunConfig
 from rayflow.core.model_folder import check_model_folder, resolve_model
 from rayflow.core.options import build
-from rayflow.config import RunConfig
 from rayflow.errors import ConfigError
 from rayflow.pipeline.plan import Plan
 from rayflow.pipeline.prompts import source_digest

@@ -70,8 +70,8 @@ class TrainingGroup:
                 f"{k} responses, {len(self.rewards)} rewards, {len(self.ref_logprobs)} reference log-probs"
             )
             problem = f"has unequal lengths ({sizes})"
-        elif np.isinf(self.rewards).any() or np.isinf(self.ref_logprobs).any():
-            problem = "has a reward or reference log-probability that is infinite"
+        elif np.isinf(self.rewards).any() or not self._reference_is_whole():
+            problem = "has a reward or reference log-probability that is not finite"
         elif not -1 <= self.target < k:
             problem = f"has a target outside its {k} responses"
         elif pairs.size and (pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.min() < 0 or pairs.max() >= k):
@@ -79,6 +79,11 @@ class TrainingGroup:
         else:
             return
         raise DataError(f"Training group {self.prompt_id} {problem}.")
+
+    def _reference_is_whole(self) -> bool:
+        """All of the reference, or none of it; the target never has one."""
+        values = np.delete(np.asarray(self.ref_logprobs), self.target if self.target >= 0 else [])
+        return bool(np.isfinite(values).all() or np.isnan(values).all())
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ def inputs(logprobs, ref_logprobs, pairs=((0, 1),)) -> LossInputs:
         rewards=torch.linspace(1, 0, m),
         groups=torch.zeros(m, dtype=torch.int64),
         pairs=torch.tensor(pairs),
+        targets=torch.full((1,), -1),
     )
 
 
