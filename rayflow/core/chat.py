@@ -63,3 +63,9 @@ def _require_template(tokenizer: Any) -> None:
             f"The tokenizer of {tokenizer.name_or_path} has no chat template, and the prompts are chat "
             "messages. Use plain 'prompt' strings, or a model with a chat template."
         )
+
+
+def response_token_ids(tokenizer: Any, prompt: Prompt, response: str) -> np.ndarray:
+    """TEMP"""
+    ids = tokenizer(response, add_special_tokens=False)["input_ids"]
+    return np.asarray([*ids, tokenizer.eos_token_id], dtype=np.int32)

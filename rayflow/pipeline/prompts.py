@@ -57,7 +57,7 @@ class PromptStage:
     shard_size: int
     inputs: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
-    writes = Prompt
+    writes: type = Prompt
 
     def identity(self) -> dict[str, Any]:
         """What decides the result: the files' content and the choice of rows."""
