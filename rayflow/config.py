@@ -41,26 +41,41 @@ class PromptSource(Options):
 
 
 class PromptOptions(Options):
-    """Prompts to train on, and held-out prompts to evaluate on (None: no evaluation)."""
+    """Prompts to train on.
+
+    Attributes:
+        train: what is learned from.
+        validation: held-out prompts by which `train.choose` picks the checkpoint.
+        evaluation: held-out prompts for the final comparison (None: no evaluation).
+    """
 
     train: PromptSource
+    validation: PromptSource | None = None
     evaluation: PromptSource | None = None
 
 
 class SampleOptions(SamplingOptions):
-    """How candidates are drawn, and by which engine."""
+    """How candidates are drawn, by which engine, and from which model (None: the run's own)."""
 
     engine: EngineOptions = Field(default={"kind": "vllm"}, validate_default=True)
+    model: str | None = None
+
+    def drawing(self, num_candidates: int | None = None) -> SamplingOptions:
+        """Only how responses are drawn, with another number of them if given."""
+        fields = {name: getattr(self, name) for name in SamplingOptions.model_fields}
+        return SamplingOptions(**fields | ({"num_candidates": num_candidates} if num_candidates else {}))
 
 
 class ReferenceOptions(Options):
     """The frozen policy's log-probabilities of the accepted responses.
 
     Attributes:
+        model: the reference policy; None is the run's model.
         precision: dtype of the forward pass; the log-softmax is always float32.
         batch_tokens: padded tokens per forward pass.
     """
 
+    model: str | None = None
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     batch_tokens: int = Field(default=4096, gt=0)
 
@@ -71,12 +86,14 @@ class EvaluationOptions(Options):
     Attributes:
         baseline: what the policy is compared with: "sft", samples of the policy it started from, or
             "target", the prompts' own targets (RSO's proxy win rate).
+        baseline_model: the policy behind "sft"; None is the run's model.
         num_samples: responses per prompt and policy; every pair of them is compared.
         confidence: of the bootstrap interval over prompts.
         num_resamples: bootstrap resamples.
     """
 
     baseline: Literal["sft", "target"] = "sft"
+    baseline_model: str | None = None
     num_samples: int = Field(default=8, gt=0)
     confidence: float = Field(default=0.95, gt=0, lt=1)
     num_resamples: int = Field(default=10_000, gt=0)
@@ -121,6 +138,22 @@ class ComputeOptions(Options):
     max_restarts: int = Field(default=3, ge=0)
 
 
+class RoundOptions(Options):
+    """Repetitions of the whole job, each from the policy that the last one trained.
+
+    Attributes:
+        num: rounds.
+        reference: the frozen policy of later rounds: the "previous" round's, or the "original" SFT policy.
+        resample: draw and score anew in every round; false learns from the first round's samples throughout.
+        overrides: settings of each round, in order, such as [{select.threshold: 0.7}, {select.threshold: 0.8}].
+    """
+
+    num: int = Field(default=1, gt=0)
+    reference: Literal["previous", "original"] = "previous"
+    resample: bool = True
+    overrides: tuple[dict[str, Any], ...] = ()
+
+
 class RunConfig(Options):
     """One run, whole.
 
@@ -149,6 +182,7 @@ class RunConfig(Options):
     reference: ReferenceOptions = ReferenceOptions()
     train: TrainOptions = TrainOptions()
     evaluate: EvaluationOptions = EvaluationOptions()
+    rounds: RoundOptions = RoundOptions()
     max_failed_fraction: float = Field(default=0.05, ge=0, le=1)
     compute: ComputeOptions = ComputeOptions()
 
@@ -176,8 +210,16 @@ class RunConfig(Options):
             raise ValueError(
                 f"source '{self.source}' takes the data's responses as they are: remove select and pair"
             )
-        if self.reward is None and self.prompts.evaluation is not None:
-            raise ValueError("reward is required to evaluate; add one, or remove prompts.evaluation")
+        if self.reward is None and (self.prompts.evaluation or self.train.choose):
+            raise ValueError(
+                "reward is required to evaluate; add one, or remove prompts.evaluation and train.choose"
+            )
+        if len(self.rounds.overrides) > self.rounds.num:
+            raise ValueError(
+                f"rounds.overrides has {len(self.rounds.overrides)} entries for {self.rounds.num} rounds"
+            )
+        if self.train.choose and self.prompts.validation is None:
+            raise ValueError("train.choose compares checkpoints on held-out prompts: set prompts.validation")
         return self
 
     @property
@@ -202,15 +244,31 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConf
             names the file and every offending key.
     """
     data = _read_yaml(Path(path))
-    for override in overrides or []:
-        _apply_override(data, override)
+    for text in overrides or []:
+        _apply_override(data, *_parse_override(text))
+    return _validate(data, str(path))
+
+
+def override(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
+    """The configuration with some settings changed, each named by its dotted path, and checked again.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    data = config.model_dump(mode="json")
+    for key, value in settings.items():
+        _apply_override(data, key, value)
+    return _validate(data, f"The configuration of {config.name}")
+
+
+def _validate(data: dict[str, Any], what: str) -> RunConfig:
     try:
         return RunConfig.model_validate(data)
     except ValidationError as error:
         lines = [
             f"  {'.'.join(map(str, loc)) or '(top)'}: {text}" for loc, text in _describe(error, RunConfig)
         ]
-        raise ConfigError(f"{path} cannot be used:\n" + "\n".join(lines)) from None
+        raise ConfigError(f"{what} cannot be used:\n" + "\n".join(lines)) from None
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -229,22 +287,25 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return data
 
 
-def _apply_override(data: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
+def _parse_override(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise ConfigError(f"--set '{override}' must have the form a.b=value.")
+        raise ConfigError(f"--set '{text}' must have the form a.b=value.")
     try:
-        value = yaml.safe_load(text)
+        return key.strip(), yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise ConfigError(f"--set '{override}': the value is not valid YAML: {error}") from None
-    *parents, last = key.strip().split(".")
+        raise ConfigError(f"--set '{text}': the value is not valid YAML: {error}") from None
+
+
+def _apply_override(data: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
     for parent in parents:
         below = data.get(parent)
         if isinstance(below, str):  # `pair: tournament` is short for `pair: {kind: tournament}`
             below = {"kind": below}
         data[parent] = below = {} if below is None else below
         if not isinstance(below, dict):
-            raise ConfigError(f"--set '{override}': '{parent}' is a value, not a block of settings.")
+            raise ConfigError(f"Setting '{key}': '{parent}' is a value, not a block of settings.")
         data = below
     data[last] = value
 

@@ -14,14 +14,33 @@ from rayflow.errors import ArtifactError, ConfigError
 from rayflow.pipeline.execute import Pipeline, is_sharded
 from rayflow.pipeline.plan import Plan, build_plan
 from rayflow.pipeline.preflight import preflight
+from rayflow.pipeline.rounds import SHARED, round_configs, write_summary
 from rayflow.pipeline.runner import LocalRunner, Runner
-
-SHARED = ("prompts", "sample", "score")
-"""Stages that a re-selection takes over as they are."""
 
 
 def run(config: RunConfig, console: Console, force: Sequence[str] = (), dry_run: bool = False) -> None:
-    """Run a plan and write its report; `dry_run` only checks and prints it."""
+    """Run a plan and write its report, for every round; `dry_run` only checks and prints the first one."""
+    if config.rounds.num > 1 and not dry_run:
+        _run_rounds(config, console, force)
+    else:
+        _run_once(next(round_configs(config)) if config.rounds.num > 1 else config, console, force, dry_run)
+
+
+def _run_rounds(config: RunConfig, console: Console, force: Sequence[str]) -> None:
+    first: RunConfig | None = None
+    for current in round_configs(config):
+        console.print(f"\n[bold]{config.name}, {current.name} of {config.rounds.num}[/]")
+        if first is not None and not config.rounds.resample:
+            _take_over(build_plan(first), build_plan(current))
+        _run_once(current, console, force, dry_run=False)
+        first = first or current
+    rounds = write_summary(config)
+    for each in rounds:
+        rate = each["evaluation"] and each["evaluation"]["win_rate"]
+        console.print(f"round {each['round']}: " + (f"win rate {rate:.1%}" if rate else "not evaluated"))
+
+
+def _run_once(config: RunConfig, console: Console, force: Sequence[str], dry_run: bool) -> None:
     plan = build_plan(config)
     if dry_run:
         preflight(plan)
@@ -85,13 +104,18 @@ def reselect(folder: Path, overrides: list[str], name: str | None, console: Cons
     config = load_config(folder / "config.yaml", [*overrides, f"runs_dir={runs_dir}", f"name={name}"])
     config = config.model_copy(update={"compute": config.compute.model_copy(update={"runner": "local"})})
     plan = build_plan(config)
-    for stage in SHARED:
-        old.artifacts[stage].check(plan.identities[stage])
-        _share(old.artifacts[stage].folder, plan.artifacts[stage].folder)
+    _take_over(old, plan)
     first = [step for step in plan.steps if {s.name for s in step} <= {*SHARED, "select", "pair"}]
     console.print(f"[bold]{name}[/]  {config.root}")
     Pipeline(Plan(config, tuple(first)), LocalRunner(config.compute), console).run()
     _report(plan, console)
+
+
+def _take_over(old: Plan, plan: Plan) -> None:
+    """Share the stages up to the scores; refuses a plan that would have made them otherwise."""
+    for stage in SHARED:
+        old.artifacts[stage].check(plan.identities[stage])
+        _share(old.artifacts[stage].folder, plan.artifacts[stage].folder)
 
 
 def _share(source: Path, target: Path) -> None:

@@ -29,7 +29,7 @@ from rayflow.pipeline.stages.reference import ReferenceStage
 from rayflow.pipeline.stages.sample import SampleStage
 from rayflow.pipeline.stages.score import ScoreStage
 from rayflow.pipeline.stages.select import SelectStage
-from rayflow.pipeline.stages.train import TrainStage
+from rayflow.pipeline.stages.train import TrainStage, Validation
 
 Stage = ShardStage | WholeStage
 
@@ -102,21 +102,33 @@ def build_plan(config: RunConfig) -> Plan:
     wanted = needs(build("loss", config.train.loss))
     if wanted.reference:
         tokens = ("sample", "select") if config.source == "sampled" else groups
+        frozen = resolve_model(config.reference.model or config.model)
         steps.append(
-            (ReferenceStage("reference", tokens, model, config.reference, config.compute.reference),)
+            (ReferenceStage("reference", tokens, frozen, config.reference, config.compute.reference),)
         )
     inputs = (
         *(("prompts",) if wanted.targets else ()),
         *groups,
         *(("reference",) if wanted.reference else ()),
     )
+    validation = None
+    if config.train.choose is not None:
+        steps += (added := _validation(config))
+        validation = Validation.of(config, tuple(stage.name for step in added for stage in step))
     train = TrainStage(
-        "train", inputs, model, config.train, config.seed, config.compute.train, config.compute.max_restarts
+        name="train",
+        groups=inputs,
+        model=model,
+        options=config.train,
+        seed=config.seed,
+        pool=config.compute.train,
+        max_restarts=config.compute.max_restarts,
+        validation=validation,
     )
     steps.append((train,))
     if config.prompts.evaluation is not None:
         number = sum(len(step) for step in steps)
-        steps += _evaluation(config, model, trained=Path(config.root, f"{number:02d}-train", "model"))
+        steps += _evaluation(config, trained=Path(config.root, f"{number:02d}-train", "model"))
     return Plan(config, tuple(steps))
 
 
@@ -124,8 +136,8 @@ def _sampled(config: RunConfig, model: str) -> list[tuple[Stage, ...]]:
     """From prompts to pairs, as one stream."""
     compute = config.compute
     prompts = PromptStage("prompts", config.prompts.train, compute.shard_size)
-    sample = _sample(config, "sample", ("prompts",), model)
-    score = ScoreStage("score", ("prompts", "sample"), config.reward, compute.score)
+    sample = _sample(config, "sample", ("prompts",), resolve_model(config.sample.model or model))
+    score = _score(config, "score", ("prompts", "sample"))
     select = SelectStage("select", ("score",), config.select, config.seed, compute.transform)
     pair = PairStage("pair", ("score", "select"), config.pair, config.seed, compute.transform)
     return [(prompts,), (sample, score, select, pair)]
@@ -140,44 +152,57 @@ def _given(config: RunConfig, model: str) -> list[tuple[Stage, ...]]:
     return [(prompts,), (encode,)]
 
 
-def _evaluation(config: RunConfig, model: str, trained: Path) -> list[tuple[Stage, ...]]:
+def _baseline(config: RunConfig, part: str, n: int) -> tuple[Stage, Stage]:
+    """What a trained policy is compared with on the prompts of `part`: answered, and scored."""
+    side, prompts = config.evaluate.baseline, f"{part}-prompts"
+    model = resolve_model(config.evaluate.baseline_model or config.model)
+    if side == "target":
+        name = f"{part}-encode-target"
+        answer: Stage = EncodeStage(name, (prompts,), model, "target", config.compute.encode)
+    else:
+        answer = _sample(config, f"{part}-sample-sft", (prompts,), model, n)
+    return answer, _score(config, f"{part}-score-{side}", (prompts, answer.name))
+
+
+def _validation(config: RunConfig) -> list[tuple[Stage, ...]]:
+    """The baseline's scored answers to the validation prompts."""
+    assert config.prompts.validation is not None and config.train.choose is not None
+    prompts = PromptStage("valid-prompts", config.prompts.validation, config.compute.shard_size)
+    return [(prompts,), _baseline(config, "valid", config.train.choose.num_samples)]
+
+
+def _evaluation(config: RunConfig, trained: Path) -> list[tuple[Stage, ...]]:
     """The trained policy and what it is compared with, each answered and scored, then the verdicts."""
     assert config.prompts.evaluation is not None
-    held_out = PromptStage("eval-prompts", config.prompts.evaluation, config.compute.shard_size)
-    n, baseline = config.evaluate.num_samples, config.evaluate.baseline
-    answers: dict[str, Stage] = {}
-    if baseline == "target":
-        pool = config.compute.encode
-        answers["target"] = EncodeStage("eval-encode-target", ("eval-prompts",), model, "target", pool)
-    else:
-        answers["sft"] = _sample(config, "eval-sample-sft", ("eval-prompts",), model, n)
-    inputs = ("eval-prompts", "train")
-    answers["policy"] = _sample(config, "eval-sample-policy", inputs, str(trained), n)
-    steps: list[tuple[Stage, ...]] = [(held_out,)]
-    for side, stage in answers.items():
-        read = ("eval-prompts", stage.name)
-        score = ScoreStage(f"eval-score-{side}", read, config.reward, config.compute.score)
-        steps.append((stage, score))
+    prompts, n = "eval-prompts", config.evaluate.num_samples
+    held_out = PromptStage(prompts, config.prompts.evaluation, config.compute.shard_size)
+    baseline = _baseline(config, "eval", n)
+    answer = _sample(config, "eval-sample-policy", (prompts, "train"), str(trained), n)
+    policy = answer, _score(config, "eval-score-policy", (prompts, answer.name))
     verdict = EvaluateStage(
         "evaluate",
-        policy=("eval-prompts", answers["policy"].name, "eval-score-policy"),
-        baseline=("eval-prompts", answers[baseline].name, f"eval-score-{baseline}"),
+        policy=(prompts, *(stage.name for stage in policy)),
+        baseline=(prompts, *(stage.name for stage in baseline)),
         options=config.evaluate,
         seed=config.seed,
     )
-    return [*steps, (verdict,)]
+    return [(held_out,), baseline, policy, (verdict,)]
+
+
+def _score(config: RunConfig, name: str, inputs: tuple[str, ...]) -> ScoreStage:
+    assert config.reward is not None
+    return ScoreStage(name, inputs, config.reward, config.compute.score)
 
 
 def _sample(
     config: RunConfig, name: str, inputs: tuple[str, ...], model: str, n: int | None = None
 ) -> SampleStage:
-    sampling = config.sample if n is None else config.sample.model_copy(update={"num_candidates": n})
     return SampleStage(
         name=name,
         inputs=inputs,
         model=model,
         engine_options=config.sample.engine,
-        sampling=sampling,
+        sampling=config.sample.drawing(n),
         seed=config.seed,
         pool=config.compute.sample,
         model_is_input="train" in inputs,

@@ -17,10 +17,12 @@ def preflight(plan: Plan) -> None:
         DataError, ModelError, ConfigError: with what to mend.
     """
     config = plan.config
-    for source in (config.prompts.train, config.prompts.evaluation):
+    for source in (config.prompts.train, config.prompts.validation, config.prompts.evaluation):
         if source is not None:
             source_digest(source)
-    check_model_folder(resolve_model(config.model))
+    others = (config.sample.model, config.reference.model, config.evaluate.baseline_model)
+    for model in {config.model, *filter(None, others)}:
+        check_model_folder(resolve_model(model))
     if config.reward is not None:
         reward = build("reward", config.reward)
         for model in reward.models:

@@ -107,6 +107,13 @@ _CURVES = (
         "Share of pairs whose chosen response has the higher implicit reward. The dashed line is chance.",
     ),
     (
+        "Validation win rate",
+        (("eval/win_rate", "after", "win rate"),),
+        {"reference": 0.5, "shares": True},
+        "Of each evaluated checkpoint against the baseline, on the validation prompts. The best one is kept, so "
+        "its own value is optimistic.",
+    ),
+    (
         "Gradient norm",
         (("grad_norm", "after", "norm"),),
         {"from_zero": True},

@@ -20,6 +20,7 @@ from rayflow.errors import DataError, StageError
 from rayflow.losses.base import Loss, LossInputs
 from rayflow.training.backend import Backend, learning_rate
 from rayflow.training.checkpoints import CheckpointStore
+from rayflow.training.choice import Chooser, Judge
 from rayflow.training.groups import GroupFile, GroupLengths, TrainingGroup
 from rayflow.training.layout import Layout
 from rayflow.training.metrics import Metrics, MetricsLog, Totals, averages
@@ -38,6 +39,7 @@ class TrainJob:
         groups_path: file of `groups.write_groups`.
         output_dir: gets `metrics.jsonl` and `model/`; on a cluster, a folder that all machines see.
         seed: of the shuffle.
+        judge: compares a model with the baseline, where `options.choose` asks for it.
     """
 
     options: TrainOptions
@@ -45,6 +47,7 @@ class TrainJob:
     groups_path: Path
     output_dir: Path
     seed: int
+    judge: Judge | None = None
 
     @property
     def metrics_path(self) -> Path:
@@ -79,16 +82,24 @@ def train(
     with store.newest() as folder:
         done = backend.load_state(folder) if folder is not None else 0
     log = MetricsLog(job.metrics_path, done) if backend.rank == 0 else None
+    chooser = Chooser(job, backend, done) if job.options.choose else None
     every = job.options.checkpoint_every_steps
     for number, plan in steps.plans(first=done):
+        if chooser is not None and chooser.finished:
+            break
         metrics = steps.run(number, plan)
+        if chooser is not None:
+            metrics |= chooser.after(number, steps.total)
         if log is not None:
             log.append(metrics)
             if on_step is not None:
                 on_step(metrics)
         if every and number % every == 0 and number < steps.total:
             store.save(number, lambda path, number=number: backend.save_state(path, number))
-    backend.save_model(job.model_dir, job.model_path)
+    if chooser is not None:
+        chooser.keep_best()
+    else:
+        backend.save_model(job.model_dir, job.model_path)
 
 
 class Steps:

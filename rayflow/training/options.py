@@ -9,6 +9,20 @@ from pydantic import Field
 from rayflow.core.options import LossOptions, Options
 
 
+class ChoiceOptions(Options):
+    """Choose the checkpoint by its proxy win rate on the validation prompts (`prompts.validation`).
+
+    Attributes:
+        every_steps: optimizer steps between evaluations; the last step is always evaluated.
+        patience: stop after so many evaluations in a row without a better one; None trains to the end.
+        num_samples: responses per validation prompt.
+    """
+
+    every_steps: int = Field(gt=0)
+    patience: int | None = Field(default=None, gt=0)
+    num_samples: int = Field(default=4, gt=0)
+
+
 class TrainOptions(Options):
     """How the policy is trained. The defaults follow the RSO paper (section 4) where it says something.
 
@@ -34,6 +48,7 @@ class TrainOptions(Options):
             weights. The losses are the same; 1 is the fastest on CPU.
         checkpoint_every_steps: optimizer steps between checkpoints; 0 keeps none.
         keep_checkpoints: how many of the newest checkpoints stay on disk.
+        choose: keep the best model by proxy win rate, and stop early; None keeps the last one.
     """
 
     HARDWARE: ClassVar[frozenset[str]] = frozenset(
@@ -57,3 +72,4 @@ class TrainOptions(Options):
     zero_stage: Literal[1, 2, 3] = 1
     checkpoint_every_steps: int = Field(default=50, ge=0)
     keep_checkpoints: int = Field(default=2, ge=1)
+    choose: ChoiceOptions | None = None

@@ -42,10 +42,11 @@ class SampleStage:
 
     def identity(self) -> dict[str, Any]:
         """Engine, sampling settings and seed."""
-        sampling = SamplingOptions.model_validate(
-            {f: getattr(self.sampling, f) for f in SamplingOptions.model_fields}
-        )
-        return {"engine": self.engine_options.identity(), "sampling": sampling.identity(), "seed": self.seed}
+        return {
+            "engine": self.engine_options.identity(),
+            "sampling": self.sampling.identity(),
+            "seed": self.seed,
+        }
 
     def setup(self) -> None:
         """Start the engine."""

@@ -5,19 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
-from rayflow.config import PoolOptions
+from rayflow.config import PoolOptions, RunConfig
 from rayflow.core.chat import response_token_ids
 from rayflow.core.model_folder import load_tokenizer
-from rayflow.core.options import build
-from rayflow.core.rows import Prompt
+from rayflow.core.options import KindOptions, build
+from rayflow.core.registry import resolve
+from rayflow.core.rows import Answered, Prompt
+from rayflow.core.schema import to_table
+from rayflow.engines.base import SamplingOptions
 from rayflow.errors import DataError, StageError
 from rayflow.losses.base import Needs, needs
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.progress import StepProgress
+from rayflow.pipeline.proxy import ProxyJudge
 from rayflow.pipeline.stage import StageContext, read_rows
 from rayflow.pipeline.stages.reference import AcceptedTokens
 from rayflow.training.options import TrainOptions
@@ -51,18 +57,58 @@ _NOTHING_TO_TRAIN_ON = {
 }
 
 
+@dataclass(frozen=True)
+class Validation:
+    """How checkpoints are compared: the baseline's scored answers, and what answers and scores the policy's.
+
+    Attributes:
+        inputs: the stages that hold the validation prompts, the baseline's answers and their scores.
+        reward: the one that scored them.
+        sampling: how the policy answers.
+    """
+
+    inputs: tuple[str, ...]
+    reward: KindOptions
+    sampling: SamplingOptions
+
+    @classmethod
+    def of(cls, config: RunConfig, inputs: tuple[str, ...]) -> Validation:
+        """The validation that a configuration asks for."""
+        assert config.reward is not None and config.train.choose is not None
+        return cls(inputs, config.reward, config.sample.drawing(config.train.choose.num_samples))
+
+    def judge(self, sources: list[Artifact], folder: Path, seed: int, precision: str) -> ProxyJudge:
+        """Gather the baseline's rows in one file, for all workers."""
+        path = folder / "validation.parquet"
+        rows = [row for i in range(sources[-1].num_shards) for row in read_rows(sources, i, Answered)]
+        pq.write_table(to_table(rows, Answered), path)
+        engine = resolve("engine", "transformers").Config(dtype=precision)
+        return ProxyJudge(path, engine, self.sampling, self.reward, seed)
+
+
 @dataclass
 class TrainStage:
-    """Gathers the groups, and hands them to the runner's trainer."""
+    """Gathers the groups, and hands them to the runner's trainer.
+
+    Attributes:
+        groups: the stages that together hold the columns of a group.
+        validation: by what the checkpoint is chosen; None keeps the last one.
+    """
 
     name: str
-    inputs: tuple[str, ...]
+    groups: tuple[str, ...]
     model: str
     options: TrainOptions
     seed: int
     pool: PoolOptions
     max_restarts: int
+    validation: Validation | None = None
     _tokenizer: Any = None
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What is learned from, and what checkpoints are compared by."""
+        return (*self.groups, *(self.validation.inputs if self.validation else ()))
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -71,7 +117,10 @@ class TrainStage:
 
     def identity(self) -> dict[str, Any]:
         """Every setting but those that only decide where and how fast."""
-        return {"train": self.options.identity(), "seed": self.seed}
+        identity = {"train": self.options.identity(), "seed": self.seed}
+        if self.validation is not None:
+            identity["validation"] = self.validation.sampling.identity() | self.validation.reward.identity()
+        return identity
 
     def _encode_target(self, prompt: Prompt) -> np.ndarray:
         if self._tokenizer is None:
@@ -96,13 +145,17 @@ class TrainStage:
         groups = folder / "groups.arrow"
         loss = build("loss", self.options.loss)
         if not groups.exists():
-            sources = [context.artifacts[name] for name in self.inputs]
+            sources = [context.artifacts[name] for name in self.groups]
             write_groups(groups, training_groups(sources, needs(loss), self._encode_target))
         lengths = GroupFile(groups).lengths()
         units = units_of(loss, lengths)
         if not units.sum():
             raise StageError(_NOTHING_TO_TRAIN_ON[loss.unit])
-        job = TrainJob(self.options, self.model, groups, folder, self.seed)
+        judge = None
+        if self.validation is not None:
+            rows = [context.artifacts[name] for name in self.validation.inputs]
+            judge = self.validation.judge(rows, folder, self.seed, self.options.precision)
+        job = TrainJob(self.options, self.model, groups, folder, self.seed, judge)
         per_epoch = math.ceil(np.count_nonzero(units) / self.options.batch_size)
         with StepProgress(context.console, per_epoch * self.options.num_epochs) as progress:
             history = context.runner.train(job, self.pool, self.max_restarts, progress.update)

@@ -1,0 +1,61 @@
+"""The proxy win rate of a model folder: what training asks for to choose its checkpoint."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from rayflow.core.chat import prompt_token_ids
+from rayflow.core.options import KindOptions, build
+from rayflow.core.rows import Answered
+from rayflow.core.schema import from_table
+from rayflow.core.seeds import sampling_seed
+from rayflow.engines.base import SamplingOptions
+from rayflow.errors import RewardError
+from rayflow.evaluation.win_rate import compare
+
+
+@dataclass(frozen=True)
+class ProxyJudge:
+    """Samples from a model folder on this worker and compares with stored, scored responses.
+
+    Attributes:
+        rows: Parquet file of `Answered` rows: the validation prompts with the baseline's scored responses.
+        engine: samples here; the transformers engine, since the worker's process holds the model anyway.
+        sampling: how the policy answers.
+        reward: the one that scored the baseline.
+        seed: the run's.
+    """
+
+    rows: Path
+    engine: KindOptions
+    sampling: SamplingOptions
+    reward: KindOptions
+    seed: int
+
+    def __call__(self, model_dir: Path, rank: int, world_size: int) -> tuple[float, int]:
+        """See `training.choice.Judge`. A prompt whose answers cannot be scored does not count."""
+        engine, reward = build("engine", self.engine), build("reward", self.reward)
+        engine.setup(str(model_dir))
+        reward.setup()
+        wins, count = 0.0, 0
+        for row in from_table(pq.read_table(self.rows), Answered)[rank::world_size]:
+            try:
+                wins += self._win_share(engine, reward, row)
+            except RewardError as error:
+                print(f"Validation prompt {row.prompt_id} does not count: {error}", flush=True)
+            else:
+                count += 1
+        engine.close()
+        return wins, count
+
+    def _win_share(self, engine: Any, reward: Any, row: Answered) -> float:
+        seed = sampling_seed(self.seed, "validate", row.prompt_id)
+        made = asyncio.run(engine.generate(prompt_token_ids(engine.tokenizer, row), self.sampling, seed))
+        rewards = np.asarray(reward.score(row, made.responses), dtype=np.float64)
+        return compare(rewards, row.rewards)[0]

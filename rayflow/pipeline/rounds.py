@@ -1,0 +1,76 @@
+"""Several rounds of the whole job: each starts from the policy that the one before has trained.
+
+    runs/<name>/round-1/, round-2/, ...   each a run of its own, with its artifacts and its report
+    runs/<name>/summary.json              the rounds side by side
+
+With `resample: false` every round learns from the first round's samples and scores (ReST's improve steps,
+whose threshold rises): those stages are shared as files and not computed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rayflow.config import RoundOptions, RunConfig, override
+from rayflow.core.files import read_json, write_json
+from rayflow.pipeline.plan import build_plan
+
+SHARED = ("prompts", "sample", "score")
+"""Stages that a new selection, or a round without resampling, takes over as they are."""
+
+
+def round_name(number: int) -> str:
+    """Folder of a round, counted from 1."""
+    return f"round-{number}"
+
+
+def round_configs(config: RunConfig) -> Iterator[RunConfig]:
+    """The configuration of each round; the next one is made when the last one's policy exists.
+
+    The policy starts from the previous round's. The reference is the previous policy or the original, as
+    `rounds.reference` says; the evaluation always compares with the original.
+    """
+    rounds, model = config.rounds, config.model
+    for number in range(1, rounds.num + 1):
+        settings: dict[str, Any] = {
+            "runs_dir": str(config.root),
+            "name": round_name(number),
+            "rounds": RoundOptions(),
+            "model": model,
+        }
+        if number > 1:
+            settings |= _later(config, model)
+        later = config.model_copy(update=settings)
+        overrides = rounds.overrides[number - 1] if number <= len(rounds.overrides) else {}
+        yield (made := override(later, overrides))
+        model = str(trained_model(made))
+
+
+def _later(config: RunConfig, model: str) -> dict[str, Any]:
+    rounds, first = config.rounds, config.model
+    sampler = config.sample.model or (model if rounds.resample else first)
+    reference = config.reference.model or (model if rounds.reference == "previous" else first)
+    baseline = config.evaluate.baseline_model or first
+    return {
+        "sample": config.sample.model_copy(update={"model": sampler}),
+        "reference": config.reference.model_copy(update={"model": reference}),
+        "evaluate": config.evaluate.model_copy(update={"baseline_model": baseline}),
+    }
+
+
+def trained_model(config: RunConfig) -> Path:
+    """Where a run leaves its model."""
+    return build_plan(config).artifacts["train"].folder / "model"
+
+
+def write_summary(config: RunConfig) -> list[dict[str, Any]]:
+    """Write the rounds' summaries side by side; returns those that are there."""
+    found = []
+    for number in range(1, config.rounds.num + 1):
+        path = config.root / round_name(number) / "summary.json"
+        if path.exists():
+            found.append({"round": number, **read_json(path)})
+    write_json(config.root / "summary.json", {"name": config.name, "rounds": found})
+    return found

@@ -1,0 +1,88 @@
+"""Which checkpoint becomes the model: the one with the best proxy win rate on validation prompts.
+
+Every so many optimizer steps the policy is written as a model folder, samples, and is compared with a
+baseline by the reward; the workers share the prompts. What compares is handed in: training knows no reward.
+
+Source: RSO (arXiv:2309.06657) section 4, which picks the checkpoint with the best proxy-reward win rate
+against the SFT target.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from rayflow.errors import DataError
+from rayflow.training.metrics import Metrics, read_metrics
+
+if TYPE_CHECKING:
+    from rayflow.training.backend import Backend
+    from rayflow.training.loop import TrainJob
+
+WIN_RATE = "eval/win_rate"
+
+
+class Judge(Protocol):
+    """Compares a model folder with the baseline; travels to every worker."""
+
+    def __call__(self, model_dir: Path, rank: int, world_size: int) -> tuple[float, int]:
+        """(sum of win shares, number of prompts) over this worker's share of the validation prompts."""
+
+
+class Chooser:
+    """Evaluates at the right steps, keeps the best model, and says when to stop.
+
+    Args:
+        job: its options say how often; its judge compares.
+        backend: set up.
+        first_step: optimizer steps done; evaluations of later steps, before a restart, count for nothing.
+    """
+
+    def __init__(self, job: TrainJob, backend: Backend, first_step: int) -> None:
+        assert job.options.choose is not None and job.judge is not None
+        self._job, self._backend, self._options, self._judge = job, backend, job.options.choose, job.judge
+        self._folder = Path(job.output_dir) / "candidates"
+        lines = [line for line in read_metrics(job.metrics_path) if line["step"] <= first_step]
+        self._rates = {int(line["step"]): line[WIN_RATE] for line in lines if WIN_RATE in line}
+
+    def after(self, step: int, total: int) -> Metrics:
+        """Evaluate if it is time: {"eval/win_rate": ..}, else {}. Every worker calls it at every step."""
+        if step % self._options.every_steps and step != total:
+            return {}
+        folder = self._folder / f"step-{step:08d}"
+        self._backend.save_model(folder, self._job.model_path)
+        self._backend.add_up(np.zeros(1))  # nobody reads before the first worker has written
+        share = self._judge(folder, self._backend.rank, self._backend.world_size)
+        wins, prompts = self._backend.add_up(np.array(share, dtype=np.float64))
+        if not prompts:
+            raise DataError("No validation prompt could be answered and scored; see the logs of training.")
+        better = step == self._best({**self._rates, step: wins / prompts})
+        self._rates[step] = float(wins / prompts)
+        if self._backend.rank == 0 and not better:
+            shutil.rmtree(folder)
+        return {WIN_RATE: self._rates[step]}
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last `patience` evaluations brought nothing better."""
+        patience = self._options.patience
+        return (
+            patience is not None and sum(step > self._best(self._rates) for step in self._rates) >= patience
+        )
+
+    def keep_best(self) -> None:
+        """The best model takes the place of the trained one; the other candidates go."""
+        if self._backend.rank:
+            return
+        target = Path(self._job.model_dir)
+        shutil.rmtree(target, ignore_errors=True)
+        (self._folder / f"step-{self._best(self._rates):08d}").rename(target)
+        shutil.rmtree(self._folder)
+
+    @staticmethod
+    def _best(rates: dict[int, float]) -> int:
+        """The first of the steps with the highest win rate; 0 before any evaluation."""
+        return max(rates, key=lambda step: (rates[step], -step), default=0)
