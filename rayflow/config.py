@@ -236,14 +236,14 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConf
     """Read, override and check a configuration.
 
     Args:
-        path: the YAML file.
+        path: the YAML file; its key `extends` names another one whose settings it changes.
         overrides: "a.b=value" settings, the value read as YAML.
 
     Raises:
         ConfigError: the file is missing or not YAML, or a key, kind, type or value does not fit. The message
             names the file and every offending key.
     """
-    data = _read_yaml(Path(path))
+    data = _with_base(Path(path))
     for text in overrides or []:
         _apply_override(data, *_parse_override(text))
     return _validate(data, str(path))
@@ -269,6 +269,32 @@ def _validate(data: dict[str, Any], what: str) -> RunConfig:
             f"  {'.'.join(map(str, loc)) or '(top)'}: {text}" for loc, text in _describe(error, RunConfig)
         ]
         raise ConfigError(f"{what} cannot be used:\n" + "\n".join(lines)) from None
+
+
+def _with_base(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The settings of a file over those of the file that it `extends`, which is named from its own folder.
+
+    Raises:
+        ConfigError: a file is missing or unusable, or a file extends itself.
+    """
+    if path.resolve() in above:
+        raise ConfigError(f"Configuration file '{path}' extends itself.")
+    data = _read_yaml(path)
+    base = data.pop("extends", None)
+    if base is None:
+        return data
+    if not isinstance(base, str):
+        raise ConfigError(f"'extends' in '{path}' must name one file, not {base!r}.")
+    return _merge(_with_base(path.parent / base, (*above, path.resolve())), data)
+
+
+def _merge(base: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    """Block by block; one that names its `kind` replaces the whole block, whose settings were another kind's."""
+    merged = dict(base)
+    for key, value in data.items():
+        inside = isinstance(value, dict) and isinstance(base.get(key), dict) and "kind" not in value
+        merged[key] = _merge(base[key], value) if inside else value
+    return merged
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
