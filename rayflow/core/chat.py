@@ -115,8 +115,8 @@ def _anchor(tokenizer: Any) -> str:
     Raises:
         ModelError: whatever stands before, the tokens do not continue a text exactly.
     """
-    start = "a:"
-    ids = list(tokenizer(start, add_special_tokens=False)["input_ids"])
+    ids = list(tokenizer("a:", add_special_tokens=False)["input_ids"])
+    start = _decode(tokenizer, ids)
     for anchor in ("", tokenizer.eos_token or "", "\n"):
         if all(
             _decode(tokenizer, [*ids, *_continuation(tokenizer, anchor, text)]) == start + text
