@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_va
 from rayflow.core.options import (
     EngineOptions,
     InvalidChoiceError,
+    LayoutOptions,
     Options,
     PairingOptions,
     RewardOptions,
@@ -26,16 +27,18 @@ from rayflow.training.options import TrainOptions
 
 
 class PromptSource(Options):
-    """Where prompts come from.
+    """Where prompts, and the responses given with them, come from.
 
     Attributes:
-        path: a .jsonl (or .jsonl.gz) or .parquet file, a folder of Parquet files, or a Hugging Face dataset
-            saved with `save_to_disk`.
+        path: a .jsonl, .json (either also .gz) or .parquet file, a folder of such files, or a Hugging Face
+            dataset saved with `save_to_disk`.
+        layout: how a row is read; by default as its keys tell.
         split: which split, where the folder holds several.
-        limit: use only the first prompts; None uses all.
+        limit: use only the first rows; None uses all.
     """
 
     path: str
+    layout: LayoutOptions = Field(default={"kind": "auto"}, validate_default=True)
     split: str | None = None
     limit: int | None = Field(default=None, gt=0)
 

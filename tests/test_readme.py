@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rayflow.config import RunConfig, load_config
+from rayflow.config import PromptSource, RunConfig, load_config
 from rayflow.core.registry import FAMILIES
+from rayflow.core.rows import Example
+from rayflow.sources.read import read
 from tests.test_whole import finished_run, small_settings
 
 ROOT = Path(__file__).parents[1]
@@ -47,6 +49,27 @@ def test_own_prompts_model_reward_and_loss_run_as_shown(plugins: Path, tiny_mode
     first, *_ = (plan.artifacts["train"].folder / "metrics.jsonl").read_text().splitlines()
     at_the_reference = (1 / (2 * 0.2)) ** 2  # all ratios are 0 there
     assert json.loads(first)["loss"] == pytest.approx(at_the_reference, rel=1e-3)
+
+
+LAYOUT_ROWS = re.findall(r"^\| `(\w+)` \|.*\| `(\{.*\})` \|$", README, re.MULTILINE)
+
+
+def test_every_layout_has_a_row() -> None:
+    assert {kind for kind, _ in LAYOUT_ROWS} == {*FAMILIES["layout"]} - {"auto"}
+
+
+@pytest.mark.parametrize(("kind", "row"), LAYOUT_ROWS)
+def test_the_rows_of_the_layouts_are_read_as_shown(tmp_path: Path, kind: str, row: str) -> None:
+    path = tmp_path / "data.jsonl"
+    path.write_text(row)
+    found, named = (next(read(PromptSource(path=str(path), layout=layout))) for layout in ("auto", kind))
+    assert isinstance(found, Example) and found.prompt_id == named.prompt_id
+    best = found.responses[found.pairs[0][0] if found.pairs else 0] if found.responses else found.target
+    assert best.strip() in ("blue.", "Hello!", "Cat sleeps.")
+    for option in re.findall(r"`(\w+): (\w+)`", README[: README.index(row)].rpartition("\n")[2]):
+        setting = {"kind": kind, option[0]: yaml.safe_load(option[1])}
+        changed = next(read(PromptSource(path=str(path), layout=setting)))
+        assert changed.responses[0].strip() == best.strip()
 
 
 def test_the_cluster_block_is_a_valid_configuration() -> None:

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import struct
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,20 @@ def load_tokenizer(model: str) -> Any:
         )
     except (OSError, ValueError) as error:
         raise ModelError(f"The tokenizer of '{path}' cannot be loaded: {error}") from error
+
+
+def context_length(model: str) -> int:
+    """Longest sequence that a model's configuration allows, in tokens."""
+    from transformers import AutoConfig
+
+    path = resolve_model(model)
+    try:
+        config = AutoConfig.from_pretrained(
+            path, trust_remote_code=False, local_files_only=not is_hub_id(path)
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(f"The configuration of '{path}' cannot be loaded: {error}") from error
+    return getattr(config.get_text_config(), "max_position_embeddings", None) or sys.maxsize
 
 
 def model_digest(model: str) -> str:

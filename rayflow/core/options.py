@@ -43,8 +43,10 @@ DEFAULT_KINDS = {
     "selection": "rejection",
     "pairing": "first_round",
     "loss": "sigmoid_norm",
+    "layout": "auto",
 }
-"""The RSO paper's choices, where the configuration names none. A reward must be named."""
+"""The RSO paper's choices, where the configuration names none; of layouts, the one that the data's keys tell.
+A reward must be named."""
 
 
 def _parse(family: str) -> Any:
@@ -75,6 +77,7 @@ RewardOptions = Annotated[SerializeAsAny[KindOptions] | None, _parse("reward")]
 SelectionOptions = Annotated[SerializeAsAny[KindOptions] | None, _parse("selection")]
 PairingOptions = Annotated[SerializeAsAny[KindOptions] | None, _parse("pairing")]
 LossOptions = Annotated[SerializeAsAny[KindOptions], _parse("loss")]
+LayoutOptions = Annotated[SerializeAsAny[KindOptions], _parse("layout")]
 
 
 def build(family: str, options: KindOptions) -> Any:

@@ -1,6 +1,6 @@
 """Names to classes: the one table of everything that a configuration can choose.
 
-A new loss, selection, pairing, reward or engine is one file and one line here. A user's own class needs no
+A new loss, selection, pairing, reward, engine or data layout is one file and one line here. A user's own class needs no
 line at all: its `kind` is "their_package.module:Class".
 """
 
@@ -41,6 +41,16 @@ FAMILIES: dict[str, dict[str, str]] = {
         "sigmoid_norm": "rayflow.losses.sigmoid_norm:SigmoidNorm",
         "hinge_norm": "rayflow.losses.hinge_norm:HingeNorm",
         "hinge": "rayflow.losses.hinge:Hinge",
+    },
+    # `auto` tries them in this order: the most particular first.
+    "layout": {
+        "hh": "rayflow.sources.hh:HelpfulHarmless",
+        "tldr": "rayflow.sources.tldr:Tldr",
+        "ultrafeedback": "rayflow.sources.ultrafeedback:UltraFeedback",
+        "ranked": "rayflow.sources.ranked:Ranked",
+        "trl": "rayflow.sources.trl:Trl",
+        "prompts": "rayflow.sources.prompts:Prompts",
+        "auto": "rayflow.sources.auto:Auto",
     },
 }
 

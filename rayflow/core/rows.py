@@ -55,6 +55,24 @@ class Prompt(Row):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Example(Prompt):
+    """A prompt with what the data gives beside it: responses, preferences between them, scores.
+
+    Its id names the prompt and the responses together (see `prompt_id`): a file may hold many pairs for one
+    prompt, and each is a row.
+
+    Attributes:
+        responses: n texts; none where the data has only a prompt, or a prompt and a target.
+        pairs: p arrays [2] int32, (chosen, rejected), as indices into `responses`.
+        rewards: [n] float64, the given scores, higher is better; NaN where the data has none.
+    """
+
+    responses: tuple[str, ...]
+    pairs: tuple[np.ndarray, ...]
+    rewards: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
 class Candidates(Row):
     """What the sampler adds: n responses of one prompt, with the token ids that were really used.
 
@@ -73,21 +91,6 @@ class Candidates(Row):
     logprobs: np.ndarray
     finish_reasons: tuple[str, ...]
     seed: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Example(Prompt):
-    """A prompt with the responses that the data brings: human preferences, or ranked responses.
-
-    Attributes:
-        responses: n texts; empty where the data has prompts only.
-        pairs: p arrays [2] int32, (chosen, rejected), as indices into the responses.
-        rewards: [n] float64, the data's own scores, NaN where it has none.
-    """
-
-    responses: tuple[str, ...]
-    pairs: tuple[np.ndarray, ...]
-    rewards: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,13 +211,22 @@ class Failure:
     detail: str = ""
 
 
-def prompt_id(prompt: str | None, messages: tuple[Message, ...] | list[Message]) -> str:
+def prompt_id(
+    prompt: str | None, messages: tuple[Message, ...] | list[Message], responses: tuple[str, ...] = ()
+) -> str:
     """Content hash that names a prompt, the same on every machine and in every run.
 
+    Args:
+        prompt: the text, or None for a chat prompt.
+        messages: the chat turns.
+        responses: given responses that belong to the row, in order; none names the prompt alone.
+
     Returns:
-        16 hexadecimal digits of SHA-256 over the prompt's canonical JSON.
+        16 hexadecimal digits of SHA-256 over the content's canonical JSON.
     """
     content: Any = prompt if prompt is not None else [[m["role"], m["content"]] for m in messages]
+    if responses:
+        content = {"prompt": content, "responses": list(responses)}
     canonical = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 

@@ -32,10 +32,12 @@ class ByteTokenizer:
     """The part of a Hugging Face tokenizer that rayflow uses, over UTF-8 bytes: ids 0..255, EOS 256."""
 
     bos_token = None
+    eos_token = None  # EOS is an id beyond the bytes: no text holds it
     eos_token_id = 256
     pad_token_id = 257
     name_or_path = "bytes"
     chat_template = "{role}: {content}\n"
+    added_tokens_decoder: dict[int, Any] = {}  # no special token has a text
 
     def __call__(self, text: str, add_special_tokens: bool = True) -> dict[str, list[int]]:
         """Ids of `text`; bytes have no special tokens to add."""

@@ -7,7 +7,7 @@ from rayflow.core.model_folder import check_model_folder, resolve_model
 from rayflow.core.options import build
 from rayflow.errors import ConfigError
 from rayflow.pipeline.plan import Plan
-from rayflow.pipeline.prompts import source_digest
+from rayflow.sources.files import source_digest
 
 
 def preflight(plan: Plan) -> None:

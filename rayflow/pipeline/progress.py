@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from rayflow.errors import StageError
 from rayflow.pipeline.artifact import Artifact
-from rayflow.pipeline.prompts import DUPLICATE
+from rayflow.sources.read import DROPPED
 
 POLL_SECONDS = 0.5
 LINE_SECONDS = 30.0
@@ -49,8 +49,8 @@ class StageCount:
 
     @property
     def failed(self) -> int:
-        """Rows that failed; a duplicate prompt is dropped, not failed."""
-        return sum(count for reason, count in self.reasons.items() if reason != DUPLICATE)
+        """Rows that failed; a duplicate, or a row of another split, is dropped, not failed."""
+        return sum(count for reason, count in self.reasons.items() if reason not in DROPPED)
 
     def check(self, max_failed_fraction: float) -> None:
         """Stop a stage whose failures can no longer stay within the allowed share.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,7 +13,7 @@ from transformers import AutoTokenizer
 
 from rayflow.core.chat import conversation_text, prompt_token_ids
 from rayflow.core.rows import Prompt
-from rayflow.errors import ModelError
+from rayflow.errors import DataError, ModelError
 
 TURNS = ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "Review a film."})
 CHAT = Prompt(prompt_id="a", prompt=None, messages=TURNS, target=None)
@@ -23,6 +25,12 @@ def plain(text):
 
 @pytest.fixture(scope="module")
 def chat_tokenizer(tiny_model):
+    return AutoTokenizer.from_pretrained(tiny_model)
+
+
+@pytest.fixture
+def chat_tokenizer_copy(tiny_model):
+    """One to change."""
     return AutoTokenizer.from_pretrained(tiny_model)
 
 
@@ -111,6 +119,13 @@ def test_a_chat_prompt_needs_a_template_to_be_answered_but_not_to_be_judged(tiny
         prompt_token_ids(tokenizer, CHAT)
     expected = "system: Be brief.\nuser: Review a film.\nassistant: Fine."
     assert conversation_text(tokenizer, CHAT, "Fine.") == expected
+
+
+def test_turns_that_the_template_refuses_are_the_datas_fault_not_a_crash(chat_tokenizer_copy):
+    chat_tokenizer_copy.chat_template = "{{ raise_exception('roles must alternate') }}"
+    for encode in (prompt_token_ids, partial(conversation_text, response="Fine.")):
+        with pytest.raises(DataError, match="refuses these turns: roles must alternate"):
+            encode(chat_tokenizer_copy, CHAT)
 
 
 def test_plain_text_is_judged_with_the_answer_behind_it(chat_tokenizer):

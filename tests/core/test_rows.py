@@ -39,6 +39,14 @@ def test_a_text_that_looks_like_messages_is_another_prompt():
     assert prompt_id('[["user","Hello"]]', ()) != prompt_id(None, HELLO)
 
 
+def test_given_responses_and_their_order_are_part_of_the_id():
+    """SHA-256 of '{"prompt":"Hello","responses":["a","b"]}'."""
+    assert prompt_id("Hello", (), ("a", "b")) == "ffdaf90364df9f72"
+    ids = [prompt_id("Hello", (), given) for given in ((), ("a",), ("b",), ("a", "b"), ("b", "a"), ("ab",))]
+    assert len(set(ids)) == len(ids)
+    assert prompt_id(None, HELLO, ("a",)) != prompt_id("Hello", (), ("a",))
+
+
 def test_a_pair_is_named_by_its_path():
     assert pair_id("p17", 3, 5) == "p17/3>5"
 

@@ -123,6 +123,21 @@ def test_a_record_reads_its_columns_from_a_wider_table():
         from_table(table, rows.Scores)
 
 
+def test_scores_that_the_data_lacks_are_stored_as_nan():
+    given = rows.Example(
+        prompt_id="a",
+        prompt="x",
+        messages=(),
+        target=None,
+        responses=("y", "z"),
+        pairs=(np.array([1, 0], np.int32),),
+        rewards=np.array([np.nan, 2.0]),
+    )
+    (back,) = from_table(to_table([given], rows.Example), rows.Example)
+    np.testing.assert_array_equal(back.rewards, given.rewards)
+    assert back.pairs[0].tolist() == [1, 0]
+
+
 def scores(*ids):
     return to_table([rows.Scores(prompt_id=i, rewards=np.array([float(ord(i))])) for i in ids], rows.Scores)
 

@@ -1,117 +1,80 @@
-"""Reading prompts: every supported file, duplicates, and rows that cannot be used."""
+"""The first stage: what it stores of a file, and what belongs to its identity."""
 
 from __future__ import annotations
 
-import gzip
 import json
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import numpy as np
 import pytest
+from rich.console import Console
 
 from rayflow.config import PromptSource
-from rayflow.core.rows import Failure, Prompt
+from rayflow.core.rows import Example, Prompt
+from rayflow.core.schema import from_table
 from rayflow.errors import DataError
-from rayflow.pipeline.prompts import parse_prompt, read_prompts, source_digest
+from rayflow.pipeline.artifact import Artifact
+from rayflow.pipeline.progress import StageCount
+from rayflow.pipeline.prompts import PromptStage
+from rayflow.pipeline.stage import StageContext
 
-ROWS = [{"prompt": "one", "target": "1"}, {"prompt": "two", "target": None}]
-
-
-def texts(path: Path, **settings: object) -> list[str | None]:
-    return [row.prompt for row in read_prompts(PromptSource(path=str(path), **settings))]
+ROWS = [
+    {"prompt": "Sky?", "chosen": "blue", "rejected": "green", "score_chosen": 2.5},
+    {"prompt": "Sky?", "chosen": "blue", "rejected": "red"},
+    {"prompt": "Sky?", "chosen": "blue", "rejected": "red"},
+    {"prompt": "Sea?", "chosen": "wet"},
+]
 
 
 @pytest.fixture
-def saved(tmp_path: Path) -> dict[str, Path]:
-    """The same two rows in every form."""
-    lines = "".join(json.dumps(row) + "\n" for row in ROWS)
-    table = pa.Table.from_pylist(ROWS)
-    files = {name: tmp_path / name for name in ("a.jsonl", "a.jsonl.gz", "a.parquet", "folder", "saved")}
-    files["a.jsonl"].write_text(lines)
-    files["a.jsonl.gz"].write_bytes(gzip.compress(lines.encode()))
-    pq.write_table(table, files["a.parquet"])
-    (files["folder"] / "data").mkdir(parents=True)
-    pq.write_table(table, files["folder"] / "data" / "train-00000-of-00001.parquet")
-    pq.write_table(table.slice(0, 1), files["folder"] / "data" / "test-00000-of-00001.parquet")
-    (files["saved"] / "train").mkdir(parents=True)
-    (files["saved"] / "dataset_dict.json").write_text('{"splits": ["train"]}')
-    with pa.ipc.new_stream(files["saved"] / "train" / "data-00000-of-00001.arrow", table.schema) as writer:
-        writer.write_table(table)
-    return files
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    return path
 
 
-@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.parquet"])
-def test_files_give_the_same_rows(saved: dict[str, Path], name: str) -> None:
-    assert texts(saved[name]) == ["one", "two"]
-    assert texts(saved[name], limit=1) == ["one"]
+def stage(path: Path, writes: type[Prompt], **settings: object) -> PromptStage:
+    return PromptStage("prompts", PromptSource(path=str(path), **settings), shard_size=1, writes=writes)
 
 
-def test_folders_are_read_by_split(saved: dict[str, Path]) -> None:
-    assert texts(saved["folder"], split="train") == ["one", "two"]
-    assert texts(saved["folder"], split="test") == ["one"]
-    assert texts(saved["saved"], split="train") == ["one", "two"]
-    with pytest.raises(DataError, match="set 'split' to one of train"):
-        texts(saved["saved"])
-    with pytest.raises(DataError, match="of split 'dev'"):
-        texts(saved["folder"], split="dev")
+def stored(path: Path, writes: type[Prompt], **settings: object) -> Artifact:
+    artifact = Artifact(path.parent / f"01-{writes.__name__}")
+    stage(path, writes, **settings).run(StageContext(artifact, {}, {}, None, Console()))
+    artifact.commit(0.0, 0.0)
+    return artifact
 
 
-def test_the_digest_follows_the_content(saved: dict[str, Path]) -> None:
-    source = PromptSource(path=str(saved["a.jsonl"]))
-    before = source_digest(source)
-    assert before == source_digest(source)
-    saved["a.jsonl"].write_text('{"prompt": "three"}\n')
-    assert before != source_digest(source)
+def test_examples_are_stored_with_all_they_were_given(path: Path) -> None:
+    artifact = stored(path, Example)
+    rows = [row for i in range(artifact.num_shards) for row in from_table(artifact.read_shard(i), Example)]
+    assert [row.responses for row in rows] == [("blue", "green"), ("blue", "red")]
+    assert [row.pairs[0].tolist() for row in rows] == [[0, 1], [0, 1]]
+    np.testing.assert_array_equal([row.rewards for row in rows], [[2.5, np.nan], [np.nan, np.nan]])
+    reasons = [failure.reason for failure in artifact.failures()]
+    assert reasons == ["duplicate example", "missing key"]
 
 
-def test_a_prompt_that_came_before_is_dropped_and_counted(tmp_path: Path) -> None:
-    path = tmp_path / "p.jsonl"
-    path.write_text('{"prompt": "a"}\n\n{"messages": [{"role": "user", "content": "a"}]}\n{"prompt": "a"}\n')
-    plain, chat, again = read_prompts(PromptSource(path=str(path)))
-    assert isinstance(plain, Prompt) and isinstance(chat, Prompt) and plain.prompt_id != chat.prompt_id
-    assert again == Failure(prompt_id=plain.prompt_id, reason="duplicate prompt", detail=f"{path}, row 3")
+def test_prompts_are_stored_without_the_responses(path: Path) -> None:
+    artifact = stored(path, Prompt, layout="trl")
+    assert artifact.num_shards == 1
+    assert artifact.read_shard(0).column_names == ["prompt_id", "prompt", "messages", "target"]
 
 
-def test_a_final_assistant_turn_is_the_target() -> None:
-    turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
-    row = parse_prompt({"messages": turns})
-    assert row.messages == (turns[0],) and row.target == "hello"
-    assert row.prompt_id == parse_prompt({"prompt": turns[:1]}).prompt_id
+def test_what_is_left_out_on_purpose_does_not_count_as_failed(path: Path) -> None:
+    count = StageCount(stored(path, Example), total=len(ROWS))
+    count.refresh()
+    assert (count.rows, count.failed) == (2, 1)
 
 
-@pytest.mark.parametrize(
-    "row, problem",
-    [
-        ({"promt": "a"}, "needs 'prompt' or 'messages', has promt .is 'prompt' misspelt"),
-        ({"prompt": "  "}, "is empty"),
-        ({"prompt": 7}, "must be text or a list of messages, is int"),
-        ({"messages": []}, "is empty"),
-        ({"messages": [{"role": "user"}]}, "needs a 'role' and a text 'content'"),
-        ({"messages": [{"role": "usr", "content": "a"}]}, "unknown role 'usr'"),
-        ({"prompt": "half of \ud800 a pair"}, "not valid Unicode text"),
-        ({"prompt": "a", "target": "\ud800"}, "not valid Unicode text"),
-        ({"prompt": "a", "target": 3}, "'target' must be text"),
-    ],
-)
-def test_rows_that_cannot_be_used_say_why(row: dict, problem: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=problem):
-        parse_prompt(row)
-    path = tmp_path / "p.jsonl"
-    path.write_text(json.dumps(row))
-    (failure,) = read_prompts(PromptSource(path=str(path)))
-    assert isinstance(failure, Failure) and failure.reason == "malformed prompt"
-    assert str(path) in failure.detail and "row 1" in failure.detail
+def test_layout_and_kind_of_row_belong_to_the_identity(path: Path) -> None:
+    whole = stage(path, Example).identity()
+    assert whole["config"]["layout"] == {"kind": "auto"} and whole["rows"] == "Example"
+    assert stage(path, Prompt).identity() != whole
+    assert stage(path, Example, layout="trl").identity() != whole
+    plain = stage(path, Example, layout={"kind": "hh", "chat": False}).identity()
+    assert plain["config"]["layout"] == {"kind": "hh", "chat": False}
 
 
-def test_files_that_cannot_be_read_say_which(tmp_path: Path) -> None:
-    broken = tmp_path / "broken.parquet"
-    broken.write_bytes(b"PAR1 nothing")
-    with pytest.raises(DataError, match="broken.parquet.*cannot be read"):
-        texts(broken)
-    (tmp_path / "bad.jsonl").write_text('{"prompt": "a"}\n{oops\n')
-    with pytest.raises(DataError, match="bad.jsonl', line 2 is not JSON"):
-        texts(tmp_path / "bad.jsonl")
-    (tmp_path / "notes.txt").write_text("a")
-    with pytest.raises(DataError, match="must be .jsonl"):
-        texts(tmp_path / "notes.txt")
+def test_a_file_without_a_usable_row_is_an_error_with_the_first_reason(path: Path) -> None:
+    with pytest.raises(DataError, match="holds no prompts .4 rows were refused: .*row 1: needs 'info'"):
+        stored(path, Example, layout="tldr")

@@ -10,7 +10,7 @@ import numpy as np
 
 from rayflow.config import PoolOptions
 from rayflow.core.chat import prompt_token_ids, response_token_ids
-from rayflow.core.model_folder import load_tokenizer
+from rayflow.core.model_folder import context_length, load_tokenizer
 from rayflow.core.rows import Encoded, Example, Failure, Prompt, Row
 from rayflow.errors import DataError
 from rayflow.pipeline.stage import failure_of
@@ -48,8 +48,9 @@ class EncodeStage:
         return {"answers": self.answers}
 
     def setup(self) -> None:
-        """Load the tokenizer."""
+        """Load the tokenizer, and look up how long a sequence may be."""
         self._tokenizer = load_tokenizer(self.model)
+        self._context = context_length(self.model)
 
     async def process(self, rows: Sequence[Any]) -> Sequence[Encoded | Failure]:
         """Row by row; one without an answer is a failure."""
@@ -61,12 +62,17 @@ class EncodeStage:
         if not responses:
             return failure_of(row.prompt_id, f"no {self.answers}", "the row brings none")
         try:
+            prompt_ids = prompt_token_ids(self._tokenizer, row)
             token_ids = tuple(response_token_ids(self._tokenizer, row, text) for text in responses)
         except DataError as error:
             return failure_of(row.prompt_id, "response cannot be encoded", error)
+        length = len(prompt_ids) + max(map(len, token_ids))
+        if length > self._context:
+            detail = f"{length} tokens with the longest response, the model's context is {self._context}"
+            return failure_of(row.prompt_id, "group longer than the context", detail)
         return Encoded(
             prompt_id=row.prompt_id,
-            prompt_token_ids=prompt_token_ids(self._tokenizer, row),
+            prompt_token_ids=prompt_ids,
             responses=responses,
             token_ids=token_ids,
             accepted=np.arange(len(responses), dtype=np.int32),

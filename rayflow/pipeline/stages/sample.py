@@ -58,7 +58,10 @@ class SampleStage:
         return await asyncio.gather(*(self._one(row) for row in rows))
 
     async def _one(self, row: Prompt) -> Candidates | Failure:
-        ids = prompt_token_ids(self._engine.tokenizer, row)
+        try:
+            ids = prompt_token_ids(self._engine.tokenizer, row)
+        except DataError as error:
+            return failure_of(row.prompt_id, "prompt cannot be encoded", error)
         room = self._engine.max_model_len - self.sampling.max_tokens
         if len(ids) > room:
             detail = (

@@ -11,7 +11,7 @@ import numpy as np
 from rayflow.config import PoolOptions
 from rayflow.core.options import KindOptions, build
 from rayflow.core.rows import Failure, Prompt, Scores
-from rayflow.errors import RewardError
+from rayflow.errors import DataError, RewardError
 from rayflow.pipeline.stage import failure_of
 from rayflow.rewards.base import Reward
 
@@ -57,7 +57,7 @@ class ScoreStage:
     def _one(self, row: Responses) -> Scores | Failure:
         try:
             rewards = np.asarray(self._reward.score(row, row.responses), dtype=np.float64)
-        except RewardError as error:
+        except (RewardError, DataError) as error:
             return failure_of(row.prompt_id, "reward failed", str(error))
         if rewards.shape != (len(row.responses),):
             detail = f"shape {rewards.shape} for {len(row.responses)} responses"

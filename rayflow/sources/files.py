@@ -1,0 +1,136 @@
+"""Data files to raw rows: JSON lines, JSON arrays, Parquet, and Hugging Face datasets saved on disk.
+
+Rows stream, in the order of the sorted files; only a JSON array is held whole while it is read.
+"""
+
+from __future__ import annotations
+
+import difflib
+import gzip
+import hashlib
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rayflow.errors import DataError
+
+if TYPE_CHECKING:
+    from rayflow.config import PromptSource
+
+SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
+_IN_FOLDERS = ("data-*.arrow", "**/*.parquet", "*.jsonl", "*.jsonl.gz", "*.json", "*.json.gz")
+
+
+class RawRow(NamedTuple):
+    """A row as the file holds it, and where it stands: `number` counts the file's rows from 1."""
+
+    path: Path
+    number: int
+    values: dict[str, Any]
+
+
+def source_digest(source: PromptSource) -> str:
+    """Content hash of the files behind a source, so that a changed file is noticed.
+
+    Raises:
+        DataError: nothing readable is there.
+    """
+    digest = hashlib.sha256()
+    for path in data_files(source):
+        with open(path, "rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def data_files(source: PromptSource) -> list[Path]:
+    """The data files behind a source, sorted.
+
+    Raises:
+        DataError: nothing there, or of an unknown form.
+    """
+    path = Path(source.path).expanduser()
+    if path.is_file():
+        if path.name.endswith(SUFFIXES):
+            return [path]
+        raise DataError(f"Data file '{path}' must be .jsonl, .json (either also .gz) or .parquet.")
+    if not path.is_dir():
+        siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = difflib.get_close_matches(path.name, siblings, n=1)
+        hint = f" Did you mean '{path.parent / near[0]}'?" if near else ""
+        raise DataError(f"Data file '{path.absolute()}' does not exist.{hint}")
+    folder = path / source.split if source.split and (path / source.split).is_dir() else path
+    if (path / "dataset_dict.json").exists() and folder == path:
+        splits = ", ".join(json.loads((path / "dataset_dict.json").read_text())["splits"])
+        raise DataError(f"'{path}' holds several splits: set 'split' to one of {splits}.")
+    found = (sorted(folder.glob(pattern)) for pattern in _IN_FOLDERS)
+    files = next((files for files in found if files), [])
+    if source.split and folder == path:
+        files = [file for file in files if _is_of_split(file.name, source.split)]
+    if not files:
+        split = f" of split '{source.split}'" if source.split else ""
+        raise DataError(f"Folder '{path}' holds no Parquet, JSON or saved Hugging Face data{split}.")
+    return files
+
+
+def _is_of_split(name: str, split: str) -> bool:
+    """Whether a file is named "train-..." or "train.jsonl", as the hub's data sets name theirs."""
+    return name.startswith((f"{split}-", f"{split}."))
+
+
+def read_rows(source: PromptSource) -> Iterator[RawRow]:
+    """All rows of a source in order.
+
+    Raises:
+        DataError: a file is not there, or cannot be read.
+    """
+    for path in data_files(source):
+        try:
+            for number, values in enumerate(_values(path), start=1):
+                yield RawRow(path, number, values if isinstance(values, dict) else {"prompt": values})
+        except (OSError, pa.ArrowException, UnicodeDecodeError, EOFError, zlib.error) as error:
+            raise DataError(f"Data file '{path}' cannot be read: {error}") from error
+
+
+def _values(path: Path) -> Iterator[Any]:
+    if path.suffix == ".parquet":
+        with pq.ParquetFile(path) as file:
+            yield from (row for batch in file.iter_batches() for row in batch.to_pylist())
+    elif path.suffix == ".arrow":
+        with pa.memory_map(str(path)) as file:
+            yield from (row for batch in pa.ipc.open_stream(file) for row in batch.to_pylist())
+    else:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
+            array = _json_array(path, file) if ".json" in path.suffixes else None
+            yield from _json_lines(path, file) if array is None else array
+
+
+def _json_array(path: Path, file: IO[str]) -> list[Any] | None:
+    """The rows of a file that is one JSON array; None, and the file rewound, where it is JSON lines."""
+    begin = ""
+    while not begin.strip() and (begin := file.read(1)):
+        pass
+    file.seek(0)
+    if begin != "[":
+        return None
+    try:
+        return json.load(file)
+    except ValueError as error:
+        if getattr(error, "msg", "") == "Extra data":  # a value per line, and each is a list
+            file.seek(0)
+            return None
+        raise DataError(f"Data file '{path}' is not a JSON array: {error}") from None
+
+
+def _json_lines(path: Path, file: IO[str]) -> Iterator[Any]:
+    for number, line in enumerate(file, start=1):
+        if not line.strip():
+            continue
+        try:
+            yield json.loads(line)
+        except ValueError as error:  # JSON's own, or a number of too many digits
+            raise DataError(f"Data file '{path}', line {number} is not JSON: {error}") from None

@@ -1,0 +1,75 @@
+"""Raw rows to records: the layout applied, unusable rows and exact duplicates set apart with their reasons.
+
+Row out: `Example`, or `Prompt` where only the prompts are wanted, each content once. Only the ids seen so far
+are held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from rayflow.core.options import build
+from rayflow.core.rows import Example, Failure, Prompt, prompt_id
+from rayflow.errors import DataError
+from rayflow.sources.base import EMPTY_RESPONSE, IDENTICAL, OTHER_SPLIT, Layout, RowError
+from rayflow.sources.files import read_rows
+
+if TYPE_CHECKING:
+    from rayflow.config import PromptSource
+
+DUPLICATES = {Prompt: "duplicate prompt", Example: "duplicate example"}
+DROPPED = frozenset({*DUPLICATES.values(), OTHER_SPLIT})
+"""Reasons of rows that were left out on purpose: counted, but not as failed."""
+
+
+def read(source: PromptSource, record: type[Prompt] = Example) -> Iterator[Prompt | Failure]:
+    """Records of a source in order; a row that cannot be used, or came before, is a `Failure`.
+
+    Args:
+        source: where the rows come from, and their layout.
+        record: `Example`, named by its prompt and responses; or `Prompt`, named by its prompt alone, which
+            ignores responses, unusable ones too.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    layout: Layout = build("layout", source.layout)
+    seen: set[str] = set()
+    for count, row in enumerate(islice(read_rows(source), source.limit), start=1):
+        where = f"{row.path}, row {row.number}"
+        try:
+            made = layout.example(row.values)
+            found = _checked(made) if record is Example else _prompt(made)
+        except DataError as error:
+            reason = error.reason if isinstance(error, RowError) else "malformed row"
+            yield Failure(prompt_id=f"row-{count}", reason=reason, detail=f"{where}: {error}"[:1000])
+            continue
+        if found.prompt_id in seen:
+            yield Failure(prompt_id=found.prompt_id, reason=DUPLICATES[record], detail=where)
+            continue
+        seen.add(found.prompt_id)
+        yield found
+
+
+def _prompt(made: Example) -> Prompt:
+    return Prompt(
+        prompt_id=prompt_id(made.prompt, made.messages),
+        prompt=made.prompt,
+        messages=made.messages,
+        target=made.target,
+    )
+
+
+def _checked(made: Example) -> Example:
+    """Refuse responses that nothing could be learnt from."""
+    texts = made.responses or ((made.target,) if made.target is not None else ())
+    for index, response in enumerate(texts):
+        if not response.strip():
+            which = f"response {index} of {len(texts)}" if made.responses else "the target"
+            raise RowError(EMPTY_RESPONSE, f"{which} is empty")
+    for chosen, rejected in made.pairs:
+        if made.responses[chosen].strip() == made.responses[rejected].strip():
+            raise RowError(IDENTICAL, "chosen and rejected are the same text")
+    return made

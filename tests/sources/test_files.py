@@ -1,0 +1,121 @@
+"""Reading files: every supported form, folders and splits, and files that cannot be read."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from rayflow.config import PromptSource
+from rayflow.errors import DataError
+from rayflow.sources.files import read_rows, source_digest
+from rayflow.sources.read import read
+
+ROWS = [{"prompt": "one", "target": "1"}, {"prompt": "two", "target": None}]
+LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
+
+
+def texts(path: Path, **settings: object) -> list[str | None]:
+    return [row.prompt for row in read(PromptSource(path=str(path), **settings))]
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> dict[str, Path]:
+    """The same two rows in every form."""
+    table = pa.Table.from_pylist(ROWS)
+    names = ("a.jsonl", "a.jsonl.gz", "lines.json", "a.json", "a.json.gz", "a.parquet", "folder", "saved")
+    files = {name: tmp_path / name for name in names}
+    files["a.jsonl"].write_text(LINES)
+    files["a.jsonl.gz"].write_bytes(gzip.compress(LINES.encode()))
+    files["lines.json"].write_text(LINES)
+    files["a.json"].write_text("\n" + json.dumps(ROWS, indent=2))
+    files["a.json.gz"].write_bytes(gzip.compress(json.dumps(ROWS).encode()))
+    pq.write_table(table, files["a.parquet"])
+    (files["folder"] / "data").mkdir(parents=True)
+    pq.write_table(table, files["folder"] / "data" / "train-00000-of-00001.parquet")
+    pq.write_table(table.slice(0, 1), files["folder"] / "data" / "test-00000-of-00001.parquet")
+    (files["saved"] / "train").mkdir(parents=True)
+    (files["saved"] / "dataset_dict.json").write_text('{"splits": ["train"]}')
+    with pa.ipc.new_stream(files["saved"] / "train" / "data-00000-of-00001.arrow", table.schema) as writer:
+        writer.write_table(table)
+    return files
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "lines.json", "a.json", "a.json.gz", "a.parquet"])
+def test_files_give_the_same_rows(saved: dict[str, Path], name: str) -> None:
+    assert texts(saved[name]) == ["one", "two"]
+    assert texts(saved[name], limit=1) == ["one"]
+    rows = list(read_rows(PromptSource(path=str(saved[name]))))
+    assert [(row.path, row.number) for row in rows] == [(saved[name], 1), (saved[name], 2)]
+
+
+def test_folders_are_read_by_split(saved: dict[str, Path]) -> None:
+    assert texts(saved["folder"], split="train") == ["one", "two"]
+    assert texts(saved["folder"], split="test") == ["one"]
+    assert texts(saved["saved"], split="train") == ["one", "two"]
+    with pytest.raises(DataError, match="set 'split' to one of train"):
+        texts(saved["saved"])
+    with pytest.raises(DataError, match="of split 'dev'"):
+        texts(saved["folder"], split="dev")
+
+
+def test_a_folder_of_json_lines_is_read_in_the_order_of_its_names(tmp_path: Path) -> None:
+    for name, prompt in (("batch4.json", "second"), ("batch3.json", "first")):
+        (tmp_path / name).write_text(json.dumps({"prompt": prompt}) + "\n")
+    assert texts(tmp_path) == ["first", "second"]
+    rows = read_rows(PromptSource(path=str(tmp_path)))
+    assert [(row.path.name, row.number) for row in rows] == [("batch3.json", 1), ("batch4.json", 1)]
+
+
+def test_json_lines_in_a_folder_are_told_apart_by_split(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        packed = gzip.compress(json.dumps({"prompt": split}).encode())
+        (tmp_path / f"{split}.jsonl.gz").write_bytes(packed)
+    assert texts(tmp_path, split="test") == ["test"]
+
+
+def test_a_bare_value_on_a_line_is_a_prompt(tmp_path: Path) -> None:
+    lines = tmp_path / "a.jsonl"
+    lines.write_text('"plain"\n[{"role": "user", "content": "chat"}]\n')
+    plain, chat = read(PromptSource(path=str(lines)))
+    assert (plain.prompt, chat.messages) == ("plain", ({"role": "user", "content": "chat"},))
+    two_lists = tmp_path / "a.json"  # begins like an array, and is none
+    two_lists.write_text('[{"role": "user", "content": "a"}]\n[{"role": "user", "content": "b"}]\n')
+    assert [row.messages[0]["content"] for row in read(PromptSource(path=str(two_lists)))] == ["a", "b"]
+
+
+def test_the_digest_follows_the_content(saved: dict[str, Path]) -> None:
+    source = PromptSource(path=str(saved["a.jsonl"]))
+    before = source_digest(source)
+    assert before == source_digest(source)
+    saved["a.jsonl"].write_text('{"prompt": "three"}\n')
+    assert before != source_digest(source)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("broken.parquet", b"PAR1 nothing", "broken.parquet.*cannot be read"),
+        ("bad.jsonl", b'{"prompt": "a"}\n{oops\n', "bad.jsonl', line 2 is not JSON"),
+        ("long.jsonl", b'{"prompt": ' + b"1" * 5000 + b"}", "long.jsonl', line 1 is not JSON"),
+        ("bad.json", b'[{"prompt": "a"},\n {oops]', "bad.json' is not a JSON array.*line 2"),
+        ("latin.jsonl", '{"prompt": "é"}'.encode("latin-1"), "latin.jsonl.*cannot be read"),
+        ("not.jsonl.gz", b"not packed", "not.jsonl.gz.*cannot be read"),
+        ("cut.jsonl.gz", gzip.compress(LINES.encode())[:-12], "cut.jsonl.gz.*cannot be read"),
+        ("bits.jsonl.gz", gzip.compress(LINES.encode())[:10] + b"\xff" * 40, "bits.jsonl.gz.*cannot be read"),
+        ("notes.txt", b"a", "must be .jsonl"),
+    ],
+)
+def test_files_that_cannot_be_read_say_which(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        texts(tmp_path / name)
+
+
+def test_a_missing_file_offers_its_neighbour(saved: dict[str, Path]) -> None:
+    with pytest.raises(DataError, match="does not exist. Did you mean .*a.parquet"):
+        texts(saved["a.parquet"].with_name("b.parquet"))
