@@ -56,4 +56,4 @@ class MarginWeighted:
         if self.margin == "offset":
             return softplus(self.alpha * margin - scaled)
         log = margin.clamp(min=torch.finfo(margin.dtype).tiny).log()
-        return softplus(self.alpha * log - scaled) * ~(margin <= 0)  # a margin that is NaN stays NaN
+        return softplus(self.alpha * log - scaled) * (margin > 0)
