@@ -41,6 +41,14 @@ FAMILIES: dict[str, dict[str, str]] = {
         "sigmoid_norm": "rayflow.losses.sigmoid_norm:SigmoidNorm",
         "hinge_norm": "rayflow.losses.hinge_norm:HingeNorm",
         "hinge": "rayflow.losses.hinge:Hinge",
+        "slic": "rayflow.losses.slic:Slic",
+        "cross_entropy": "rayflow.losses.cross_entropy:CrossEntropy",
+        "rrhf": "rayflow.losses.rrhf:Rrhf",
+        "lipo_lambda": "rayflow.losses.lipo_lambda:LipoLambda",
+        "margin_weighted": "rayflow.losses.margin_weighted:MarginWeighted",
+        "r_dpo": "rayflow.losses.r_dpo:RDpo",
+        "simpo": "rayflow.losses.simpo:SimPo",
+        "bradley_terry": "rayflow.losses.bradley_terry:BradleyTerry",
     },
     # `auto` tries them in this order: the most particular first.
     "layout": {

@@ -2,6 +2,9 @@
 
 "norm" in a loss's name means normalised by the reference (SFT) policy, as in the RSO paper. It does not mean
 length-normalised, which is what TRL's loss type `sigmoid_norm` is.
+
+A loss declares what it reads (`uses_*`), so that the pipeline computes no more than that: what a loss does not
+declare may be NaN. It must not turn an unknown number that it does read into a number: NaN in, NaN out.
 """
 
 from __future__ import annotations
@@ -21,12 +24,17 @@ class LossInputs:
 
     Attributes:
         logprobs: [m] float32, nats, summed response log-probabilities under the policy (EOS included).
-        ref_logprobs: [m] float32, nats, the same under the frozen reference; carries no gradient.
+            For the training of a reward model: its scores.
+        ref_logprobs: [m] float32, nats, the same under the frozen reference; carries no gradient. NaN where it
+            was not computed, which it is only for a loss with `uses_reference`.
         num_tokens: [m] int64, response lengths in tokens.
-        rewards: [m] float32.
-        groups: [m] int64, which group (prompt) each response belongs to, 0..g-1.
+        rewards: [m] float32. NaN where unknown, as in pairs that people labelled; a loss that reads them
+            declares it with `uses_rewards`.
+        groups: [m] int64, which group (prompt) each response belongs to, 0..g-1. A group is never split
+            between batches.
         pairs: [p, 2] int64, (chosen, rejected) as positions into the m responses.
-        targets: [g] int64, each group's supervised target as a position into the m responses, -1: none.
+        targets: [g] int64, position of each group's target response (the supervised answer) in the m
+            responses; -1 where a group has none. Targets are only there for a loss with `uses_targets`.
     """
 
     logprobs: Tensor
@@ -37,23 +45,10 @@ class LossInputs:
     pairs: Tensor
     targets: Tensor
 
-
-@dataclass(frozen=True)
-class Needs:
-    """What a loss reads besides the policy's own log-probabilities."""
-
-    reference: bool
-    rewards: bool
-    targets: bool
-
-
-def needs(loss: Loss) -> Needs:
-    """What `loss` declares that it reads; one that declares nothing reads the reference."""
-    return Needs(
-        reference=getattr(loss, "uses_reference", True),
-        rewards=getattr(loss, "uses_rewards", False),
-        targets=getattr(loss, "uses_targets", False),
-    )
+    @property
+    def num_groups(self) -> int:
+        """g."""
+        return len(self.targets)
 
 
 class Loss(Protocol):
@@ -63,12 +58,64 @@ class Loss(Protocol):
         Config: its settings.
         unit: what one item of the result is. The trainer divides the sum of the items by the number of such
             units in the global batch, so the gradient does not depend on workers or accumulation.
+        uses_reference: reads `ref_logprobs`.
+        uses_rewards: reads `rewards`.
+        uses_targets: reads `targets`.
+
+    The three are class attributes, or instance attributes where an option decides. A loss whose implicit
+    reward is not gamma times its log-probabilities (see `implicit_rewards`) has a method of that name, too.
     """
 
     Config: type[KindOptions]
     unit: Literal["pairs", "responses", "groups"]
+    uses_reference: bool
+    uses_rewards: bool
+    uses_targets: bool
 
     def __init__(self, options: KindOptions) -> None: ...
 
     def __call__(self, inputs: LossInputs) -> Tensor:
         """Loss of every item: [items] float32."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a loss reads besides log-probabilities, lengths, groups and pairs."""
+
+    reference: bool
+    rewards: bool
+    targets: bool
+
+
+def needs(loss: Loss) -> Needs:
+    """What must be computed for an instance of a loss.
+
+    A plug-in that declares nothing gets the reference, and neither rewards nor targets are guaranteed.
+    """
+    return Needs(
+        reference=getattr(loss, "uses_reference", True),
+        rewards=getattr(loss, "uses_rewards", False),
+        targets=getattr(loss, "uses_targets", False),
+    )
+
+
+def implicit_rewards(loss: Loss, inputs: LossInputs, gamma: float) -> Tensor:
+    """By what the loss ranks the responses: what the metrics call rewards.
+
+    That is gamma (log pi - log pi_reference), or gamma log pi for a loss without a reference, unless the loss
+    says otherwise with a method `implicit_rewards(inputs)`.
+
+    Args:
+        loss: the loss.
+        inputs: what it saw.
+        gamma: the loss's setting of that name; 1 for a loss without one.
+
+    Returns:
+        [m] float32, without a gradient.
+    """
+    own = getattr(loss, "implicit_rewards", None)
+    if own is not None:
+        return own(inputs).detach()
+    if needs(loss).reference:
+        return gamma * (inputs.logprobs - inputs.ref_logprobs).detach()
+    return gamma * inputs.logprobs.detach()

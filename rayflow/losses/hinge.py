@@ -26,6 +26,9 @@ class Hinge:
         gamma: float = Field(default=0.05, gt=0)
 
     unit: Literal["pairs"] = "pairs"
+    uses_reference = False
+    uses_rewards = False
+    uses_targets = False
 
     def __init__(self, options: Config) -> None:
         self.gamma = options.gamma

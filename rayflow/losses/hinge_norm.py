@@ -26,6 +26,9 @@ class HingeNorm:
         gamma: float = Field(default=0.05, gt=0)
 
     unit: Literal["pairs"] = "pairs"
+    uses_reference = True
+    uses_rewards = False
+    uses_targets = False
 
     def __init__(self, options: Config) -> None:
         self.gamma = options.gamma

@@ -17,7 +17,7 @@ import torch
 
 from rayflow.core.options import build
 from rayflow.errors import DataError, StageError
-from rayflow.losses.base import Loss, LossInputs
+from rayflow.losses.base import Loss, LossInputs, implicit_rewards
 from rayflow.training.backend import Backend, learning_rate
 from rayflow.training.checkpoints import CheckpointStore
 from rayflow.training.choice import Chooser, Judge
@@ -174,8 +174,9 @@ class Steps:
         self.backend.backward(total * (micro_step.weight / units), last)
         if not micro_step.weight:
             return None
-        scale = getattr(self.options.loss, "gamma", 1.0)
-        return Totals.of(inputs, float(total.detach()), int(self.units[list(micro_step.groups)].sum()), scale)
+        implicit = implicit_rewards(self.loss, inputs, getattr(self.options.loss, "gamma", 1.0))
+        own_units = int(self.units[list(micro_step.groups)].sum())
+        return Totals.of(inputs, implicit, float(total.detach()), own_units)
 
 
 def _not_finite(what: str, number: int, groups: GroupFile, members: Sequence[int]) -> StageError:
@@ -206,6 +207,7 @@ def loss_inputs(groups: list[TrainingGroup], logprobs: torch.Tensor, num_tokens:
         "rewards": np.concatenate([g.rewards for g in groups]).astype(np.float32),
         "groups": np.repeat(np.arange(len(groups)), sizes),
         "pairs": np.concatenate(pairs).astype(np.int64),
+        "targets": np.full(len(groups), -1),  # no group carries one yet
     }
     targets = [g.target + offset if g.target >= 0 else -1 for g, offset in zip(groups, offsets, strict=True)]
     arrays["targets"] = np.array(targets, dtype=np.int64)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from rayflow.losses.base import LossInputs
 
 Metrics = dict[str, float]
@@ -31,16 +33,15 @@ class Totals:
     values: np.ndarray
 
     @classmethod
-    def of(cls, inputs: LossInputs, loss_sum: float, units: int, scale: float) -> Totals:
+    def of(cls, inputs: LossInputs, implicit: Tensor, loss_sum: float, units: int) -> Totals:
         """The sums of one micro-step.
 
         Args:
             inputs: what the loss saw.
+            implicit: [m] float32, implicit rewards, without a gradient.
             loss_sum: sum of the loss's items.
             units: number of loss units.
-            scale: of the implicit rewards (the loss's gamma; 1 for a loss without one).
         """
-        implicit = scale * (inputs.logprobs - inputs.ref_logprobs).detach()
         chosen, rejected = inputs.pairs.unbind(dim=1)
         sums = [
             implicit[chosen].sum(),
@@ -61,9 +62,10 @@ class Totals:
 def averages(totals: np.ndarray, seconds: float) -> Metrics:
     """Metrics of a global batch from the sums over all workers.
 
-    `rewards/*` are the implicit rewards gamma * (log pi - log pi_reference), nats times gamma, as in TRL with
-    beta = gamma; `rewards/accuracies` is the share of pairs with the chosen one ahead; `tokens_per_second`
-    counts response tokens. Without pairs only the loss and the speed are given.
+    `rewards/*` are the implicit rewards: gamma * (log pi - log pi_reference), nats times gamma, as in TRL with
+    beta = gamma, or what else the loss ranks by (`losses.base.implicit_rewards`); `rewards/accuracies` is the
+    share of pairs with the chosen one ahead; `tokens_per_second` counts response tokens. Without pairs only the
+    loss and the speed are given.
     """
     pairs, units, tokens = totals[-3:]
     result = {"loss": totals[0] / units}

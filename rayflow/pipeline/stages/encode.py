@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from rayflow.config import PoolOptions
-from rayflow.core.chat import prompt_token_ids, response_token_ids
+from rayflow.core.chat import fit, prompt_token_ids, response_token_ids
 from rayflow.core.model_folder import context_length, load_tokenizer
 from rayflow.core.rows import Encoded, Example, Failure, Prompt, Row
 from rayflow.errors import DataError
@@ -66,10 +66,9 @@ class EncodeStage:
             token_ids = tuple(response_token_ids(self._tokenizer, row, text) for text in responses)
         except DataError as error:
             return failure_of(row.prompt_id, "response cannot be encoded", error)
-        length = len(prompt_ids) + max(map(len, token_ids))
-        if length > self._context:
-            detail = f"{length} tokens with the longest response, the model's context is {self._context}"
-            return failure_of(row.prompt_id, "group longer than the context", detail)
+        fitting = fit(prompt_ids, token_ids, self._context)
+        if not fitting:
+            return failure_of(row.prompt_id, "group longer than the context", fitting.detail)
         return Encoded(
             prompt_id=row.prompt_id,
             prompt_token_ids=prompt_ids,
