@@ -207,7 +207,6 @@ def loss_inputs(groups: list[TrainingGroup], logprobs: torch.Tensor, num_tokens:
         "rewards": np.concatenate([g.rewards for g in groups]).astype(np.float32),
         "groups": np.repeat(np.arange(len(groups)), sizes),
         "pairs": np.concatenate(pairs).astype(np.int64),
-        "targets": np.full(len(groups), -1),  # no group carries one yet
     }
     targets = [g.target + offset if g.target >= 0 else -1 for g, offset in zip(groups, offsets, strict=True)]
     arrays["targets"] = np.array(targets, dtype=np.int64)

@@ -159,7 +159,7 @@ def test_a_file_without_a_usable_prompt_is_refused(settings: dict, prompt_file: 
     with pytest.raises(DataError, match="prompts.jsonl holds no prompts"):
         run_data(with_settings(settings))
     prompt_file.write_text('{"promt": "a"}\n')
-    with pytest.raises(DataError, match="1 rows were refused: .*row 1: needs 'prompt' or 'messages'"):
+    with pytest.raises(DataError, match="1 rows were refused: .*row 1: has promt"):
         run_data(with_settings(settings))
 
 
