@@ -112,8 +112,12 @@ def test_on_ray_with_vllm_and_two_deepspeed_workers(
         "score": {"num_cpus": 0.25},
         "train": {"num_workers": 2, "num_cpus": 0.75},
     }
+    settings["prompts"]["validation"] = settings["prompts"]["evaluation"]
+    settings["train"]["choose"] = {"every_steps": 2, "num_samples": 2}
     config = RunConfig.model_validate(settings)
     plan = finished_run(config)
+    history = (plan.artifacts["train"].folder / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line).get("eval/win_rate") is not None for line in history] == [False, True, True]
     stored = tables(plan)
     for name in ("sample", "score", "select", "pair", "reference", "eval-sample-policy", "evaluate"):
         assert len(stored[name]) == len({row["prompt_id"] for row in stored[name]}) == 6, name

@@ -1,0 +1,89 @@
+"""Rounds: each is a run of its own from the last one's policy, and together they resume."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from rayflow.config import RunConfig, load_config
+from rayflow.core.files import read_json
+from rayflow.errors import ConfigError
+from rayflow.pipeline import commands
+
+
+@pytest.fixture
+def settings(settings: dict, tiny_model: str) -> dict:
+    """The small run of these tests on a real tiny model, so that there is a policy to hand on."""
+    return {
+        **settings,
+        "model": tiny_model,
+        "prompts": {**settings["prompts"], "evaluation": {**settings["prompts"]["train"], "limit": 3}},
+        "train": {"batch_size": 4, "learning_rate": 1e-3, "precision": "float32"},
+        "reference": {"precision": "float32"},
+        "evaluate": {"num_samples": 1, "num_resamples": 50},
+        "rounds": {"num": 2},
+    }
+
+
+def run(settings: dict, **rounds: Any) -> tuple[Path, str]:
+    config = RunConfig.model_validate({**settings, "rounds": {**settings["rounds"], **rounds}})
+    text = io.StringIO()
+    commands.run(config, Console(file=text, width=150))
+    return config.root, text.getvalue()
+
+
+def stored(root: Path, number: int) -> RunConfig:
+    return load_config(root / f"round-{number}" / "config.yaml")
+
+
+def test_each_round_starts_from_the_policy_of_the_one_before(settings: dict, tiny_model: str) -> None:
+    root, text = run(settings)
+    first, second = stored(root, 1), stored(root, 2)
+    trained = str(root / "round-1" / "07-train" / "model")
+    assert (first.model, second.model) == (tiny_model, trained)
+    assert second.sample.model == second.reference.model == trained
+    assert second.evaluate.baseline_model == tiny_model
+    summary = read_json(root / "summary.json")
+    assert [each["round"] for each in summary["rounds"]] == [1, 2]
+    assert "round 2: win rate" in text
+
+
+def test_the_reference_may_stay_the_original(settings: dict, tiny_model: str) -> None:
+    root, _ = run(settings, reference="original")
+    assert stored(root, 2).reference.model == tiny_model
+    assert stored(root, 2).sample.model != tiny_model
+
+
+def test_a_round_without_resampling_learns_from_the_same_files(settings: dict) -> None:
+    root, _ = run(settings, resample=False, overrides=[{}, {"select.num_accepted": 2}])
+    for stage in ("02-sample", "03-score"):
+        shards = [sorted((root / f"round-{i}" / stage / "shards").glob("*.parquet")) for i in (1, 2)]
+        assert [p.name for p in shards[0]] == [p.name for p in shards[1]] != []
+    assert (stored(root, 1).select.num_accepted, stored(root, 2).select.num_accepted) == (4, 2)
+
+
+def test_a_second_call_computes_nothing(settings: dict) -> None:
+    root, _ = run(settings)
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("manifest.json")}
+    assert len(before) == 2 * 13
+    run(settings)
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("manifest.json")} == before
+
+
+def test_overrides_must_name_settings_that_exist(settings: dict) -> None:
+    with pytest.raises(ConfigError, match=r"select\.num_acepted: unknown key"):
+        run(settings, overrides=[{"select.num_acepted": 2}])
+    with pytest.raises(ValueError, match="3 entries for 2 rounds"):
+        run(settings, overrides=[{}, {}, {}])
+
+
+def test_a_dry_run_shows_the_first_round(settings: dict) -> None:
+    config = RunConfig.model_validate(settings)
+    text = io.StringIO()
+    commands.run(config, Console(file=text, width=150), dry_run=True)
+    assert "round-1" in text.getvalue()
+    assert not config.root.exists()

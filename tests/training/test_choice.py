@@ -1,0 +1,112 @@
+"""The checkpoint with the best proxy win rate: it is the one that stays, restarts or not."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from rayflow.errors import DataError
+from rayflow.training.checkpoints import FolderStore
+from rayflow.training.loop import TrainJob, train
+from rayflow.training.metrics import read_metrics
+from rayflow.training.options import ChoiceOptions
+from rayflow.training.plain import PlainBackend
+from tests.training.helpers import small_job, write_random_groups
+
+STEPS = 6
+
+
+@dataclasses.dataclass
+class Verdicts:
+    """A judge that knows the win rate of every step, of ten prompts, and keeps a copy of each model's weights."""
+
+    rates: dict[int, float]
+    copies: Path
+
+    def __call__(self, model_dir: Path, rank: int, world_size: int) -> tuple[float, int]:
+        assert (rank, world_size) == (0, 1)
+        step = int(model_dir.name.removeprefix("step-"))
+        self.copies.mkdir(exist_ok=True)
+        (self.copies / str(step)).write_bytes((model_dir / "model.safetensors").read_bytes())
+        return 10 * self.rates[step], 10
+
+
+@pytest.fixture(scope="module")
+def groups(tiny_model, tmp_path_factory):
+    return write_random_groups(tmp_path_factory.mktemp("groups") / "groups.arrow", tiny_model)
+
+
+@pytest.fixture
+def make_job(tiny_model, groups, tmp_path):
+    def make(rates: dict[int, float], **choice: int) -> TrainJob:
+        choose = ChoiceOptions(**{"every_steps": 2, **choice})
+        job = small_job(tiny_model, groups, tmp_path / "out", choose=choose)
+        return dataclasses.replace(job, judge=Verdicts(rates, tmp_path / "copies"))
+
+    return make
+
+
+def run(job: TrainJob) -> list[dict[str, float]]:
+    train(job, PlainBackend(), FolderStore(job.output_dir / "checkpoints", keep=2))
+    return read_metrics(job.metrics_path)
+
+
+def kept_step(job: TrainJob) -> str:
+    weights = (job.model_dir / "model.safetensors").read_bytes()
+    (step,) = [path.name for path in job.judge.copies.iterdir() if path.read_bytes() == weights]
+    return step
+
+
+def test_the_best_model_is_kept_and_the_others_are_gone(make_job):
+    job = make_job({2: 0.6, 4: 0.75, 6: 0.7})
+    lines = run(job)
+    assert kept_step(job) == "4"
+    assert [line.get("eval/win_rate") for line in lines] == [None, 0.6, None, 0.75, None, 0.7]
+    assert not (job.output_dir / "candidates").exists()
+
+
+def test_of_equal_models_the_earlier_is_kept(make_job):
+    job = make_job({2: 0.6, 4: 0.6, 6: 0.5})
+    run(job)
+    assert kept_step(job) == "2"
+
+
+def test_the_last_step_is_evaluated_even_off_the_beat(make_job):
+    job = make_job({4: 0.5, 6: 0.9}, every_steps=4)
+    run(job)
+    assert kept_step(job) == "6"
+
+
+def test_training_stops_when_nothing_better_comes(make_job):
+    job = make_job({2: 0.7, 4: 0.6, 6: 0.9}, patience=1)
+    lines = run(job)
+    assert [line["step"] for line in lines] == [1, 2, 3, 4]
+    assert kept_step(job) == "2"
+
+
+def test_a_restart_goes_on_with_the_evaluations_that_it_has(make_job, monkeypatch):
+    job = make_job({2: 0.8, 4: 0.7, 6: 0.6})
+    real, calls = PlainBackend.step, []
+
+    def dies_in_step_five(self, rate):
+        calls.append(rate)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return real(self, rate)
+
+    monkeypatch.setattr(PlainBackend, "step", dies_in_step_five)
+    with pytest.raises(KeyboardInterrupt):
+        run(job)
+    monkeypatch.setattr(PlainBackend, "step", real)
+    lines = run(job)
+    assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
+    assert kept_step(job) == "2"
+
+
+def test_no_verdict_at_all_is_an_error(make_job, monkeypatch):
+    job = make_job({2: 0.0})
+    monkeypatch.setattr(Verdicts, "__call__", lambda *_: (0.0, 0))
+    with pytest.raises(DataError, match="No validation prompt"):
+        run(job)
