@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from rayflow.core.memory import keep_freed_memory_in_children
 from rayflow.core.model_folder import check_model_folder, resolve_model
 from rayflow.core.options import KindOptions
 from rayflow.engines.base import Generation, SamplingOptions
@@ -23,12 +24,6 @@ _QUIET = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
 _CPU_KV_CACHE_GIB = 2.0
 _CPU_BLOCK_SIZE = 32
 _CPU_MAX_NUM_SEQS = 256
-_KEEP_FREED_MEMORY = {
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": str(2**34),
-    "MALLOC_TOP_PAD_": str(2**28),
-}
-"""glibc's settings, read when a process starts: no block of its own mapping, nothing trimmed."""
 _SMALL_MACHINE = 8
 """Up to this many cores one kept free costs too much; beyond, vLLM's NUMA-aware choice is better."""
 
@@ -129,7 +124,7 @@ class VllmEngine:
         if is_cpu:
             if options.tensor_parallel_size == 1:
                 _use_all_cores()
-            _keep_freed_memory()
+            keep_freed_memory_in_children()
             arguments |= self._cpu_arguments()
         return arguments | options.extra
 
@@ -234,16 +229,6 @@ def _params(sampling: SamplingOptions, seed: int) -> Any:
         output_kind=RequestOutputKind.FINAL_ONLY,
         detokenize=False,  # whole responses are decoded at once when they are finished
     )
-
-
-def _keep_freed_memory() -> None:
-    """Let the CPU engine's processes keep the memory they free, unless the user has tuned the allocator.
-
-    Each decoding step allocates and frees tensors of [sequences, vocabulary]. glibc gives such blocks back to
-    the system at once, and fetching and clearing the pages again took 9% of a step's time.
-    """
-    for name, value in _KEEP_FREED_MEMORY.items():
-        os.environ.setdefault(name, value)
 
 
 def _use_all_cores() -> None:

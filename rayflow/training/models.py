@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from rayflow.core.memory import keep_freed_memory
 from rayflow.core.model_folder import is_hub_id, resolve_model
 from rayflow.errors import ModelError
 
@@ -23,6 +24,8 @@ def load_model(model: str, precision: Precision) -> nn.Module:
     """
     from transformers import AutoModelForCausalLM
 
+    if not torch.cuda.is_available():
+        keep_freed_memory()
     path = resolve_model(model)
     try:
         with _quiet():
