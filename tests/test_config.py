@@ -36,6 +36,12 @@ def test_defaults_are_the_papers(file: Path) -> None:
     )
 
 
+def test_a_layout_is_found_named_or_set(file: Path) -> None:
+    assert load_config(file).prompts.train.layout.kind == "auto"
+    named = load_config(file, ["prompts.train.layout=hh", "prompts.train.layout.chat=false"])
+    assert named.prompts.train.layout.model_dump() == {"kind": "hh", "chat": False}
+
+
 def test_overrides_are_yaml_and_reach_into_blocks(file: Path) -> None:
     config = load_config(file, ["select.beta=0.25", "pair=tournament", "train.loss.kind=hinge_norm"])
     assert (config.select.beta, config.pair.kind, config.train.loss.kind) == (
@@ -64,6 +70,8 @@ def test_the_resolved_configuration_reads_back_as_itself(file: Path, tmp_path: P
         ("compute.sample.num_workers=0", "compute.sample.num_workers: Input should be greater than 0"),
         ("name=../x", "name: String should match pattern"),
         ("reward={function: 'm:f'}", "reward: needs a 'kind': one of"),
+        ("prompts.train.layout=trll", "prompts.train.layout: Unknown layout kind 'trll'. Did you mean 'trl'"),
+        ("prompts.train.layout={kind: hh, chta: 1}", "layout.chta: unknown key. Did you mean 'chat'?"),
         ("reward=no_such_module_here:Reward", "cannot import 'no_such_module_here'"),
         ("train.zero_stage=4", "train.zero_stage: Input should be 1, 2 or 3"),
     ],

@@ -8,67 +8,16 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer
 
 from rayflow.core.chat import fit, prompt_token_ids, response_token_ids
-from rayflow.core.rows import Prompt
 from rayflow.engines.fake import ByteTokenizer
 from rayflow.errors import DataError, ModelError
+from tests.core.tokenizers import CHAT, TURNS, byte_level, decoded, encoded, plain, sentence_piece
 
 SMOL = Path("~/.cache/rayflow/models/SmolLM2-135M-Instruct").expanduser()
-TURNS = ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "Review a film."})
-CHAT = Prompt(prompt_id="a", prompt=None, messages=TURNS, target=None)
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
-CHATML = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-
-
-def plain(text: str) -> Prompt:
-    return Prompt(prompt_id="b", prompt=text, messages=(), target=None)
-
-
-def byte_level(add_prefix_space: bool = False, specials: tuple[str, ...] = ()) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer with merges across words' beginnings, as GPT-2's has."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    named = ["<|im_start|>", "<|im_end|>", *specials]
-    trainer = trainers.BpeTrainer(
-        vocab_size=320, special_tokens=named, initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator(["the film was a joy from start to finish"] * 3, trainer)
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<|im_start|>", eos_token="<|im_end|>"
-    )
-    fast.chat_template = CHATML
-    return fast
-
-
-def sentence_piece(prepend_scheme: str) -> PreTrainedTokenizerFast:
-    """A tokenizer of the SentencePiece kind: a space before the first word of a text, bytes for the rest."""
-    tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=prepend_scheme, split=False)
-    tokenizer.decoder = decoders.Sequence(
-        [
-            decoders.Replace("▁", " "),
-            decoders.ByteFallback(),
-            decoders.Fuse(),
-            decoders.Strip(content=" ", left=1, right=0),
-        ]
-    )
-    trainer = trainers.BpeTrainer(
-        vocab_size=400,
-        special_tokens=["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))],
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(["the film was a joy, from start to finish: abc."] * 3, trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
-    )
+SENTENCE_PIECES = {scheme: sentence_piece(scheme) for scheme in ("first", "always")}
 
 
 @pytest.fixture(scope="module")
@@ -81,17 +30,6 @@ def smol():
     if not SMOL.is_dir():
         pytest.skip(f"{SMOL} is not there")
     return AutoTokenizer.from_pretrained(SMOL)
-
-
-def encoded(tokenizer, prompt: Prompt, response: str) -> tuple[list[int], list[int]]:
-    """Prompt ids and response ids."""
-    ids = response_token_ids(tokenizer, prompt, response)
-    assert ids.dtype == np.int32
-    return prompt_token_ids(tokenizer, prompt).tolist(), ids.tolist()
-
-
-def decoded(tokenizer, ids: list[int]) -> str:
-    return tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
 
 def check_chat(tokenizer, response: str, end: str = "<|im_end|>") -> None:
@@ -168,9 +106,6 @@ def test_a_tokenizer_that_begins_every_text_with_a_space_begins_no_answer_with_o
     assert decoded(tokenizer, before + after) == f"the film:{response}</s>"
 
 
-SENTENCE_PIECES = {scheme: sentence_piece(scheme) for scheme in ("first", "always")}
-
-
 def test_a_byte_level_tokenizer_that_adds_a_space_adds_none_to_an_answer():
     tokenizer = byte_level(add_prefix_space=True)
     before, after = encoded(tokenizer, plain("the film"), "makers met")
@@ -186,70 +121,6 @@ def test_a_tokenizer_that_changes_what_follows_is_refused(gpt):
 
     with pytest.raises(ModelError, match="shouting cannot continue a text exactly"):
         response_token_ids(Shouting(), plain("a"), "b")
-
-
-def with_template(assistant: str, generation: str, specials: tuple[str, ...] = ()):
-    """A tokenizer whose template writes answers and the generation prompt in these ways."""
-    tokenizer = byte_level(specials=specials)
-    tokenizer.chat_template = (
-        "{% for m in messages %}{% if m.role == 'assistant' %}" + assistant + "{% else %}"
-        "[{{ m.role }}]{{ m.content }}\n{% endif %}{% endfor %}"
-        "{% if add_generation_prompt %}" + generation + "{% endif %}"
-    )
-    return tokenizer
-
-
-@pytest.mark.parametrize(
-    ("assistant", "generation", "written"),
-    [
-        # trimmed, as Llama 3 does
-        ("[a]\n{{ m.content | trim }}<|im_end|>", "[a]\n", "fun<|im_end|>"),
-        # spaces of the template's own on both sides, as in Llama 2
-        ("[a] {{ m.content | trim }} <|im_end|>", "[a]", " fun <|im_end|>"),
-        # another token than the tokenizer's EOS ends the turn, as in Gemma
-        ("[a]\n{{ m.content }}<end_of_turn>\n", "[a]\n", " fun <end_of_turn>"),
-        # the turn's end, a line break, then EOS, as in Phi 3: sampling stops at the first
-        ("[a]\n{{ m.content }}<end_of_turn>\n<|im_end|>", "[a]\n", " fun <end_of_turn>"),
-        # an empty passage of thought before the answer, as in Qwen 3
-        (
-            "[a]\n<think>\n\n</think>\n\n{{ m.content }}<|im_end|>\n",
-            "[a]\n",
-            "<think>\n\n</think>\n\n fun <|im_end|>",
-        ),
-        # no token that ends the turn: EOS does
-        ("[a]\n{{ m.content }}\n", "[a]\n", " fun <|im_end|>"),
-    ],
-)
-def test_templates_are_followed_in_what_they_write_for_an_answer(assistant, generation, written):
-    tokenizer = with_template(assistant, generation, specials=("<end_of_turn>",))
-    before, after = encoded(tokenizer, CHAT, " fun ")
-    assert decoded(tokenizer, after) == written
-    assert decoded(tokenizer, before) == f"[system]Be brief.\n[user]Review a film.\n{generation}"
-
-
-@pytest.mark.parametrize("scheme", ["first", "always"])
-def test_templates_and_such_tokenizers_go_together(scheme):
-    """As in Llama 2 and Mistral: no token stands between the question and the answer."""
-    tokenizer = sentence_piece(scheme)
-    tokenizer.chat_template = (
-        "<s>{% for m in messages %}{% if m.role == 'assistant' %}{{ m.content }}</s>"
-        "{% else %}[{{ m.content }}]{% endif %}{% endfor %}"
-    )
-    before, after = encoded(tokenizer, CHAT, "the film was a joy")
-    assert decoded(tokenizer, before + after) == f"{decoded(tokenizer, before)}the film was a joy</s>"
-
-
-def test_a_template_that_answers_elsewhere_than_it_asks_is_refused():
-    """Reasoning models: sampled behind an opened thought that stored answers do not have."""
-    tokenizer = with_template("[a]{{ m.content }}<|im_end|>", "[a]<think>\n")
-    with pytest.raises(ModelError, match="another beginning of an answer"):
-        response_token_ids(tokenizer, CHAT, "fun")
-
-
-def test_a_template_that_refuses_the_turns_is_the_datas_fault():
-    tokenizer = with_template("{{ raise_exception('no answers') }}", "[a]")
-    with pytest.raises(DataError, match="refuses these turns: no answers"):
-        response_token_ids(tokenizer, CHAT, "fun")
 
 
 def test_without_a_template_or_an_eos_there_is_no_answer():

@@ -9,14 +9,17 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from rayflow.config import PromptSource
+from rayflow.config import PromptSource, RunConfig
 from rayflow.core.rows import Example, Prompt
 from rayflow.core.schema import from_table
 from rayflow.errors import DataError
 from rayflow.pipeline.artifact import Artifact
+from rayflow.pipeline.export import write_trl
 from rayflow.pipeline.progress import StageCount
 from rayflow.pipeline.prompts import PromptStage
 from rayflow.pipeline.stage import StageContext
+from rayflow.sources.read import read
+from tests.pipeline.helpers import run_data
 
 ROWS = [
     {"prompt": "Sky?", "chosen": "blue", "rejected": "green", "score_chosen": 2.5},
@@ -73,6 +76,24 @@ def test_layout_and_kind_of_row_belong_to_the_identity(path: Path) -> None:
     assert stage(path, Example, layout="trl").identity() != whole
     plain = stage(path, Example, layout={"kind": "hh", "chat": False}).identity()
     assert plain["config"]["layout"] == {"kind": "hh", "chat": False}
+
+
+def test_what_a_run_exports_is_read_back(config: RunConfig, tmp_path: Path) -> None:
+    plan, _ = run_data(config)
+    total = write_trl(plan.artifacts, tmp_path / "out.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    found = list(read(PromptSource(path=str(tmp_path / "out.jsonl"))))
+    assert len(found) == len(lines) == total
+    seen: set[tuple[str, ...]] = set()  # the fake engine repeats itself, so some pairs do
+    for row, line in zip(found, lines, strict=True):
+        texts = (line["prompt"], line["chosen"], line["rejected"])
+        if texts in seen or texts[1] == texts[2]:
+            assert row.reason in ("duplicate example", "identical responses")
+            continue
+        seen.add(texts)
+        assert (row.prompt, *row.responses) == texts
+        assert row.rewards.tolist() == [line["score_chosen"], line["score_rejected"]]
+    assert len(seen) > total / 2
 
 
 def test_a_file_without_a_usable_row_is_an_error_with_the_first_reason(path: Path) -> None:
