@@ -74,11 +74,19 @@ class ReferenceOptions(Options):
 
     Attributes:
         model: the reference policy; None is the run's model.
+        source: "recompute", a pass of the reference over every response; or "sampler", the log-probabilities
+            that the engine returned with its samples, which cost nothing. Given responses are always recomputed.
+        check_fraction: share of prompts recomputed all the same under "sampler", to measure the difference.
+        max_difference: nats; the report warns when the mean absolute difference of a response's summed
+            log-probability is larger.
         precision: dtype of the forward pass; the log-softmax is always float32.
         batch_tokens: padded tokens per forward pass.
     """
 
     model: str | None = None
+    source: Literal["recompute", "sampler"] = "recompute"
+    check_fraction: float = Field(default=0.05, ge=0, le=1)
+    max_difference: float = Field(default=0.5, gt=0)
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     batch_tokens: int = Field(default=4096, gt=0)
 
@@ -217,6 +225,8 @@ class RunConfig(Options):
             raise ValueError(
                 "reward is required to evaluate; add one, or remove prompts.evaluation and train.choose"
             )
+        if self.reference.source == "sampler":
+            self._check_sampler_is_reference()
         if len(self.rounds.overrides) > self.rounds.num:
             raise ValueError(
                 f"rounds.overrides has {len(self.rounds.overrides)} entries for {self.rounds.num} rounds"
@@ -224,6 +234,16 @@ class RunConfig(Options):
         if self.train.choose and self.prompts.validation is None:
             raise ValueError("train.choose compares checkpoints on held-out prompts: set prompts.validation")
         return self
+
+    def _check_sampler_is_reference(self) -> None:
+        if self.source != "sampled":
+            raise ValueError(
+                f"reference.source 'sampler' needs samples; source '{self.source}' is always recomputed"
+            )
+        if (self.reference.model or self.model) != (self.sample.model or self.model):
+            raise ValueError(
+                "reference.source 'sampler' is the sampling policy; reference.model names another one"
+            )
 
     @property
     def root(self) -> Path:

@@ -149,9 +149,16 @@ class PreferencePairs(Row):
 
 @dataclass(frozen=True, kw_only=True)
 class Reference(Row):
-    """What the reference pass adds: `ref_logprobs` [k] float32, nats, aligned with `accepted`."""
+    """What the reference pass adds.
+
+    Attributes:
+        ref_logprobs: [k] float32, nats, aligned with `accepted`: what training uses.
+        sampler_differences: [k] float32, nats: the recomputed log-probability minus the sampler's, NaN where
+            only one of the two is known.
+    """
 
     ref_logprobs: np.ndarray
+    sampler_differences: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)

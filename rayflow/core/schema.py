@@ -34,6 +34,7 @@ _ARRAYS: dict[str, pa.DataType] = {
     "accepted": pa.int32(),
     "logprobs": pa.float32(),
     "ref_logprobs": pa.float32(),
+    "sampler_differences": pa.float32(),
     "rewards": pa.float64(),
     "margins": pa.float64(),
 }

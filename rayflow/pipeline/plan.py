@@ -15,7 +15,7 @@ from typing import Any
 from rayflow.config import RunConfig
 from rayflow.core.model_folder import model_digest, resolve_model
 from rayflow.core.options import build
-from rayflow.core.rows import Example, Prompt
+from rayflow.core.rows import Example
 from rayflow.errors import ConfigError
 from rayflow.losses.base import needs
 from rayflow.pipeline.artifact import Artifact
@@ -103,9 +103,16 @@ def build_plan(config: RunConfig) -> Plan:
     if wanted.reference:
         tokens = ("sample", "select") if config.source == "sampled" else groups
         frozen = resolve_model(config.reference.model or config.model)
-        steps.append(
-            (ReferenceStage("reference", tokens, frozen, config.reference, config.compute.reference),)
+        reference = ReferenceStage(
+            name="reference",
+            inputs=tokens,
+            model=frozen,
+            options=config.reference,
+            sampled=config.source == "sampled",
+            seed=config.seed,
+            pool=config.compute.reference,
         )
+        steps.append((reference,))
     inputs = (
         *(("prompts",) if wanted.targets else ()),
         *groups,
@@ -146,8 +153,7 @@ def _sampled(config: RunConfig, model: str) -> list[tuple[Stage, ...]]:
 def _given(config: RunConfig, model: str) -> list[tuple[Stage, ...]]:
     """The data's own responses, or its targets."""
     answers = "responses" if config.source == "direct" else "target"
-    writes = Example if config.source == "direct" else Prompt
-    prompts = PromptStage("prompts", config.prompts.train, config.compute.shard_size, writes=writes)
+    prompts = PromptStage("prompts", config.prompts.train, config.compute.shard_size, writes=Example)
     encode = EncodeStage("encode", ("prompts",), model, answers, config.compute.encode)
     return [(prompts,), (encode,)]
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from rayflow.core.files import read_json
-from rayflow.core.rows import Accepted, Answered, PreferencePairs, Row, Scores
+from rayflow.core.rows import Accepted, Answered, PreferencePairs, Reference, Row, Scores
 from rayflow.core.seeds import derive
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.plan import Plan
@@ -23,6 +23,7 @@ from rayflow.report.data import (
     EvaluationSection,
     FailureCount,
     PairingSection,
+    ReferenceSection,
     ReportData,
     Sample,
     SamplesSection,
@@ -64,6 +65,7 @@ def collect(plan: Plan) -> ReportData:
         not_part_of_run=() if parts else ("selection", "pairing"),
         selection=_selection(plan) if "select" in done else None,
         pairing=_pairing(plan) if "pair" in done else None,
+        reference=_reference(plan) if "reference" in done else None,
         training=_training(plan, train) if "train" in done else None,
         evaluation=_evaluation(plan) if evaluated else None,
         samples=_samples(plan) if evaluated else None,
@@ -100,6 +102,19 @@ def _pairing(plan: Plan) -> PairingSection:
         num_pairs=sum(len(row.pairs) for row in rows),
         num_prompts=sum(bool(row.pairs) for row in rows),
         margins=np.concatenate([row.margins for row in rows]),
+    )
+
+
+def _reference(plan: Plan) -> ReferenceSection:
+    rows = _rows(plan, ("reference",), Reference)
+    values = np.concatenate([np.empty(0), *(np.abs(row.sampler_differences) for row in rows)])
+    known = values[np.isfinite(values)]
+    return ReferenceSection(
+        source=plan.config.reference.source,
+        num_compared=len(known),
+        mean_difference=float(known.mean()) if len(known) else None,
+        max_difference=float(known.max()) if len(known) else None,
+        threshold=plan.config.reference.max_difference,
     )
 
 

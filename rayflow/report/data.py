@@ -57,6 +57,25 @@ class PairingSection:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReferenceSection:
+    """The reference's log-probabilities, and how far the sampler's own are from them.
+
+    Attributes:
+        source: "recompute" or "sampler".
+        num_compared: responses whose log-probability is known from both.
+        mean_difference, max_difference: nats, absolute, of a response's summed log-probability; None if none
+            was compared.
+        threshold: nats; a larger mean deserves a warning.
+    """
+
+    source: str
+    num_compared: int
+    mean_difference: float | None
+    max_difference: float | None
+    threshold: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingSection:
     """The training curves.
 
@@ -189,6 +208,7 @@ class ReportData:
         method: one line, such as "rso: rejection (beta 0.5) x first_round x hinge_norm".
         model: the policy's starting model (the SFT model).
         reward: what scored the candidates.
+        reference: where the reference's log-probabilities come from; None if the loss reads none.
         selection, pairing, training, evaluation, samples: sections, None while the stage has not run.
         failures: counts by stage and reason.
         timings: one per finished stage, in order.
@@ -206,6 +226,7 @@ class ReportData:
     selection: SelectionSection | None = None
     pairing: PairingSection | None = None
     training: TrainingSection | None = None
+    reference: ReferenceSection | None = None
     evaluation: EvaluationSection | None = None
     samples: SamplesSection | None = None
     failures: tuple[FailureCount, ...] = ()

@@ -42,6 +42,7 @@ def summary(data: ReportData) -> dict[str, Any]:
         `pairing`: `num_pairs`, `num_prompts`, `margin` (mean);
         `training`: `loss_name`, `num_epochs`, `num_logged`, `last_step`, and `first` and `last`, the first
             and last logged value of each metric;
+        `reference`: `source`, `num_compared`, `mean_difference`, `max_difference` (nats), `threshold`;
         `samples`: `num_shown`, `num_prompts`, `seed`;
         `failures`: list of `stage`, `reason`, `count`, `example`;
         `timings`: list of `stage`, `seconds`, `rows`, `tokens`, `peak_memory_bytes`;
@@ -66,6 +67,7 @@ def summary(data: ReportData) -> dict[str, Any]:
             "margin": mean_of(pairing.margins),
         },
         "training": data.training and _training(data.training),
+        "reference": data.reference and asdict(data.reference),
         "samples": samples
         and {"num_shown": len(samples.samples), "num_prompts": samples.num_prompts, "seed": samples.seed},
         "failures": [asdict(failure) for failure in data.failures],
@@ -130,6 +132,13 @@ def notes(data: ReportData) -> list[str]:
         found.append(
             f"{words.count(section.num_short, 'prompt')} of {section.num_prompts:,} yielded fewer than the "
             f"{section.target_per_prompt} responses that selection was asked for."
+        )
+    if data.reference and (data.reference.mean_difference or 0.0) > data.reference.threshold:
+        found.append(
+            f"The sampler's log-probabilities differ from the reference model's by "
+            f"{data.reference.mean_difference:.2f} nats per response on average: the engine and the trainer do not "
+            "compute the same function (another precision, chat template or attention?). Use reference.source: "
+            "recompute, and look into it."
         )
     lost = sum(failure.count for failure in data.failures)
     if lost:

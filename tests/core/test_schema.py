@@ -45,6 +45,7 @@ VALUES = {
     "pairs": st.lists(INTS, max_size=3).map(tuple),
     "margins": DOUBLE,
     "ref_logprobs": SINGLE,
+    "sampler_differences": SINGLE,
 }
 
 
@@ -143,7 +144,10 @@ def scores(*ids):
 
 
 def references(*ids):
-    made = [rows.Reference(prompt_id=i, ref_logprobs=np.array([-float(ord(i))], np.float32)) for i in ids]
+    def one(name):
+        return np.array([float(ord(name))], np.float32)
+
+    made = [rows.Reference(prompt_id=i, ref_logprobs=-one(i), sampler_differences=one(i)) for i in ids]
     return to_table(made, rows.Reference)
 
 

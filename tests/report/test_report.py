@@ -173,6 +173,7 @@ def test_summary_keys_are_stable(tmp_path):
         "selection",
         "pairing",
         "training",
+        "reference",
         "samples",
         "failures",
         "timings",

@@ -10,6 +10,7 @@ import numpy as np
 
 from rayflow.config import PoolOptions, ReferenceOptions
 from rayflow.core.rows import Failure, Reference, Row
+from rayflow.core.seeds import derive
 from rayflow.errors import DataError
 from rayflow.pipeline.stage import failure_of
 
@@ -23,19 +24,36 @@ class AcceptedTokens(Row):
     accepted: np.ndarray
 
 
+@dataclass(frozen=True, kw_only=True)
+class SampledTokens(AcceptedTokens):
+    """View: the same with what the sampler knows of its own responses."""
+
+    logprobs: np.ndarray
+
+
 @dataclass
 class ReferenceStage:
-    """Holds the frozen model; every prompt is computed once for all of its accepted responses."""
+    """Holds the frozen model; every prompt is computed once for all of its accepted responses.
+
+    Attributes:
+        sampled: the responses come with the sampler's log-probabilities, to take over or to compare with.
+    """
 
     name: str
     inputs: tuple[str, ...]
     model: str
     options: ReferenceOptions
+    sampled: bool
+    seed: int
     pool: PoolOptions
 
-    reads = AcceptedTokens
     writes = Reference
     actor = True
+
+    @property
+    def reads(self) -> type[Row]:
+        """The responses' tokens, and the sampler's log-probabilities where there are any."""
+        return SampledTokens if self.sampled else AcceptedTokens
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -43,34 +61,61 @@ class ReferenceStage:
         return (self.model,)
 
     def identity(self) -> dict[str, Any]:
-        """The precision; how many tokens go through at once changes nothing."""
-        return {"precision": self.options.precision}
+        """Where the numbers come from; how many tokens go through at once changes nothing."""
+        given: dict[str, Any] = {"precision": self.options.precision, "source": self.options.source}
+        if self.options.source == "sampler":
+            given |= {"check_fraction": self.options.check_fraction, "seed": self.seed}
+        return given
 
     def setup(self) -> None:
-        """Load the model."""
-        from rayflow.training.reference import ReferenceScorer
+        """Nothing yet: under "sampler" most workers never need the model."""
+        self._scorer: Any = None
 
-        self._scorer = ReferenceScorer(self.model, self.options.precision, self.options.batch_tokens)
-        self._scorer.setup()
-        self._tokens = 0
+    async def process(self, rows: Sequence[Any]) -> Sequence[Reference | Failure]:
+        """The reference's log-probabilities, recomputed or the sampler's; the difference where both are known."""
+        checked = [row for row in rows if self._is_recomputed(row.prompt_id)]
+        values = dict(zip((row.prompt_id for row in checked), self._recompute(checked), strict=True))
+        return [self._one(row, values.get(row.prompt_id)) for row in rows]
 
-    async def process(self, rows: Sequence[AcceptedTokens]) -> Sequence[Reference | Failure]:
-        """The whole shard at once; only if that cannot be, group by group, to find the one to blame."""
+    def _is_recomputed(self, prompt_id: str) -> bool:
+        share = derive(self.seed, "reference", prompt_id) / 2**63
+        return self.options.source == "recompute" or share < self.options.check_fraction
+
+    def _one(self, row: Any, recomputed: np.ndarray | Failure | None) -> Reference | Failure:
+        if isinstance(recomputed, Failure):
+            return recomputed
+        nothing = np.full(len(row.accepted), np.nan, np.float32)
+        known = row.logprobs[row.accepted] if self.sampled else nothing
+        values = nothing if recomputed is None else recomputed
+        used = known if self.options.source == "sampler" else values
+        return Reference(prompt_id=row.prompt_id, ref_logprobs=used, sampler_differences=values - known)
+
+    def _recompute(self, rows: Sequence[AcceptedTokens]) -> list[np.ndarray | Failure]:
+        """All rows at once; only if that cannot be, group by group, to find the one to blame."""
         groups = [(row.prompt_token_ids, tuple(row.token_ids[i] for i in row.accepted)) for row in rows]
         self._tokens = sum(len(ids) for prompt, responses in groups for ids in (prompt, *responses))
+        if not rows:
+            return []
+        scorer = self._loaded()
         try:
-            return [
-                Reference(prompt_id=row.prompt_id, ref_logprobs=values)
-                for row, values in zip(rows, self._scorer.score(groups), strict=True)
-            ]
+            return scorer.score(groups)
         except DataError:
             return [self._alone(row, group) for row, group in zip(rows, groups, strict=True)]
 
-    def _alone(self, row: AcceptedTokens, group: Any) -> Reference | Failure:
+    def _alone(self, row: AcceptedTokens, group: Any) -> np.ndarray | Failure:
         try:
-            return Reference(prompt_id=row.prompt_id, ref_logprobs=self._scorer.score([group])[0])
+            return self._scorer.score([group])[0]
         except DataError as error:
             return failure_of(row.prompt_id, "group longer than the context", error)
+
+    def _loaded(self) -> Any:
+        if self._scorer is None:
+            from rayflow.training.reference import ReferenceScorer
+
+            scorer = ReferenceScorer(self.model, self.options.precision, self.options.batch_tokens)
+            scorer.setup()
+            self._scorer = scorer
+        return self._scorer
 
     def count_tokens(self, rows: Sequence[Reference]) -> int:
         """Prompt and response tokens of the last shard."""
