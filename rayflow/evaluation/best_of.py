@@ -7,10 +7,9 @@ of the order statistics; the weights and the KL depend on the counts alone.
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import numpy as np
-
-NODES_PER_PANEL = 192
 
 
 def best_of_weights(n: int, best_of: int) -> np.ndarray:
@@ -53,7 +52,7 @@ def top_k_kl(n: int, k: int) -> float:
     KL = int_0^1 g log g dv; with ties the rewards are a function of a tie-free quantity, which can only
     lower the KL. At k = 1 this is the bound of `best_of_kl`; at k = n it is 0.
     """
-    nodes, weights = np.polynomial.legendre.leggauss(NODES_PER_PANEL)
+    nodes, weights = _quadrature()
     # g falls around v = k/n, so the panels double in width from 1/n on.
     edges = np.minimum(np.concatenate([[0.0], 2.0 ** np.arange(math.ceil(math.log2(n)) + 1) / n]), 1.0)
     total = 0.0
@@ -63,6 +62,12 @@ def top_k_kl(n: int, k: int) -> float:
         logs = np.log(density, out=np.zeros_like(density), where=density > 0)
         total += float(weights @ (density * logs)) * (high - low) / 2
     return max(0.0, total)
+
+
+@cache
+def _quadrature() -> tuple[np.ndarray, np.ndarray]:
+    """Gauss-Legendre nodes and weights on [-1, 1]; an eigenvalue problem, so solved once."""
+    return np.polynomial.legendre.leggauss(192)
 
 
 def _binomial_cdf(trials: int, v: np.ndarray, most: int) -> np.ndarray:

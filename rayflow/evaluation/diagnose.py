@@ -99,9 +99,12 @@ def diagnose(batches: Batches, num_prompts: int, sample: Sample, rule: Rule, set
     wanted = {*(settings.betas or (*importance.beta_grid(scale), 0.0)), recommended, *own}
     betas = [math.inf, *sorted(wanted, reverse=True)]
     estimates, curves = _all_prompts(batches, num_prompts, betas, _curves(n, k), settings)
+    enough = importance.trusted_ess(n)
     points = [
-        _point(beta, values, _outcome(beta, sample, rule, settings), importance.trusted_ess(n))
-        for beta, values in zip(betas, estimates, strict=True)
+        BetaPoint(beta=beta, **values, trusted=values["ess"].mean >= enough, outcome=outcome)
+        for beta, values, outcome in zip(
+            betas, estimates, _outcomes(betas, sample, rule, settings), strict=True
+        )
     ]
     return Diagnosis(
         num_prompts=num_prompts,
@@ -109,7 +112,7 @@ def diagnose(batches: Batches, num_prompts: int, sample: Sample, rule: Rule, set
         num_accepted=k,
         num_sampled=len(sample.rewards),
         kl_budget=budget,
-        trusted_ess=importance.trusted_ess(n),
+        trusted_ess=enough,
         own_beta=settings.own_beta,
         recommended=recommended,
         sft=points[0],
@@ -188,17 +191,23 @@ def _all_prompts(
     return by_beta, points
 
 
-def _outcome(beta: float, sample: Sample, rule: Rule, settings: Settings) -> Outcome:
-    """What the real rule accepts at one beta, over the sample's prompts."""
-    accepted, rounds = rule(sample.rewards, beta)
-    columns = [
-        (passes, len(np.unique(texts[chosen])), rewards[chosen].mean(), lengths[chosen].mean())
-        for passes, chosen, texts, rewards, lengths in zip(
-            rounds, accepted, sample.texts, sample.rewards, sample.lengths, strict=True
-        )
+def _outcomes(betas: Sequence[float], sample: Sample, rule: Rule, settings: Settings) -> list[Outcome]:
+    """What the real rule accepts at each beta, over the sample's prompts."""
+    columns = []
+    for beta in betas:
+        accepted, rounds = rule(sample.rewards, beta)
+        chosen = list(enumerate(accepted))
+        columns += [
+            np.asarray(rounds, np.float64),
+            np.array([len(np.unique(sample.texts[i, indices])) for i, indices in chosen], np.float64),
+            np.array([sample.rewards[i, indices].mean() for i, indices in chosen]),
+            np.array([sample.lengths[i, indices].mean() for i, indices in chosen]),
+        ]
+    found = iter(_intervals(np.column_stack(columns), settings))
+    return [
+        Outcome(rounds=next(found), distinct=next(found), reward=next(found), tokens=next(found))
+        for _ in betas
     ]
-    names = ("rounds", "distinct", "reward", "tokens")
-    return Outcome(**dict(zip(names, _intervals(np.array(columns, np.float64), settings), strict=True)))
 
 
 def _intervals(rows: np.ndarray, settings: Settings) -> list[Interval]:
@@ -206,10 +215,6 @@ def _intervals(rows: np.ndarray, settings: Settings) -> list[Interval]:
     generator = seeds.rng(settings.seed, "diagnose", "sample")
     found = stats.bootstrap_means(rows, generator, confidence=settings.confidence)
     return [Interval(*column) for column in found.T.tolist()]
-
-
-def _point(beta: float, values: dict[str, Interval], outcome: Outcome, trusted_ess: float) -> BetaPoint:
-    return BetaPoint(beta=beta, **values, trusted=values["ess"].mean >= trusted_ess, outcome=outcome)
 
 
 def _length(sample: Sample, settings: Settings) -> LengthCorrelation:

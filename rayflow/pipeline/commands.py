@@ -173,7 +173,7 @@ def diagnose(
     print_diagnosis(found, console)
     console.print(f"\n{lead(found)}")
     page = write_diagnosis(found, subject(plan), output or folder)
-    console.print(f"[bold]Diagnosis:[/] {page}")
+    console.print(f"[bold]Diagnosis:[/] {page}", soft_wrap=True)
 
 
 def print_plan(plan: Plan, console: Console) -> None:

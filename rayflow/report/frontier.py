@@ -17,43 +17,9 @@ if TYPE_CHECKING:
 
 def frontier(found: Diagnosis) -> Figure:
     """Mean reward against KL: the curve of beta, with best-of-N and top-k on the same plane."""
-    curve = [found.sft, *found.points]
-    start = found.sft.reward.mean
-    shown = [p for p in found.top_k if 1 < p.count < found.num_candidates]
-    heights = [start + e for p in (*curve, *found.best_of, *shown) for e in (p.gain.low, p.gain.high)]
-    room = 0.08 * (max(heights) - min(heights)) or 1.0
-    frame = Frame((0.0, found.max_kl * 1.03), (min(heights) - room, max(heights) + room), 820.0, 380.0)
-    solid = [p for p in curve if p.trusted]
-    dashed = curve[max(len(solid) - 1, 0) :]
-    body = [
-        frame.axes("KL from the SFT policy (nats)", num_rows=7),
-        plane.upright(frame, found.kl_budget, f"budget {words.number(found.kl_budget)}"),
-        plane.upright(
-            frame, found.max_kl, f"log n = {found.max_kl:.2f}, the most that n candidates can show"
-        ),
-        plane.band(
-            frame,
-            [p.kl.mean for p in curve],
-            [start + p.gain.low for p in curve],
-            [start + p.gain.high for p in curve],
-            "after",
-        ),
-        plane.line(frame, [(p.kl.mean, p.reward.mean) for p in solid], "after"),
-        plane.line(frame, [(p.kl.mean, p.reward.mean) for p in dashed], "after weak"),
-        plane.marks(
-            frame,
-            [_count_mark(p, "best of N", f"N={p.count}") for p in found.best_of],
-            "before",
-            "square",
-            "below",
-        ),
-        plane.marks(frame, _top_marks(shown, found.num_accepted), "chosen", "triangle", "below"),
-        plane.marks(frame, _beta_marks(found), "after", "circle"),
-        plane.ring(frame, found.choice.kl.mean, found.choice.reward.mean),
-    ]
     return Figure(
         "Mean reward against KL",
-        frame.wrap("".join(body), "Mean reward against KL from the SFT policy"),
+        _plane(found),
         (
             ("after", "pi_beta", f"beta {found.recommended:g} is ringed"),
             ("before", "best of N", "KL is an upper bound"),
@@ -64,6 +30,34 @@ def frontier(found: Diagnosis) -> Figure:
         "trust: there the truth lies further right. The band is the interval of the gain over the SFT policy. "
         "Points have tooltips.",
     )
+
+
+def _plane(found: Diagnosis) -> str:
+    curve, start = [found.sft, *found.points], found.sft.reward.mean
+    top_k = [p for p in found.top_k if 1 < p.count < found.num_candidates]  # its ends are best-of-N's
+    heights = [start + e for p in (*curve, *found.best_of, *top_k) for e in (p.gain.low, p.gain.high)]
+    room = 0.08 * (max(heights) - min(heights)) or 1.0
+    frame = Frame((0.0, 1.03 * found.max_kl), (min(heights) - room, max(heights) + room), 820.0, 380.0)
+    kls = [p.kl.mean for p in curve]
+    line = [(p.kl.mean, p.reward.mean) for p in curve]
+    trusted = sum(p.trusted for p in curve)  # the first ones: the sample size falls with beta
+    best = [_count_mark(p, "best of N", f"N={p.count}") for p in found.best_of]
+    limit = f"log n = {found.max_kl:.2f}, the most that n candidates can show"
+    parts = [
+        frame.axes("KL from the SFT policy (nats)", num_rows=7),
+        plane.upright(frame, found.kl_budget, f"budget {words.number(found.kl_budget)}"),
+        plane.upright(frame, found.max_kl, limit),
+        plane.band(
+            frame, kls, [start + p.gain.low for p in curve], [start + p.gain.high for p in curve], "after"
+        ),
+        plane.line(frame, line[:trusted], "after"),
+        plane.line(frame, line[max(trusted - 1, 0) :], "after weak"),
+        plane.marks(frame, best, "before", "square", "below"),
+        plane.marks(frame, _top_marks(top_k, found.num_accepted), "chosen", "triangle", "below"),
+        plane.marks(frame, _beta_marks(found), "after", "circle"),
+        plane.ring(frame, found.choice.kl.mean, found.choice.reward.mean),
+    ]
+    return frame.wrap("".join(parts), "Mean reward against KL from the SFT policy")
 
 
 def acceptance(found: Diagnosis) -> Figure:

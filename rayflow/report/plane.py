@@ -75,8 +75,10 @@ def ring(frame: Frame, x: float, y: float) -> str:
 
 
 def upright(frame: Frame, x: float, label: str) -> str:
-    """A dashed vertical line with its label at the foot, on the side that has room."""
+    """A dashed vertical line with its label at the foot, on the side that has room; none outside the frame."""
     low, high = frame.x_range
+    if not low <= x <= high:
+        return ""
     at, top, base = frame.x(x), frame.y(frame.y_range[1]), frame.y(frame.y_range[0])
     dx, anchor = (-5, "end") if x > (low + high) / 2 else (5, "start")
     drawn = f'<line class="reference" x1="{at:.1f}" x2="{at:.1f}" y1="{top:.1f}" y2="{base:.1f}"/>'

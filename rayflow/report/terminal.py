@@ -17,36 +17,35 @@ if TYPE_CHECKING:
 def print_diagnosis(found: Diagnosis, console: Console) -> None:
     """Every beta, best-of-N and top-k beside each other, and the correlation with length."""
     console.print(beta_table(found))
-    untrusted = f"* effective sample size below {words.number(found.trusted_ess)}: KL and reward are too low"
+    console.print(f"[dim]→ recommended; distinct: of {found.num_accepted} accepted, in so many passes[/]")
     if not all(point.trusted for point in found.points):
         console.print(
-            f"[dim]{untrusted}; KL cannot exceed log {found.num_candidates} = {found.max_kl:.2f}[/]"
+            f"[dim]* effective sample size below {words.number(found.trusted_ess)}: KL and reward are too low "
+            f"(KL cannot exceed log {found.num_candidates} = {found.max_kl:.2f})[/]"
         )
     console.print()
     console.print(count_table(found))
     length = found.length
     console.print(
-        "\nCorrelation of reward with length in tokens: within prompts "
-        f"{words.fixed(length.pearson_within.mean, 2)} (Pearson), "
-        f"{words.fixed(length.spearman_within.mean, 2)} (Spearman); over all responses "
-        f"{words.fixed(length.pearson, 2)}, {words.fixed(length.spearman, 2)}"
+        "\nReward and length in tokens, Pearson and Spearman correlation: within prompts "
+        f"{words.fixed(length.pearson_within.mean, 2)} and {words.fixed(length.spearman_within.mean, 2)}, "
+        f"over all responses {words.fixed(length.pearson, 2)} and {words.fixed(length.spearman, 2)}"
     )
 
 
 def beta_table(found: Diagnosis) -> Table:
-    """One row per beta, from no selection down to the highest rewards; the recommended one is bold."""
-    table = Table(box=None, pad_edge=False)
-    headings = ("beta", "reward", "gain", "KL", "ESS", "accept", "passes")
-    for heading in (*headings, f"distinct/{found.num_accepted}", "accepted reward", "tokens"):
+    """One row per beta, from no selection down to the highest rewards; fits a line of 80 characters."""
+    table, places = Table(box=None, pad_edge=False), digits(found)
+    interval = f"{words.percent(found.confidence, 0)} interval"
+    for heading in ("beta", "reward", "gain", interval, "KL", "ESS", "accept", "passes", "distinct"):
         table.add_column(heading, justify="right")
-    table.add_column("")
-    places = digits(found)
-    table.add_row("SFT", *_cells(found.sft, places), "")
+    table.add_row("SFT", *_cells(found.sft, places))
     for point in found.points:
         picked = point.beta == found.recommended
-        remarks = ["← recommended"] * picked + ["this run"] * (point.beta == found.own_beta)
-        style = "bold" if picked else "dim" if not point.trusted else ""
-        table.add_row(f"{point.beta:g}", *_cells(point, places), ", ".join(remarks), style=style)
+        name = "→ " * picked + f"{point.beta:g}" + " (run)" * (point.beta == found.own_beta)
+        table.add_row(
+            name, *_cells(point, places), style="bold" if picked else "" if point.trusted else "dim"
+        )
     return table
 
 
@@ -54,14 +53,13 @@ def _cells(point: BetaPoint, places: int) -> list[str]:
     outcome, gain = point.outcome, point.gain
     return [
         words.fixed(point.reward.mean, places),
-        f"{words.fixed(gain.mean, places)} ({words.fixed(gain.low, places)} – {words.fixed(gain.high, places)})",
+        words.fixed(gain.mean, places),
+        f"{words.fixed(gain.low, places)} – {words.fixed(gain.high, places)}",
         f"{point.kl.mean:.2f}",
         f"{point.ess.mean:.1f}{' ' if point.trusted else '*'}",
         words.percent(point.acceptance.mean),
         f"{outcome.rounds.mean:.1f}",
         f"{outcome.distinct.mean:.1f}",
-        words.fixed(outcome.reward.mean, places),
-        words.number(outcome.tokens.mean),
     ]
 
 
