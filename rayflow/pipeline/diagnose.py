@@ -13,7 +13,7 @@ import numpy as np
 from rayflow.core.options import build
 from rayflow.core.rows import Scores
 from rayflow.core.seeds import rng
-from rayflow.errors import ArtifactError, DataError
+from rayflow.errors import ArtifactError, ConfigError, DataError
 from rayflow.evaluation.diagnose import Rule, Sample, Settings, diagnose
 from rayflow.evaluation.diagnosis import Diagnosis
 from rayflow.pipeline.artifact import Artifact
@@ -50,8 +50,13 @@ def diagnose_run(
 
     Raises:
         ArtifactError: the samples or the scores are not finished, or hold no row.
-        ConfigError, DataError: see `rayflow.evaluation.diagnose.diagnose`.
+        ConfigError, DataError: see `rayflow.evaluation.diagnose.diagnose`; or the run samples nothing.
     """
+    if plan.config.source != "sampled":
+        raise ConfigError(
+            f"{plan.config.root} learns from given responses (source {plan.config.source}): without scored "
+            "samples there is no beta to choose."
+        )
     sampled, scored = plan.artifacts["sample"], plan.artifacts["score"]
     sampled.manifest()
     num_prompts = scored.manifest().num_rows
@@ -143,7 +148,7 @@ def subject(plan: Plan) -> Subject:
     return Subject(
         name=config.name,
         created=datetime.now(tz=UTC),
-        model=Path(config.model).name,
+        model=Path(sampling.model or config.model).name,
         sampling=", ".join(drawn),
         reward=title(config.reward.identity()),
     )

@@ -81,7 +81,9 @@ def test_the_table_fits_a_terminal_of_eighty_characters(found):
     print_diagnosis(found, Console(file=text, width=80))
     rows = text.getvalue().splitlines()[: len(found.points) + 2]
     assert rows[0].split()[0] == "beta" and rows[1].split()[0] == "SFT"
-    assert [row.strip().removeprefix("→").split()[0] for row in rows[2:]] == [f"{p.beta:g}" for p in found.points]
+    assert [row.strip().removeprefix("→").split()[0] for row in rows[2:]] == [
+        f"{p.beta:g}" for p in found.points
+    ]
 
 
 def test_what_cannot_be_trusted_is_marked_everywhere(found):
