@@ -80,6 +80,27 @@ def select(
 
 
 @app.command()
+def diagnose(
+    run_folder: RunFolder,
+    beta: Annotated[
+        list[float] | None, typer.Option(help="A beta to show, instead of a grid that fits; repeatable.")
+    ] = None,
+    num_accepted: Annotated[
+        int | None, typer.Option(min=1, help="Responses to accept per prompt; default: the run's.")
+    ] = None,
+    kl_budget: Annotated[
+        float | None,
+        typer.Option(help="Nats that the target may be away from the SFT policy; default: half of log(n/k)."),
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder to write to; default: the run's.")] = None,
+) -> None:
+    """Choose beta from stored scores, without training: reward, KL and acceptance of each. Loads no model."""
+    from rayflow.pipeline import commands
+
+    commands.diagnose(run_folder, console, beta or (), num_accepted, kl_budget, output)
+
+
+@app.command()
 def export(
     run_folder: RunFolder,
     format: Annotated[str, typer.Option(help="trl: prompt, chosen, rejected.")] = "trl",

@@ -41,7 +41,7 @@ def test_help_names_the_commands_without_loading_anything_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for command in ("run", "report", "select", "export"):
+    for command in ("run", "report", "select", "diagnose", "export"):
         assert command in done.stdout
 
 
@@ -86,6 +86,51 @@ def test_selecting_again_cannot_change_the_scores(finished: Path) -> None:
         rayflow("select", finished, "--set", "sample.temperature=0.1")
     with pytest.raises(ConfigError, match="Say what to change"):
         rayflow("select", finished)
+
+
+def test_diagnosing_prints_a_recommendation_and_writes_page_and_numbers(
+    finished: Path, tmp_path: Path
+) -> None:
+    text = rayflow("diagnose", finished)
+    numbers = json.loads((finished / "diagnose.json").read_text())
+    assert f"→ {numbers['recommended']:g} " in text and str(finished / "diagnose.html") in text
+    assert "0.1 (run)" in text and numbers["own_beta"] == 0.1 and numbers["num_accepted"] == 4
+    assert "Mean reward against KL" in (finished / "diagnose.html").read_text()
+    rayflow(
+        "diagnose",
+        finished,
+        "--beta",
+        0.5,
+        "--beta",
+        2,
+        "--num-accepted",
+        2,
+        "--kl-budget",
+        0.3,
+        "--output",
+        tmp_path,
+    )
+    other = json.loads((tmp_path / "diagnose.json").read_text())
+    assert {0.5, 2.0} < {point["beta"] for point in other["points"]}
+    assert (other["num_accepted"], other["kl_budget"]) == (2, 0.3)
+
+
+def test_diagnosing_loads_no_model_and_no_framework(finished: Path) -> None:
+    code = (
+        "import sys; from rayflow.cli import app\n"
+        f"try: app(['diagnose', {str(finished)!r}])\n"
+        "except SystemExit as end: assert not end.code\n"
+        "heavy = {'ray', 'torch', 'vllm', 'deepspeed', 'transformers'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_diagnosing_says_what_is_missing(finished: Path) -> None:
+    (finished / "03-score" / "manifest.json").unlink()
+    with pytest.raises(ArtifactError, match="03-score is not finished; run it first"):
+        rayflow("diagnose", finished)
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "parquet"])

@@ -47,3 +47,67 @@ def excludes_half(low: float, high: float, num_items: int, confidence: float = 0
     needs 2 * 0.5**n <= 1 - confidence, that is 6 items at 95%.
     """
     return (low > 0.5 or high < 0.5) and 2 * 0.5**num_items <= 1 - confidence
+
+
+def bootstrap_means(
+    values: np.ndarray, rng: np.random.Generator, *, num_resamples: int = 2_000, confidence: float = 0.95
+) -> np.ndarray:
+    """Means of many columns with percentile bootstrap intervals, all from the same resamples of the rows.
+
+    Args:
+        values: [n, q] float64, one independent row per item, n >= 1.
+        rng: source of the resamples.
+        num_resamples: as in `bootstrap_mean`.
+        confidence: as in `bootstrap_mean`.
+
+    Returns:
+        [3, q] float64: mean, low, high.
+    """
+    n = len(values)
+    chunk = max(1, 4_000_000 // n)  # counts held at a time, as in `bootstrap_mean`
+    means = [
+        rng.multinomial(n, np.full(n, 1 / n), size=min(chunk, num_resamples - done)) @ values / n
+        for done in range(0, num_resamples, chunk)
+    ]
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail], axis=0)
+    return np.stack([values.mean(axis=0), low, high])
+
+
+class BlockMeans:
+    """Means of consecutive blocks of rows that arrive bit by bit: what a bootstrap needs, in bounded memory.
+
+    Few rows make blocks of one row each; many are averaged into at most `max_blocks` blocks of equal size
+    (the last may be shorter), and the block is then the unit that is resampled.
+
+    Args:
+        num_rows: how many rows will arrive.
+        max_blocks: blocks kept.
+    """
+
+    def __init__(self, num_rows: int, max_blocks: int = 1_000) -> None:
+        self._size = max(1, -(-num_rows // max_blocks))
+        self._sums = np.zeros((0, 0))
+        self._num_blocks = -(-num_rows // self._size)
+        self._seen = 0
+
+    def add(self, rows: np.ndarray) -> None:
+        """Take the next rows [p, q] float64, p >= 1, in their order."""
+        if not self._seen:
+            self._sums = np.zeros((self._num_blocks, rows.shape[1]))
+        block = (self._seen + np.arange(len(rows))) // self._size
+        starts = np.flatnonzero(np.diff(block, prepend=-1))
+        self._sums[block[starts]] += np.add.reduceat(rows, starts, axis=0)
+        self._seen += len(rows)
+
+    @property
+    def means(self) -> np.ndarray:
+        """[blocks, q] float64, the mean of each block that has rows."""
+        counts = np.minimum(self._seen - self._size * np.arange(self._num_blocks), self._size)
+        return self._sums[counts > 0] / counts[counts > 0, None]
+
+    def intervals(self, rng: np.random.Generator, confidence: float = 0.95) -> np.ndarray:
+        """[3, q] float64: the exact mean over all rows, and the ends of its bootstrap interval."""
+        found = bootstrap_means(self.means, rng, confidence=confidence)
+        found[0] = self._sums.sum(axis=0) / self._seen
+        return found

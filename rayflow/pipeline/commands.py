@@ -149,6 +149,33 @@ def export(folder: Path, format: str, output: Path | None, console: Console) -> 
     console.print(f"{total:,} pairs -> {output}")
 
 
+def diagnose(
+    folder: Path,
+    console: Console,
+    betas: Sequence[float] = (),
+    num_accepted: int | None = None,
+    kl_budget: float | None = None,
+    output: Path | None = None,
+) -> None:
+    """Estimate from stored scores what each beta would select, print it, and write a page and its numbers.
+
+    Raises:
+        ArtifactError: not a run's folder, or its scores are not finished.
+        ConfigError, DataError: a setting or the rewards leave nothing to choose.
+    """
+    from rayflow.pipeline.diagnose import diagnose_run, subject
+    from rayflow.report.diagnose import lead, write_diagnosis
+    from rayflow.report.terminal import print_diagnosis
+
+    plan = open_plan(folder)
+    with console.status("Reading the scores"):
+        found = diagnose_run(plan, betas, num_accepted, kl_budget)
+    print_diagnosis(found, console)
+    console.print(f"\n{lead(found)}")
+    page = write_diagnosis(found, subject(plan), output or folder)
+    console.print(f"[bold]Diagnosis:[/] {page}", soft_wrap=True)
+
+
 def print_plan(plan: Plan, console: Console) -> None:
     """The stages with their workers, and which of them are stored already."""
     table = Table(

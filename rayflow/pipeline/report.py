@@ -53,7 +53,7 @@ def collect(plan: Plan) -> ReportData:
     config, done = plan.config, {n: a for n, a in plan.artifacts.items() if a.committed}
     train = config.train.loss.identity()
     parts = [config.select.identity(), config.pair.identity()] if config.select and config.pair else []
-    method = [_title(part) for part in (*parts, train)]
+    method = [title(part) for part in (*parts, train)]
     evaluated = "evaluate" in done
     created = read_json(config.root / "run.json")["created"] if (config.root / "run.json").exists() else 0
     return ReportData(
@@ -61,7 +61,7 @@ def collect(plan: Plan) -> ReportData:
         created=datetime.fromtimestamp(created, tz=UTC),
         method=" x ".join(method if parts else (f"{config.source} data", *method)),
         model=Path(config.model).name if "/" in config.model else config.model,
-        reward=_title(config.reward.identity()) if config.reward else "none",
+        reward=title(config.reward.identity()) if config.reward else "none",
         not_part_of_run=() if parts else ("selection", "pairing"),
         selection=_selection(plan) if "select" in done else None,
         pairing=_pairing(plan) if "pair" in done else None,
@@ -121,7 +121,7 @@ def _reference(plan: Plan) -> ReferenceSection:
 def _training(plan: Plan, loss: dict[str, Any]) -> TrainingSection:
     lines = (plan.artifacts["train"].folder / "metrics.jsonl").read_text().splitlines()
     history = tuple(json.loads(line) for line in lines if line.strip())
-    return TrainingSection(history=history, loss=_title(loss), num_epochs=plan.config.train.num_epochs)
+    return TrainingSection(history=history, loss=title(loss), num_epochs=plan.config.train.num_epochs)
 
 
 def _evaluation(plan: Plan) -> EvaluationSection:
@@ -180,7 +180,7 @@ def _timing(artifact: Artifact) -> StageTiming:
     )
 
 
-def _title(options: dict[str, Any]) -> str:
+def title(options: dict[str, Any]) -> str:
     """A part and its settings in a few words: "rejection (beta 0.5, num_accepted 8)"."""
     settings = [f"{k} {v}" for k, v in options.items() if k != "kind" and isinstance(v, int | float | str)]
     kind = options["kind"].rpartition(":")[2]

@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rayflow import __version__
 from rayflow.report import figures, words
@@ -49,13 +50,31 @@ def write_report(data: ReportData, folder: Path | str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     # allow_nan: a NaN would make the file unreadable for strict parsers, so it must not get this far.
     numbers = json.dumps(summary(data), indent=2, ensure_ascii=False, allow_nan=False)
-    _replace(folder / SUMMARY, numbers + "\n")
-    _replace(folder / PAGE, render(data))
+    replace_file(folder / SUMMARY, numbers + "\n")
+    replace_file(folder / PAGE, render(data))
     return folder / PAGE
 
 
 def render(data: ReportData) -> str:
     """The page as text: inline style and drawings, no script, nothing fetched from anywhere."""
+    return render_template(
+        "template.html.j2",
+        data=data,
+        created=data.created.strftime("%-d %B %Y, %H:%M %Z").strip(),
+        steps=[part.strip() for part in data.method.split(" x ")],
+        lead=lead(data),
+        cards=cards(data),
+        notes=notes(data),
+        figures={
+            name: getattr(figures, name)(getattr(data, name)) if getattr(data, name) else []
+            for name in ("evaluation", "selection", "pairing", "training")
+        },
+        total_seconds=sum(timing.seconds for timing in data.timings),
+    )
+
+
+def render_template(name: str, **values: Any) -> str:
+    """One of this folder's templates with the page's style, filters and version at its disposal."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -70,26 +89,14 @@ def render(data: ReportData) -> str:
         "percent": words.percent,
         "number": words.number,
         "reward": words.reward,
+        "fixed": words.fixed,
         "duration": words.duration,
         "memory": words.memory,
         "drawing": Markup,  # only for SVG, whose own text `svg` and `plots` escape
     }
     style = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
-    return environment.get_template("template.html.j2").render(
-        data=data,
-        style=Markup(style),
-        version=__version__,
-        created=data.created.strftime("%-d %B %Y, %H:%M %Z").strip(),
-        steps=[part.strip() for part in data.method.split(" x ")],
-        lead=lead(data),
-        cards=cards(data),
-        notes=notes(data),
-        figures={
-            name: getattr(figures, name)(getattr(data, name)) if getattr(data, name) else []
-            for name in ("evaluation", "selection", "pairing", "training")
-        },
-        count=words.count,
-        total_seconds=sum(timing.seconds for timing in data.timings),
+    return environment.get_template(name).render(
+        style=Markup(style), version=__version__, count=words.count, **values
     )
 
 
@@ -160,7 +167,7 @@ def _time_card(data: ReportData) -> Card:
     return Card("Wall time", words.duration(total), detail=f"{share} of it in {slowest.stage}")
 
 
-def _replace(path: Path, text: str) -> None:
+def replace_file(path: Path, text: str) -> None:
     """Write by rename. Lone surrogates, which models do emit, become character references."""
     part = path.with_name(path.name + ".part")
     part.write_bytes(text.encode("utf-8", "xmlcharrefreplace"))

@@ -76,7 +76,7 @@ def summary(data: ReportData) -> dict[str, Any]:
         "versions": dict(data.versions),
         "notes": notes(data),
     }
-    return _strict(content)
+    return strict(content)
 
 
 def _evaluation(section: EvaluationSection, reward: str) -> dict[str, Any]:
@@ -114,12 +114,12 @@ def _training(section: TrainingSection) -> dict[str, Any]:
     }
 
 
-def _strict(value: Any) -> Any:
+def strict(value: Any) -> Any:
     """Numpy scalars to Python's, and NaN or infinity to None: JSON has neither."""
     if isinstance(value, dict):
-        return {key: _strict(item) for key, item in value.items()}
+        return {key: strict(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_strict(item) for item in value]
+        return [strict(item) for item in value]
     value = value.item() if hasattr(value, "item") else value
     return None if isinstance(value, float) and not math.isfinite(value) else value
 

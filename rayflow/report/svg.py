@@ -73,11 +73,12 @@ class Frame:
         x_label: str,
         *,
         x_ticks: Sequence[float] | None = None,
+        num_rows: int = 4,
         x_words: Callable[[Sequence[float]], list[str]] = plain,
         y_words: Callable[[Sequence[float]], list[str]] = plain,
     ) -> str:
-        """Horizontal grid lines with labels, the base line, and labelled ticks under it."""
-        rows = ticks(*self.y_range, 4)
+        """About `num_rows` horizontal grid lines with labels, the base line, and labelled ticks under it."""
+        rows = ticks(*self.y_range, num_rows)
         right, base = self.width - RIGHT, self.height - BOTTOM
         parts = []
         for value, word in zip(rows, y_words(rows), strict=True):

@@ -30,6 +30,13 @@ def reward(value: float | None) -> str:
     return f"{value:.2f}".replace("-", "−") if 0.05 <= abs(value) < 1000 or value == 0 else number(value)
 
 
+def fixed(value: float | None, digits: int) -> str:
+    """A number with a given number of decimals, for columns whose values compare at a glance."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    return f"{round(value, digits) + 0.0:,.{digits}f}".replace("-", "−")  # + 0.0: no negative zero
+
+
 def percent(share: float | None, digits: int = 1) -> str:
     """A share in [0, 1] as a percentage."""
     return NONE if share is None or not math.isfinite(share) else f"{100 * share:.{digits}f}%"

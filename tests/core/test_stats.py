@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rayflow.core.stats import bootstrap_mean, excludes_half
+from rayflow.core.stats import BlockMeans, bootstrap_mean, bootstrap_means, excludes_half
 
 
 def test_multinomial_resamples_have_the_law_of_resampled_values():
@@ -31,3 +31,34 @@ def test_many_values_are_resampled_in_chunks():
 )
 def test_half_is_excluded_only_with_enough_items(low, high, items, expected):
     assert excludes_half(low, high, items) is expected
+
+
+def test_columns_resampled_together_have_the_intervals_of_each_alone():
+    values = np.random.default_rng(0).exponential(size=(80, 2)) * [1, 100]
+    found = bootstrap_means(values, np.random.default_rng(1), num_resamples=10_000)
+    for column in range(2):
+        alone = bootstrap_mean(values[:, column], np.random.default_rng(2))
+        assert found[:, column] == pytest.approx(alone, rel=0.02)
+
+
+def test_few_rows_are_blocks_of_their_own_however_they_arrive():
+    values = np.random.default_rng(0).random((50, 3))
+    blocks = BlockMeans(50)
+    for part in np.split(values, [1, 20, 44]):
+        blocks.add(part)
+    assert np.array_equal(blocks.means, values)
+    direct = bootstrap_means(values, np.random.default_rng(1))
+    assert blocks.intervals(np.random.default_rng(1)) == pytest.approx(direct)
+
+
+def test_many_rows_become_equal_blocks_whose_interval_is_that_of_the_rows():
+    values = np.random.default_rng(0).normal(size=(20_010, 1))
+    blocks = BlockMeans(20_010, max_blocks=500)
+    for part in np.array_split(values, 7):
+        blocks.add(part)
+    size = 41  # 20,010 / 500, rounded up
+    assert len(blocks.means) == 489 and blocks.means[3] == pytest.approx(values[3 * size : 4 * size].mean())
+    assert blocks.means[-1] == pytest.approx(values[488 * size :].mean())
+    mean, low, high = blocks.intervals(np.random.default_rng(1))[:, 0]
+    assert mean == pytest.approx(values.mean())
+    assert high - low == pytest.approx(2 * 1.96 / np.sqrt(20_010), rel=0.12)

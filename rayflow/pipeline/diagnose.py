@@ -1,0 +1,164 @@
+"""`rayflow diagnose`: reads a run's stored scores, one shard in memory at a time, and writes what they say."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from rayflow.core.options import build
+from rayflow.core.rows import Scores
+from rayflow.core.seeds import rng
+from rayflow.errors import ArtifactError, ConfigError, DataError
+from rayflow.evaluation.diagnose import Rule, Sample, Settings, diagnose
+from rayflow.evaluation.diagnosis import Diagnosis
+from rayflow.pipeline.artifact import Artifact
+from rayflow.pipeline.plan import Plan
+from rayflow.pipeline.report import title
+from rayflow.pipeline.stage import read_rows
+from rayflow.report.diagnose import Subject
+from rayflow.selection.rejection import RejectionSampling
+
+MAX_SAMPLED = 2_000
+"""Prompts drawn for what needs texts, lengths or the real rule: enough for an interval of a few percent."""
+BATCH_PROMPTS = 1_024
+"""Prompts per batch of rewards, at least: small shards are gathered so that numpy has something to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredResponses(Scores):
+    """View: what the sample needs."""
+
+    responses: tuple[str, ...]
+    token_ids: tuple[np.ndarray, ...]
+
+
+def diagnose_run(
+    plan: Plan, betas: Sequence[float], num_accepted: int | None, kl_budget: float | None
+) -> Diagnosis:
+    """Diagnose a run from its prompts, samples and scores. Loads no model.
+
+    Args:
+        plan: the run.
+        betas: values to show; empty for a grid that fits the rewards.
+        num_accepted: responses per prompt; None for the run's own, or an eighth of the candidates.
+        kl_budget: nats; None for the default.
+
+    Raises:
+        ArtifactError: the samples or the scores are not finished, or hold no row.
+        ConfigError, DataError: see `rayflow.evaluation.diagnose.diagnose`; or the run samples nothing.
+    """
+    if plan.config.source != "sampled":
+        raise ConfigError(
+            f"{plan.config.root} learns from given responses (source {plan.config.source}): without scored "
+            "samples there is no beta to choose."
+        )
+    sampled, scored = plan.artifacts["sample"], plan.artifacts["score"]
+    sampled.manifest()
+    num_prompts = scored.manifest().num_rows
+    if not num_prompts:
+        raise ArtifactError(f"{scored.folder} holds no scores: every prompt failed. See its failures.jsonl.")
+    config = plan.config
+    ids, sample = draw_sample([sampled, scored], num_prompts, config.seed)
+    own = getattr(config.select, "num_accepted", None) or max(1, sample.rewards.shape[1] // 8)
+    settings = Settings(
+        num_accepted=num_accepted or own,
+        betas=tuple(betas),
+        own_beta=config.select.beta if isinstance(config.select, RejectionSampling.Config) else None,
+        kl_budget=kl_budget,
+        seed=config.seed,
+    )
+    rule = make_rule(plan, ids, settings.num_accepted)
+    return diagnose(lambda: reward_batches(scored), num_prompts, sample, rule, settings)
+
+
+def reward_batches(scored: Artifact) -> Iterator[np.ndarray]:
+    """One pass over all stored rewards: [p, n] float64.
+
+    Raises:
+        DataError: two prompts have different numbers of candidates.
+    """
+    waiting: list[np.ndarray] = []
+    for index in range(scored.num_shards):
+        waiting += [row.rewards for row in read_rows([scored], index, Scores)]
+        if len(waiting) >= BATCH_PROMPTS:
+            yield _stack(waiting)
+            waiting = []
+    if waiting:
+        yield _stack(waiting)
+
+
+def draw_sample(
+    sources: Sequence[Artifact], num_prompts: int, seed: int, limit: int = MAX_SAMPLED
+) -> tuple[list[str], Sample]:
+    """At most `limit` prompts, drawn by the run's seed: their ids, and what `Sample` holds of them.
+
+    Args:
+        sources: the artifacts of the candidates and of the scores, the scores last.
+        num_prompts: rows of the scores.
+        seed: the run's.
+        limit: prompts drawn; all if there are no more.
+    """
+    chosen = np.sort(rng(seed, "diagnose").choice(num_prompts, min(limit, num_prompts), replace=False))
+    ids, rewards, lengths, texts = [], [], [], []
+    start = 0
+    for index in range(sources[-1].num_shards):
+        stop = start + sources[-1].marker(index).rows
+        inside = chosen[np.searchsorted(chosen, start) : np.searchsorted(chosen, stop)] - start
+        shard = read_rows(sources, index, ScoredResponses) if inside.size else []
+        for row in (shard[i] for i in inside.tolist()):
+            ids.append(row.prompt_id)
+            rewards.append(row.rewards.copy())  # a view would keep the whole shard in memory
+            lengths.append(np.array([len(tokens) for tokens in row.token_ids]))
+            codes: dict[str, int] = {}
+            texts.append(np.array([codes.setdefault(text, len(codes)) for text in row.responses]))
+        start = stop
+    return ids, Sample(rewards=_stack(rewards), lengths=_stack(lengths), texts=_stack(texts))
+
+
+def make_rule(plan: Plan, prompt_ids: Sequence[str], num_accepted: int) -> Rule:
+    """Rejection sampling with the select stage's own seeds: at the run's beta it accepts what the run did."""
+    options = plan.config.select
+    if not isinstance(options, RejectionSampling.Config):
+        options = RejectionSampling.Config()
+
+    def rule(rewards: np.ndarray, beta: float) -> tuple[list[np.ndarray], np.ndarray]:
+        # Infinity is no setting of the rule; at the largest float, too, every candidate is accepted.
+        at = options.model_copy(update={"beta": min(beta, sys.float_info.max), "num_accepted": num_accepted})
+        selector = build("selection", at)
+        found = [
+            selector.select(row, rng(plan.config.seed, "select", prompt_id))
+            for row, prompt_id in zip(rewards, prompt_ids, strict=True)
+        ]
+        return [one.accepted for one in found], np.array([one.num_rounds for one in found])
+
+    return rule
+
+
+def subject(plan: Plan) -> Subject:
+    """What the page says about the run."""
+    config, sampling = plan.config, plan.config.sample
+    drawn = [f"{sampling.num_candidates} candidates", f"temperature {sampling.temperature:g}"]
+    drawn += [f"top_k {sampling.top_k}"] if sampling.top_k else []
+    drawn += [f"top_p {sampling.top_p:g}"] if sampling.top_p < 1 else []
+    return Subject(
+        name=config.name,
+        created=datetime.now(tz=UTC),
+        model=Path(sampling.model or config.model).name,
+        sampling=", ".join(drawn),
+        reward=title(config.reward.identity()),
+    )
+
+
+def _stack(rows: list[np.ndarray]) -> np.ndarray:
+    sizes = {len(row) for row in rows}
+    if len(sizes) > 1:
+        raise DataError(
+            f"Prompts have between {min(sizes)} and {max(sizes)} candidates. Estimates over prompts need the "
+            "same number for each."
+        )
+    return np.stack(rows)
