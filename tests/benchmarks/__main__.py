@@ -6,7 +6,7 @@ import argparse
 import importlib
 import json
 
-NAMES = ("sample", "quickstart")
+NAMES = ("sample", "train", "reference", "quickstart")
 
 
 def main() -> None:
