@@ -1,4 +1,6 @@
-"""The sample stage under Ray Data against vLLM's own `LLM.generate`, same requests, engine start excluded.
+"""The sample stage under Ray Data against vLLM's own `LLM.generate`, or transformers' `generate`: same requests.
+
+Starting the engine is excluded on every side.
 
 Each repeat starts both sides in fresh processes, one after the other, with the same engine arguments. The
 stage's clock runs from the end of the engine's start to the last committed shard, so writing is included.
@@ -33,6 +35,8 @@ from rayflow.pipeline.stage import ShardWorker, StageContext
 from rayflow.pipeline.stages.sample import SampleStage
 
 SEED = 5
+TARGETS = {"direct": 0.95, "transformers": 4.0}
+"""The least ratio of the stage's tokens per second to the other side's."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,31 +47,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num-candidates", type=int, default=64)
     parser.add_argument("--max-tokens", type=int, default=48)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--side", choices=("stage", "direct"), help=argparse.SUPPRESS)
+    parser.add_argument("--against", choices=tuple(TARGETS), default="direct")
+    parser.add_argument("--side", choices=("stage", *TARGETS), help=argparse.SUPPRESS)
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Medians of tokens per second of both sides, and the ratio stage / direct of each repeat."""
     if arguments.side:
-        return {"stage": run_stage, "direct": run_direct}[arguments.side](arguments)
-    speeds: dict[str, list[float]] = {"stage": [], "direct": []}
+        sides = {"stage": run_stage, "direct": run_direct, "transformers": run_transformers}
+        return sides[arguments.side](arguments)
+    other = arguments.against
+    speeds: dict[str, list[float]] = {"stage": [], other: []}
     for repeat in range(arguments.repeats):
-        order = ("stage", "direct") if repeat % 2 == 0 else ("direct", "stage")
+        order = ("stage", other) if repeat % 2 == 0 else (other, "stage")
         for side in order:
             result = _in_fresh_process(side)
             speeds[side].append(result["tokens"] / result["seconds"])
             print(f"repeat {repeat} {side}: {speeds[side][-1]:.0f} tokens/s", file=sys.stderr)
-    ratios = [stage / direct for stage, direct in zip(speeds["stage"], speeds["direct"], strict=True)]
+    ratios = [stage / their for stage, their in zip(speeds["stage"], speeds[other], strict=True)]
     return {
         "num_prompts": arguments.num_prompts,
         "num_candidates": arguments.num_candidates,
         "stage_tokens_per_s": round(statistics.median(speeds["stage"]), 1),
-        "direct_tokens_per_s": round(statistics.median(speeds["direct"]), 1),
+        f"{other}_tokens_per_s": round(statistics.median(speeds[other]), 1),
         "ratios": [round(ratio, 3) for ratio in ratios],
-        "ratio_of_medians": round(
-            statistics.median(speeds["stage"]) / statistics.median(speeds["direct"]), 3
-        ),
-        "target": 0.95,
+        "ratio_of_medians": round(statistics.median(speeds["stage"]) / statistics.median(speeds[other]), 3),
+        "target": TARGETS[other],
     }
 
 
@@ -146,6 +151,45 @@ def run_direct(arguments: argparse.Namespace) -> dict[str, Any]:
     outputs = llm.generate(requests, params, use_tqdm=False)
     seconds = time.monotonic() - begin
     return {"tokens": sum(len(c.token_ids) for o in outputs for c in o.outputs), "seconds": seconds}
+
+
+def run_transformers(arguments: argparse.Namespace) -> dict[str, Any]:
+    """transformers' `generate` with the best of a few batch sizes, found on the first prompts."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from rayflow.core.chat import prompt_token_ids
+    from rayflow.core.model_folder import load_tokenizer
+
+    tokenizer = load_tokenizer(arguments.model)
+    model = AutoModelForCausalLM.from_pretrained(resolve_model(arguments.model), dtype=torch.bfloat16).eval()
+    with tempfile.TemporaryDirectory() as scratch:
+        prompts = _store_prompts(arguments, Artifact(Path(scratch, "01-prompts")))
+    rows = [{"input_ids": prompt_token_ids(tokenizer, prompt).tolist()} for prompt in prompts]
+    _, sampling = _options(arguments)
+    tokenizer.padding_side = "left"
+
+    def generate(batch: list[dict[str, list[int]]]) -> int:
+        padded = tokenizer.pad(batch, return_tensors="pt")
+        with torch.inference_mode():
+            made = model.generate(
+                **padded,
+                do_sample=True,
+                temperature=sampling.temperature,
+                top_k=sampling.top_k,
+                max_new_tokens=sampling.max_tokens,
+                num_return_sequences=sampling.num_candidates,
+            )
+        return int((made[:, padded["input_ids"].shape[1] :] != tokenizer.pad_token_id).sum())
+
+    def speed(size: int) -> float:
+        begin = time.monotonic()
+        return generate(rows[:size]) / (time.monotonic() - begin)
+
+    best = max((1, 2, 4), key=speed)
+    begin = time.monotonic()
+    tokens = sum(generate(rows[i : i + best]) for i in range(0, len(rows), best))
+    return {"tokens": tokens, "seconds": time.monotonic() - begin, "batch": best}
 
 
 def _is_cpu() -> bool:
