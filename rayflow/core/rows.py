@@ -120,6 +120,19 @@ class Scores(Row):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ComponentScores(Scores):
+    """What a reward of several parts adds to `Scores`.
+
+    Attributes:
+        component_rewards: c arrays [n] float64, one for each part, in the order of the configuration.
+        variances: [n] float64, variance of the parts: how much they disagree on a response.
+    """
+
+    component_rewards: tuple[np.ndarray, ...]
+    variances: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
 class Accepted(Row):
     """What selection adds.
 
@@ -140,10 +153,14 @@ class PreferencePairs(Row):
 
     Attributes:
         pairs: p arrays [2] int32, (chosen, rejected), as candidate indices.
-        margins: [p] float64, reward of the chosen minus reward of the rejected.
+        label_source: who said which is better: "reward" (the stored rewards) or "ranker" (new calls of a
+            pairwise reward).
+        margins: [p] float64, by how much: the difference of the two rewards, or the log-odds of the ranker's
+            verdict. Negative where a label was sampled against the odds.
     """
 
     pairs: tuple[np.ndarray, ...]
+    label_source: str
     margins: np.ndarray
 
 
@@ -178,6 +195,21 @@ class Verdict(Row):
     baseline_reward: float
     policy_tokens: float
     baseline_tokens: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedVerdict(Verdict):
+    """The verdict of a pairwise reward, which judged every (policy, baseline) pair of responses by itself.
+
+    Here `win_rate` is the mean probability that the policy's response is better.
+
+    Attributes:
+        policy_rewards: [m] float64, log-odds of each response of the policy, mean over the baseline's.
+        baseline_rewards: [b] float64, the baseline's responses on the same scale, with mean 0.
+    """
+
+    policy_rewards: np.ndarray
+    baseline_rewards: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)

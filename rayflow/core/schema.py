@@ -26,7 +26,6 @@ _SCALARS: dict[Any, pa.DataType] = {
     float: pa.float64(),
     tuple[str, ...]: pa.list_(pa.string()),
     tuple[Message, ...]: pa.list_(_MESSAGE),
-    tuple[np.ndarray, ...]: pa.list_(pa.list_(pa.int32())),
 }
 # A bare ndarray annotation does not say its dtype; these are the columns' contracts (see `rows`).
 _ARRAYS: dict[str, pa.DataType] = {
@@ -37,19 +36,27 @@ _ARRAYS: dict[str, pa.DataType] = {
     "sampler_differences": pa.float32(),
     "rewards": pa.float64(),
     "margins": pa.float64(),
+    "variances": pa.float64(),
+    "policy_rewards": pa.float64(),
+    "baseline_rewards": pa.float64(),
 }
+# The same for a tuple of arrays: token ids and index pairs unless it says otherwise here.
+_NESTED: dict[str, pa.DataType] = {"component_rewards": pa.float64()}
 
 
 @cache
 def schema_of(record: type[Row]) -> pa.Schema:
     """The Arrow schema of a record type or view, in field order."""
     hints = get_type_hints(record, vars(row_types))
-    columns = []
-    for field in fields(record):
-        hint = hints[field.name]
-        kind = pa.list_(_ARRAYS[field.name]) if hint is np.ndarray else _SCALARS[hint]
-        columns.append(pa.field(field.name, kind))
-    return pa.schema(columns)
+    return pa.schema([pa.field(field.name, _kind(field.name, hints[field.name])) for field in fields(record)])
+
+
+def _kind(name: str, hint: Any) -> pa.DataType:
+    if hint is np.ndarray:
+        return pa.list_(_ARRAYS[name])
+    if hint == tuple[np.ndarray, ...]:
+        return pa.list_(pa.list_(_NESTED.get(name, pa.int32())))
+    return _SCALARS[hint]
 
 
 def to_table(records: Sequence[Row], record: type[Row]) -> pa.Table:

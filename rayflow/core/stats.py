@@ -1,4 +1,4 @@
-"""Intervals: how sure a mean over prompts is."""
+"""Intervals: how sure a mean over prompts is. Probabilities as log-odds and back."""
 
 from __future__ import annotations
 
@@ -111,3 +111,16 @@ class BlockMeans:
         found = bootstrap_means(self.means, rng, confidence=confidence)
         found[0] = self._sums.sum(axis=0) / self._seen
         return found
+
+
+def logit(probabilities: np.ndarray) -> np.ndarray:
+    """Log-odds log(p / (1 - p)) of probabilities in (0, 1): float64, 0 at even odds."""
+    p = np.asarray(probabilities, np.float64)
+    return np.log(p) - np.log1p(-p)
+
+
+def sigmoid(log_odds: np.ndarray) -> np.ndarray:
+    """The inverse of `logit`, float64, without overflow for any finite argument."""
+    x = np.asarray(log_odds, np.float64)
+    small = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1.0, small) / (1.0 + small)

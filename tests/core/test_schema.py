@@ -44,6 +44,11 @@ VALUES = {
     "num_rounds": st.integers(0, 9),
     "pairs": st.lists(INTS, max_size=3).map(tuple),
     "margins": DOUBLE,
+    "label_source": st.sampled_from(["reward", "ranker"]),
+    "component_rewards": st.lists(DOUBLE, max_size=3).map(tuple),
+    "variances": DOUBLE,
+    "policy_rewards": DOUBLE,
+    "baseline_rewards": DOUBLE,
     "ref_logprobs": SINGLE,
     "sampler_differences": SINGLE,
 }

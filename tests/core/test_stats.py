@@ -1,9 +1,9 @@
-"""Bootstrap intervals against a direct resampling of the values."""
+"""Bootstrap intervals against a direct resampling of the values; log-odds."""
 
 import numpy as np
 import pytest
 
-from rayflow.core.stats import BlockMeans, bootstrap_mean, bootstrap_means, excludes_half
+from rayflow.core.stats import BlockMeans, bootstrap_mean, bootstrap_means, excludes_half, logit, sigmoid
 
 
 def test_multinomial_resamples_have_the_law_of_resampled_values():
@@ -62,3 +62,17 @@ def test_many_rows_become_equal_blocks_whose_interval_is_that_of_the_rows():
     mean, low, high = blocks.intervals(np.random.default_rng(1))[:, 0]
     assert mean == pytest.approx(values.mean())
     assert high - low == pytest.approx(2 * 1.96 / np.sqrt(20_010), rel=0.12)
+
+
+def test_even_odds_are_zero_and_the_other_side_has_the_other_sign():
+    assert logit(0.5) == 0.0
+    p = np.array([1e-6, 0.1, 0.25, 0.731058578630005])
+    assert logit(p) == pytest.approx([-13.815510, -2.197225, -1.098612, 1.0], abs=1e-5)
+    assert logit(1 - p) == pytest.approx(-logit(p), abs=1e-9)
+
+
+def test_sigmoid_takes_log_odds_back_and_never_overflows():
+    x = np.linspace(-20, 20, 41)
+    assert logit(sigmoid(x)) == pytest.approx(x, abs=1e-6)
+    with np.errstate(all="raise", under="ignore"):
+        assert sigmoid(np.array([-1e4, 0.0, 1e4])).tolist() == [0.0, 0.5, 1.0]
