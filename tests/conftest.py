@@ -40,7 +40,7 @@ def build_tiny_model(folder: Path, seed: int = 0) -> None:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    tokenizer = _tiny_tokenizer()
+    tokenizer = tiny_tokenizer()
     config = LlamaConfig(
         vocab_size=320,  # a round number above the tokenizer's size
         hidden_size=64,
@@ -61,7 +61,8 @@ def build_tiny_model(folder: Path, seed: int = 0) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def _tiny_tokenizer():
+def tiny_tokenizer():
+    """Byte-level BPE over a few words, with BOS, EOS and PAD of their own and a chat template."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 

@@ -20,6 +20,7 @@ FAMILIES: dict[str, dict[str, str]] = {
     },
     "reward": {
         "classifier": "rayflow.rewards.classifier:ClassifierReward",
+        "ranker": "rayflow.rewards.ranker:RankerReward",
         "rule": "rayflow.rewards.rule:RuleReward",
     },
     "selection": {

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
 from rayflow.core.options import KindOptions
 from rayflow.core.rows import Prompt
+from rayflow.errors import RewardError
+
+SURE = 1e-12
+"""A preference is never closer to 0 or 1 than this, so that its log-odds are finite."""
 
 
 class Reward(Protocol):
-    """What every reward offers. Built on the driver without heavy imports; loaded on its worker in `setup`."""
+    """What every reward offers. Built on the driver without heavy imports; loaded on its worker in `setup`.
+
+    Three attributes are optional: `pairwise = True` says that the reward is a `PairwiseReward`, `components`
+    that it is a `ComponentReward`, and `waits = True` that a call spends its time waiting for another process,
+    so that prompts should be scored several at a time (`score` is then called from threads).
+    """
 
     Config: type[KindOptions]
 
@@ -38,3 +48,97 @@ class Reward(Protocol):
         Raises:
             RewardError: the rewards could not be computed; the row becomes a failure.
         """
+
+
+class PairwiseReward(Reward, Protocol):
+    """A reward that judges two responses side by side. Its scores of two groups have no common zero.
+
+    So labels and win rates come from calls of `compare`, never from differences between stored scores.
+    """
+
+    pairwise: bool
+
+    def compare(self, prompt: Prompt, responses: Sequence[str], pairs: np.ndarray) -> np.ndarray:
+        """Judge pairs of one prompt's responses.
+
+        Args:
+            prompt: what was asked.
+            responses: n texts.
+            pairs: [p, 2] int, indices into the responses.
+
+        Returns:
+            [p] float64, the probability that the first of the two is better.
+
+        Raises:
+            RewardError: the pairs could not be judged; the row becomes a failure.
+        """
+
+
+@dataclass(frozen=True)
+class ComponentRewards:
+    """What a `ComponentReward` knows of n responses.
+
+    Attributes:
+        rewards: [n] float64, what `score` returns.
+        parts: c arrays [n] float64, each component's own rewards.
+        variances: [n] float64, variance of the parts.
+    """
+
+    rewards: np.ndarray
+    parts: tuple[np.ndarray, ...]
+    variances: np.ndarray
+
+
+class ComponentReward(Reward, Protocol):
+    """A reward of several parts, which are stored with the sum."""
+
+    components: tuple[str, ...]
+
+    def score_components(self, prompt: Prompt, responses: Sequence[str]) -> ComponentRewards:
+        """The rewards as `score` gives them, with the parts behind them."""
+
+
+def is_pairwise(reward: Any) -> bool:
+    """Whether a reward can `compare`."""
+    return bool(getattr(reward, "pairwise", False))
+
+
+def components_of(reward: Any) -> tuple[str, ...]:
+    """Names of a reward's parts; empty where it is one piece."""
+    return tuple(getattr(reward, "components", ()))
+
+
+def checked_rewards(rewards: np.ndarray, num_responses: int) -> np.ndarray:
+    """Rewards as [n] float64.
+
+    Raises:
+        RewardError: there are not n of them, or one is not finite.
+    """
+    found = np.asarray(rewards, dtype=np.float64)
+    if found.shape != (num_responses,):
+        raise RewardError(f"reward has the wrong shape: {found.shape} for {num_responses} responses")
+    bad = np.flatnonzero(~np.isfinite(found))
+    if len(bad):
+        raise RewardError(
+            f"reward is not finite: {found[bad[0]]} for candidate {bad[0]} ({len(bad)} of {len(found)})"
+        )
+    return found
+
+
+def preferences(
+    reward: PairwiseReward, prompt: Prompt, responses: Sequence[str], pairs: np.ndarray
+) -> np.ndarray:
+    """`reward.compare`, held to its word: [p] float64 in [SURE, 1 - SURE].
+
+    Raises:
+        RewardError: see `compare`, or what came back is no list of p probabilities.
+    """
+    if not len(pairs):
+        return np.empty(0)
+    found = np.asarray(reward.compare(prompt, responses, pairs), dtype=np.float64)
+    if found.shape != (len(pairs),):
+        raise RewardError(f"compare gave the shape {found.shape} for {len(pairs)} pairs")
+    bad = np.flatnonzero(~((found >= 0) & (found <= 1)))
+    if len(bad):
+        raise RewardError(f"compare gave {found[bad[0]]} for pair {bad[0]}, which is no probability")
+    return np.clip(found, SURE, 1 - SURE)

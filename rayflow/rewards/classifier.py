@@ -5,17 +5,18 @@ Row in: a prompt with its responses. Row out: one logit per response, no sigmoid
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, Literal
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
 from rayflow.core.chat import brings_bos, conversation_text
-from rayflow.core.model_folder import check_model_folder, resolve_model
+from rayflow.core.model_folder import resolve_model
 from rayflow.core.options import KindOptions
 from rayflow.core.rows import Prompt
-from rayflow.errors import ConfigError, MissingPackageError, ModelError, RewardError
+from rayflow.errors import ConfigError, ModelError, RewardError
+from rayflow.rewards.models import Dtype, batches, checked_max_length, load_config, load_weights
 
 
 class ClassifierReward:
@@ -43,7 +44,7 @@ class ClassifierReward:
 
         kind: str = "classifier"
         model: str = Field(min_length=1)
-        dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+        dtype: Dtype = "auto"
         device: str = "auto"
         batch_tokens: int = Field(default=16384, gt=0)
         max_length: int | None = Field(default=None, gt=0)
@@ -69,27 +70,13 @@ class ClassifierReward:
             ConfigError: `label` or `max_length` does not fit the model.
             MissingPackageError: torch or transformers is not installed.
         """
-        check_model_folder(self.options.model)
-        try:
-            import torch
-            from transformers import AutoConfig, AutoTokenizer
-        except ImportError as error:
-            raise MissingPackageError(
-                error.name or "transformers", "The classifier reward", "train"
-            ) from error
-        path = resolve_model(self.options.model)
-        try:
-            config = AutoConfig.from_pretrained(path, trust_remote_code=False)
-            self._tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-        except (OSError, ValueError) as error:
-            raise ModelError(f"Reward model '{path}' cannot be loaded: {error}") from error
+        path, config, self._tokenizer = load_config(self.options.model, "classifier")
         _require_classifier(path, config)
         self._label = _checked_label(path, config, self.options.label)
-        self._max_length = _checked_max_length(path, config, self._tokenizer, self.options.max_length)
-        device = self.options.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._model = _load_model(path, self.options.dtype).to(device).eval()
+        self._max_length = checked_max_length(path, config, self._tokenizer, self.options.max_length)
+        from transformers import AutoModelForSequenceClassification as Auto
+
+        self._model = load_weights(Auto, path, self.options.dtype, self.options.device)
 
     def score(self, prompt: Prompt, responses: Sequence[str]) -> np.ndarray:
         """Rewards of one prompt's candidates: [n] float64, the raw logits.
@@ -99,9 +86,8 @@ class ClassifierReward:
         """
         if not responses:
             return np.empty(0, dtype=np.float64)
-        distinct = list(
-            dict.fromkeys(responses)
-        )  # low temperatures repeat themselves: each text is read once
+        # Low temperatures repeat themselves: each text is read once.
+        distinct = list(dict.fromkeys(responses))
         sequences = self._encode(prompt, distinct)
         logits = np.empty(len(distinct), dtype=np.float64)
         for batch in batches([len(s) for s in sequences], self.options.batch_tokens):
@@ -149,21 +135,6 @@ class ClassifierReward:
         return output.logits[:, self._label].double().cpu().numpy()
 
 
-def batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Indices of similar lengths, longest first, so that a lack of memory shows in the first batch.
-
-    Args:
-        lengths: [n] tokens of each sequence.
-        batch_tokens: limit of rows times longest row; a single longer sequence is a batch of its own.
-    """
-    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-    start = 0
-    while start < len(order):
-        size = max(1, batch_tokens // max(1, lengths[order[start]]))
-        yield order[start : start + size]
-        start += size
-
-
 def free_pad_id(sequences: list[list[int]], preferred: Sequence[int | None], vocab_size: int) -> int:
     """A pad id that occurs in none of `sequences`: the first preferred one that is free, else the lowest.
 
@@ -199,40 +170,3 @@ def _checked_label(path: str, config: Any, label: int | None) -> int:
             f"label: {label}, but reward model '{path}' has {config.num_labels} label(s), from 0."
         )
     return label or 0
-
-
-def _checked_max_length(path: str, config: Any, tokenizer: Any, asked: int | None) -> int:
-    """The limit in tokens. An explicit one may exceed the tokenizer's, which is often a leftover."""
-    own = getattr(config.get_text_config(), "max_position_embeddings", None) or 1 << 30
-    if asked is None:
-        return min(own, tokenizer.model_max_length)
-    if asked > own:
-        raise ConfigError(f"max_length: {asked}, but reward model '{path}' has only {own} positions.")
-    return asked
-
-
-def _load_model(path: str, dtype: str) -> Any:
-    """The classifier, every weight of it from the checkpoint.
-
-    Raises:
-        ModelError: it cannot be loaded, or weights are missing: transformers would draw them at random.
-    """
-    import torch
-    from transformers import AutoModelForSequenceClassification
-
-    try:
-        model, info = AutoModelForSequenceClassification.from_pretrained(
-            path,
-            dtype=dtype if dtype == "auto" else getattr(torch, dtype),
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError) as error:
-        raise ModelError(f"Reward model '{path}' cannot be loaded: {error}") from error
-    if info["missing_keys"]:
-        raise ModelError(
-            f"Reward model '{path}' lacks the weights {sorted(info['missing_keys'])[:3]}: it has no trained "
-            "reward head. Give a model saved from AutoModelForSequenceClassification."
-        )
-    return model

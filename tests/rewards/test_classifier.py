@@ -8,7 +8,8 @@ import pytest
 from rayflow.core.options import build
 from rayflow.core.rows import Prompt
 from rayflow.errors import ConfigError, ModelError, RewardError
-from rayflow.rewards.classifier import ClassifierReward, batches, free_pad_id
+from rayflow.rewards.classifier import ClassifierReward, free_pad_id
+from rayflow.rewards.models import batches
 
 PLAIN = Prompt(prompt_id="p1", prompt="What did you think ? ", messages=(), target=None)
 CHAT = Prompt(
