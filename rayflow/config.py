@@ -133,6 +133,7 @@ class ComputeOptions(Options):
         address: a running cluster ("auto" or host:port); None starts Ray on this machine.
         shard_size: prompts per shard, the unit of commit and resume. Fixed when a run's prompts are stored.
         sample, encode, score, reference: actor pools; `transform` runs selection and pairing as tasks.
+        label: actor pool that holds a pairwise reward a second time, to label pairs and to compare policies.
         train: training workers.
         max_restarts: how often an actor, or the training group, is started again after its process was lost.
     """
@@ -142,6 +143,7 @@ class ComputeOptions(Options):
     shard_size: int = Field(default=8, gt=0)
     sample: PoolOptions = PoolOptions(in_flight=3)
     score: PoolOptions = PoolOptions(num_cpus=0.5)
+    label: PoolOptions = PoolOptions(num_cpus=0.25)
     encode: PoolOptions = PoolOptions(num_cpus=0.25)
     transform: PoolOptions = PoolOptions(num_cpus=0.25)
     reference: PoolOptions = PoolOptions()
@@ -386,7 +388,7 @@ def _describe(error: ValidationError, model: type[BaseModel]) -> list[tuple[tupl
 
 
 def _fields_at(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
-    for name in loc:
+    for name in (part for part in loc if not isinstance(part, int)):  # places in a list change nothing
         field = model.model_fields.get(str(name))
         candidates = [field.annotation] if field else []
         candidates += getattr(candidates[0], "__args__", ()) if candidates else ()

@@ -35,6 +35,7 @@ FAMILIES: dict[str, dict[str, str]] = {
         "tournament": "rayflow.pairing.tournament:Tournament",
         "gap": "rayflow.pairing.gap:Gap",
         "best_worst": "rayflow.pairing.best_worst:BestWorst",
+        "min_of_m": "rayflow.pairing.min_of_m:MinOfM",
         "all_pairs": "rayflow.pairing.all_pairs:AllPairs",
         "none": "rayflow.pairing.no_pairs:NoPairs",
     },

@@ -213,11 +213,16 @@ class ComparedVerdict(Verdict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answered(Prompt, Scores):
-    """View: a prompt with scored responses, wherever they came from; what two models are compared by."""
+class Answers(Prompt):
+    """View: a prompt with responses, wherever they came from."""
 
     responses: tuple[str, ...]
     token_ids: tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answered(Answers, Scores):
+    """View: the same with their rewards; what two models are compared by."""
 
 
 @dataclass(frozen=True, kw_only=True)

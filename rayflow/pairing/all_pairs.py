@@ -1,4 +1,4 @@
-"""Every two responses with different rewards, as listwise work pairs them.
+"""Every two responses that are not even, as listwise work pairs them.
 
 Row in: the accepted indices and the rewards. Row out: at most k(k-1)/2 pairs.
 
@@ -9,22 +9,27 @@ from __future__ import annotations
 
 import numpy as np
 
-from rayflow.core.options import KindOptions
+from rayflow.pairing.base import Prefer
+from rayflow.pairing.labels import LabelOptions, label
 
 
 class AllPairs:
-    """The higher reward is chosen; equal rewards give no pair."""
+    """The better one is chosen; even responses give no pair. With a ranker this costs k(k-1)/2 comparisons."""
 
-    class Config(KindOptions):
-        """No settings."""
+    class Config(LabelOptions):
+        """`labels`: see `LabelOptions`."""
 
         kind: str = "all_pairs"
 
     def __init__(self, options: Config) -> None:
         self.options = options
 
-    def pair(self, accepted: np.ndarray, rewards: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Pairs of one prompt (see `pairing.base.Pairing`): [p, 2] int32, (chosen, rejected)."""
-        kept = rewards[accepted]
-        chosen, rejected = np.nonzero(kept[:, None] > kept[None, :])
-        return np.stack([accepted[chosen], accepted[rejected]], axis=1).astype(np.int32)
+    def pair(
+        self, accepted: np.ndarray, rewards: np.ndarray, rng: np.random.Generator, prefer: Prefer
+    ) -> np.ndarray:
+        """Pairs of one prompt (see `pairing.base.Pairing`): [p, 2] int32, by the chosen's acceptance order."""
+        places = np.stack(np.triu_indices(len(accepted), k=1), axis=1)
+        pairs, tied = label(places, lambda games: prefer(accepted[games]), rng, self.options)
+        pairs = pairs[~tied]
+        in_order = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+        return accepted[in_order].astype(np.int32)

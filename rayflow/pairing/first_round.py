@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from rayflow.core.options import KindOptions
-from rayflow.pairing.labels import Ties, label
+from rayflow.pairing.base import Prefer
+from rayflow.pairing.labels import LabelOptions, Ties, label
 
 
 class FirstRound:
     """Shuffle the accepted responses, then pair neighbours; of an odd number one is left over."""
 
-    class Config(KindOptions):
+    class Config(LabelOptions):
         """Settings of `first_round`.
 
         Attributes:
@@ -30,7 +30,9 @@ class FirstRound:
     def __init__(self, options: Config) -> None:
         self.options = options
 
-    def pair(self, accepted: np.ndarray, rewards: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def pair(
+        self, accepted: np.ndarray, rewards: np.ndarray, rng: np.random.Generator, prefer: Prefer
+    ) -> np.ndarray:
         """Pairs of one prompt (see `pairing.base.Pairing`).
 
         The shuffle matters: acceptance order is correlated with reward.
@@ -39,11 +41,12 @@ class FirstRound:
             accepted: [k] int32 candidate indices.
             rewards: [n] float64, of all candidates.
             rng: the row's own generator.
+            prefer: labels a game.
 
         Returns:
             [p, 2] int32 candidate indices, (chosen, rejected), pairwise disjoint.
         """
         shuffled = rng.permutation(accepted)
         games = shuffled[: len(shuffled) // 2 * 2].reshape(-1, 2)
-        pairs, tied = label(games, rewards, rng)
+        pairs, tied = label(games, prefer, rng, self.options)
         return pairs[~tied] if self.options.ties == "drop" else pairs

@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from rayflow.core.options import KindOptions
+from rayflow.pairing.base import Prefer
 
 
 class Gap:
@@ -28,10 +29,14 @@ class Gap:
         tau: float = Field(default=1.0, gt=0)
         eta: float = Field(default=0.85, ge=0.5, lt=1)
 
+    asks = False
+
     def __init__(self, options: Config) -> None:
         self.options = options
 
-    def pair(self, accepted: np.ndarray, rewards: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def pair(
+        self, accepted: np.ndarray, rewards: np.ndarray, rng: np.random.Generator, prefer: Prefer
+    ) -> np.ndarray:
         """Pairs of one prompt (see `pairing.base.Pairing`): [p, 2] int32, (chosen, rejected)."""
         threshold = self.options.tau * np.log(self.options.eta / (1 - self.options.eta))
         kept = rewards[accepted]

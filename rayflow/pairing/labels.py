@@ -1,7 +1,8 @@
-"""Which of two responses is preferred: the pointwise labeller that the pairing rules share.
+"""Which of two responses is chosen: the labels that the pairing rules share.
 
-The paper labels with a fresh call of a pairwise ranker; this labeller reads the rewards that are there. It
-says nothing about ties: here a tie gets a random winner, and the pairing rule decides whether to keep it.
+The RSO paper labels with a new call of its ranker after sampling and says nothing of ties, nor whether the
+likelier response is chosen or one is drawn: so both are settings. A pointwise reward's labels are the same
+either way.
 """
 
 from __future__ import annotations
@@ -10,23 +11,56 @@ from typing import Literal
 
 import numpy as np
 
+from rayflow.core.options import KindOptions
+from rayflow.pairing.base import Prefer
+
 Ties = Literal["drop", "random"]
-"""What becomes of a pair with equal rewards: left out, or kept with a random label."""
+"""What becomes of a pair that is even: left out, or kept with a random label."""
 
 
-def label(pairs: np.ndarray, rewards: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Order each pair by reward, the higher one first; ties by the flip of a coin.
+class LabelOptions(KindOptions):
+    """How a pair is labelled.
+
+    Attributes:
+        labels: "argmax" chooses the response that is likelier to be better, "sample" draws one with the
+            ranker's probability.
+    """
+
+    labels: Literal["argmax", "sample"] = "argmax"
+
+
+def by_reward(rewards: np.ndarray) -> Prefer:
+    """The preferences of a pointwise reward: 1 for the higher of two rewards, 0.5 for equal ones.
 
     Args:
-        pairs: [p, 2] int32 candidate indices.
         rewards: [n] float64, finite, of all candidates.
+    """
+
+    def prefer(pairs: np.ndarray) -> np.ndarray:
+        first, second = rewards[pairs[:, 0]], rewards[pairs[:, 1]]
+        return np.where(first == second, 0.5, np.where(first > second, 1.0, 0.0))
+
+    return prefer
+
+
+def label(
+    pairs: np.ndarray, prefer: Prefer, rng: np.random.Generator, options: LabelOptions
+) -> tuple[np.ndarray, np.ndarray]:
+    """Order each pair, the chosen one first; an even one by the flip of a coin.
+
+    Args:
+        pairs: [p, 2] int candidate indices.
+        prefer: the probability that the first of each is better.
         rng: the row's own generator.
+        options: `labels`.
 
     Returns:
         labelled: [p, 2] int32 candidate indices, (chosen, rejected).
-        tied: [p] bool, the pairs with equal rewards.
+        tied: [p] bool, the pairs that are even.
     """
-    first, second = rewards[pairs[:, 0]], rewards[pairs[:, 1]]
-    tied = first == second
-    swap = np.where(tied, rng.random(len(pairs)) < 0.5, first < second)
+    for_second = 1 - prefer(pairs)
+    tied = for_second == 0.5
+    if options.labels == "argmax":
+        for_second = np.where(tied, 0.5, for_second > 0.5)
+    swap = rng.random(len(pairs)) < for_second
     return np.where(swap[:, None], pairs[:, ::-1], pairs).astype(np.int32), tied

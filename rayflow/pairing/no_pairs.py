@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from rayflow.core.options import KindOptions
+from rayflow.pairing.base import Prefer
 
 
 class NoPairs:
@@ -18,9 +19,13 @@ class NoPairs:
 
         kind: str = "none"
 
+    asks = False
+
     def __init__(self, options: Config) -> None:
         self.options = options
 
-    def pair(self, accepted: np.ndarray, rewards: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def pair(
+        self, accepted: np.ndarray, rewards: np.ndarray, rng: np.random.Generator, prefer: Prefer
+    ) -> np.ndarray:
         """No pair of one prompt (see `pairing.base.Pairing`): [0, 2] int32."""
         return np.empty((0, 2), dtype=np.int32)

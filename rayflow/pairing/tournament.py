@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from rayflow.core.options import KindOptions
-from rayflow.pairing.labels import Ties, label
+from rayflow.pairing.base import Prefer
+from rayflow.pairing.labels import LabelOptions, Ties, label
 
 
 class Tournament:
@@ -21,7 +21,7 @@ class Tournament:
     round, so that nobody has two byes in a row.
     """
 
-    class Config(KindOptions):
+    class Config(LabelOptions):
         """Settings of `tournament`.
 
         Attributes:
@@ -35,13 +35,16 @@ class Tournament:
     def __init__(self, options: Config) -> None:
         self.options = options
 
-    def pair(self, accepted: np.ndarray, rewards: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def pair(
+        self, accepted: np.ndarray, rewards: np.ndarray, rng: np.random.Generator, prefer: Prefer
+    ) -> np.ndarray:
         """Pairs of one prompt, round by round (see `pairing.base.Pairing`).
 
         Args:
             accepted: [k] int32 candidate indices.
             rewards: [n] float64, of all candidates.
             rng: the row's own generator.
+            prefer: labels a game.
 
         Returns:
             [p, 2] int32 candidate indices, (chosen, rejected); an index is rejected at most once.
@@ -50,7 +53,7 @@ class Tournament:
         rounds = [np.empty((0, 2), dtype=np.int32)]
         while len(players) > 1:
             bye = players[len(players) // 2 * 2 :]
-            games, tied = label(players[: len(players) - len(bye)].reshape(-1, 2), rewards, rng)
+            games, tied = label(players[: len(players) - len(bye)].reshape(-1, 2), prefer, rng, self.options)
             rounds.append(games[~tied] if self.options.ties == "drop" else games)
             players = np.concatenate([bye, games[:, 0]])
         return np.concatenate(rounds)

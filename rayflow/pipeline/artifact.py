@@ -31,7 +31,7 @@ from rayflow.core.rows import Failure
 from rayflow.errors import ArtifactError
 from rayflow.pipeline.identity import differences, fingerprint
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)

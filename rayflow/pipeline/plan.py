@@ -22,6 +22,7 @@ from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.identity import fingerprint
 from rayflow.pipeline.prompts import PromptStage
 from rayflow.pipeline.stage import ShardStage, ShardWorker, WholeStage
+from rayflow.pipeline.stages.compare import CompareStage
 from rayflow.pipeline.stages.encode import EncodeStage
 from rayflow.pipeline.stages.evaluate import EvaluateStage
 from rayflow.pipeline.stages.pair import PairStage
@@ -30,6 +31,7 @@ from rayflow.pipeline.stages.sample import SampleStage
 from rayflow.pipeline.stages.score import ScoreStage
 from rayflow.pipeline.stages.select import SelectStage
 from rayflow.pipeline.stages.train import TrainStage, Validation
+from rayflow.rewards.base import is_pairwise
 
 Stage = ShardStage | WholeStage
 
@@ -146,8 +148,17 @@ def _sampled(config: RunConfig, model: str) -> list[tuple[Stage, ...]]:
     sample = _sample(config, "sample", ("prompts",), resolve_model(config.sample.model or model))
     score = _score(config, "score", ("prompts", "sample"))
     select = SelectStage("select", ("score",), config.select, config.seed, compute.transform)
-    pair = PairStage("pair", ("score", "select"), config.pair, config.seed, compute.transform)
-    return [(prompts,), (sample, score, select, pair)]
+    return [(prompts,), (sample, score, select, _pair(config))]
+
+
+def _pair(config: RunConfig) -> PairStage:
+    """By the stored rewards, or, where the rule asks for labels and the reward is pairwise, by new calls."""
+    asks = getattr(build("pairing", config.pair), "asks", True)
+    if asks and _is_ranked(config):
+        inputs, pool, ranker = ("prompts", "sample", "score", "select"), config.compute.label, config.reward
+    else:
+        inputs, pool, ranker = ("score", "select"), config.compute.transform, None
+    return PairStage("pair", inputs, config.pair, config.seed, pool, ranker)
 
 
 def _given(config: RunConfig, model: str) -> list[tuple[Stage, ...]]:
@@ -158,7 +169,7 @@ def _given(config: RunConfig, model: str) -> list[tuple[Stage, ...]]:
     return [(prompts,), (encode,)]
 
 
-def _baseline(config: RunConfig, part: str, n: int) -> tuple[Stage, Stage]:
+def _baseline(config: RunConfig, part: str, n: int) -> tuple[Stage, ...]:
     """What a trained policy is compared with on the prompts of `part`: answered, and scored."""
     side, prompts = config.evaluate.baseline, f"{part}-prompts"
     model = resolve_model(config.evaluate.baseline_model or config.model)
@@ -167,11 +178,11 @@ def _baseline(config: RunConfig, part: str, n: int) -> tuple[Stage, Stage]:
         answer: Stage = EncodeStage(name, (prompts,), model, "target", config.compute.encode)
     else:
         answer = _sample(config, f"{part}-sample-sft", (prompts,), model, n)
-    return answer, _score(config, f"{part}-score-{side}", (prompts, answer.name))
+    return _scored(config, answer, f"{part}-score-{side}", prompts)
 
 
 def _validation(config: RunConfig) -> list[tuple[Stage, ...]]:
-    """The baseline's scored answers to the validation prompts."""
+    """The baseline's answers to the validation prompts, scored where they are compared by their scores."""
     assert config.prompts.validation is not None and config.train.choose is not None
     prompts = PromptStage("valid-prompts", config.prompts.validation, config.compute.shard_size)
     return [(prompts,), _baseline(config, "valid", config.train.choose.num_samples)]
@@ -184,15 +195,29 @@ def _evaluation(config: RunConfig, trained: Path) -> list[tuple[Stage, ...]]:
     held_out = PromptStage(prompts, config.prompts.evaluation, config.compute.shard_size)
     baseline = _baseline(config, "eval", n)
     answer = _sample(config, "eval-sample-policy", (prompts, "train"), str(trained), n)
-    policy = answer, _score(config, "eval-score-policy", (prompts, answer.name))
+    policy = _scored(config, answer, "eval-score-policy", prompts)
+    ranked = _is_ranked(config)
     verdict = EvaluateStage(
         "evaluate",
         policy=(prompts, *(stage.name for stage in policy)),
         baseline=(prompts, *(stage.name for stage in baseline)),
         options=config.evaluate,
         seed=config.seed,
+        compared="eval-compare" if ranked else None,
     )
+    if ranked:
+        read = (prompts, baseline[0].name, answer.name)
+        policy += (CompareStage("eval-compare", read, config.reward, config.compute.label),)
     return [(held_out,), baseline, policy, (verdict,)]
+
+
+def _is_ranked(config: RunConfig) -> bool:
+    return is_pairwise(build("reward", config.reward))
+
+
+def _scored(config: RunConfig, answer: Stage, name: str, prompts: str) -> tuple[Stage, ...]:
+    """Answers with their scores; without, if two sides are to be compared by a pairwise reward."""
+    return (answer,) if _is_ranked(config) else (answer, _score(config, name, (prompts, answer.name)))
 
 
 def _score(config: RunConfig, name: str, inputs: tuple[str, ...]) -> ScoreStage:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rayflow.config import RunConfig
 from rayflow.core.model_folder import check_model_folder, resolve_model
 from rayflow.core.options import build
@@ -24,12 +26,18 @@ def preflight(plan: Plan) -> None:
     for model in {config.model, *filter(None, others)}:
         check_model_folder(resolve_model(model))
     if config.reward is not None:
-        reward = build("reward", config.reward)
-        for model in reward.models:
-            check_model_folder(resolve_model(model))
-        if not reward.models:
-            reward.setup()  # a rule: import its function now rather than in a worker
+        _check_reward(build("reward", config.reward))
     _check_method(config)
+
+
+def _check_reward(reward: Any) -> None:
+    """Its models' folders; what has no model is set up, so that a rule is imported now, not in a worker."""
+    for member in getattr(reward, "members", ()):
+        _check_reward(member)
+    for model in reward.models:
+        check_model_folder(resolve_model(model))
+    if not reward.models:
+        reward.setup()
 
 
 def _check_method(config: RunConfig) -> None:

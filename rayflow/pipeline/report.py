@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -18,7 +19,6 @@ from rayflow.core.seeds import derive
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.plan import Plan
 from rayflow.pipeline.stage import read_rows
-from rayflow.pipeline.stages.evaluate import paired
 from rayflow.report.data import (
     EvaluationSection,
     FailureCount,
@@ -101,6 +101,7 @@ def _pairing(plan: Plan) -> PairingSection:
     return PairingSection(
         num_pairs=sum(len(row.pairs) for row in rows),
         num_prompts=sum(bool(row.pairs) for row in rows),
+        num_by_ranker=sum(len(row.pairs) for row in rows if row.label_source == "ranker"),
         margins=np.concatenate([row.margins for row in rows]),
     )
 
@@ -125,10 +126,9 @@ def _training(plan: Plan, loss: dict[str, Any]) -> TrainingSection:
 
 
 def _evaluation(plan: Plan) -> EvaluationSection:
-    policy = _rows(plan, plan.stages["evaluate"].policy, Answered)
-    baseline = _rows(plan, plan.stages["evaluate"].baseline, Answered)
+    policy, baseline = zip(*_answered(plan), strict=True)
 
-    def lengths(rows: list[Answered]) -> np.ndarray:
+    def lengths(rows: Sequence[Answered]) -> np.ndarray:
         return np.array([len(ids) for row in rows for ids in row.token_ids])
 
     return EvaluationSection(
@@ -141,11 +141,15 @@ def _evaluation(plan: Plan) -> EvaluationSection:
     )
 
 
+def _answered(plan: Plan) -> list[tuple[Answered, Answered]]:
+    """What both policies said to the prompts that have a verdict."""
+    shards = range(plan.artifacts["evaluate"].num_shards)
+    return [pair for i in shards for pair in plan.stages["evaluate"].answered(plan.artifacts, i)]
+
+
 def _samples(plan: Plan) -> SamplesSection:
     """The first response of each policy to prompts drawn without looking at them."""
-    stage = plan.stages["evaluate"]
-    sides = [[plan.artifacts[name] for name in names] for names in (stage.policy, stage.baseline)]
-    rows = [pair for i in range(sides[0][-1].num_shards) for pair in paired(*sides, i)]
+    rows = _answered(plan)
     seed = derive(plan.config.seed, "report") % 2**32
     samples = tuple(
         Sample(

@@ -142,8 +142,12 @@ class ShardWorker:
         )
 
     def read(self, index: int) -> list[Any]:
-        """The stage's input rows of one shard: the join of its sources, only the columns it reads."""
-        return read_rows(self.sources, index, self.stage.reads)
+        """The stage's input rows of one shard: the join of its sources, only the columns it reads.
+
+        A stage that reads the same columns of two others has a method `read` of its own.
+        """
+        read = getattr(self.stage, "read", None)
+        return read_rows(self.sources, index, self.stage.reads) if read is None else read(self.sources, index)
 
 
 def read_rows(sources: Sequence[Artifact], index: int, view: type[Any]) -> list[Any]:

@@ -48,12 +48,15 @@ class PairingSection:
     Attributes:
         num_pairs: pairs in total.
         num_prompts: prompts with at least one pair.
-        margins: [pairs] reward of the chosen minus reward of the rejected, in units of the reward.
+        margins: [pairs] reward of the chosen minus reward of the rejected, in units of the reward; of pairs
+            that a ranker labelled, the log-odds of its verdict.
+        num_by_ranker: how many of the pairs were labelled by new calls of a pairwise reward.
     """
 
     num_pairs: int
     num_prompts: int
     margins: Values
+    num_by_ranker: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -74,13 +74,17 @@ def selection(section: SelectionSection) -> list[Figure]:
 
 
 def pairing(section: PairingSection) -> list[Figure]:
-    """Reward margins of the pairs."""
+    """Margins of the pairs: of a ranker's labels they are its log-odds, of others the rewards' difference."""
+    title, axis = "Reward margin of the pairs", "reward of chosen − reward of rejected"
+    left = "left of zero were labelled against this reward."
+    if section.num_by_ranker:
+        title, axis = "Margin of the ranker's labels", "log-odds that the chosen is better"
+        left = "left of zero were drawn against the odds."
     return _histogram(
-        "Reward margin of the pairs",
+        title,
         [Layer("neutral", "pairs", section.margins)],
-        "reward of chosen − reward of rejected",
-        "Pairs far to the right are easy to tell apart. Pairs around zero are close to coin flips, and pairs "
-        "left of zero were labelled against this reward.",
+        axis,
+        f"Pairs far to the right are easy to tell apart. Pairs around zero are close to coin flips, and pairs {left}",
     )
 
 

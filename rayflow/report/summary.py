@@ -39,7 +39,7 @@ def summary(data: ReportData) -> dict[str, Any]:
             `baseline_tokens`, `length_change` (relative), `reward`, `baseline`;
         `selection`: `num_prompts`, `num_candidates`, `num_accepted`, `target_per_prompt`, `num_short`,
             `candidate_reward`, `accepted_reward` (means), `acceptance_rate` (mean share), `rounds` (mean);
-        `pairing`: `num_pairs`, `num_prompts`, `margin` (mean);
+        `pairing`: `num_pairs`, `num_prompts`, `num_by_ranker`, `margin` (mean);
         `training`: `loss_name`, `num_epochs`, `num_logged`, `last_step`, and `first` and `last`, the first
             and last logged value of each metric;
         `reference`: `source`, `num_compared`, `mean_difference`, `max_difference` (nats), `threshold`;
@@ -64,6 +64,7 @@ def summary(data: ReportData) -> dict[str, Any]:
         and {
             "num_pairs": pairing.num_pairs,
             "num_prompts": pairing.num_prompts,
+            "num_by_ranker": pairing.num_by_ranker,
             "margin": mean_of(pairing.margins),
         },
         "training": data.training and _training(data.training),

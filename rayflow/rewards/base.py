@@ -108,23 +108,6 @@ def components_of(reward: Any) -> tuple[str, ...]:
     return tuple(getattr(reward, "components", ()))
 
 
-def checked_rewards(rewards: np.ndarray, num_responses: int) -> np.ndarray:
-    """Rewards as [n] float64.
-
-    Raises:
-        RewardError: there are not n of them, or one is not finite.
-    """
-    found = np.asarray(rewards, dtype=np.float64)
-    if found.shape != (num_responses,):
-        raise RewardError(f"reward has the wrong shape: {found.shape} for {num_responses} responses")
-    bad = np.flatnonzero(~np.isfinite(found))
-    if len(bad):
-        raise RewardError(
-            f"reward is not finite: {found[bad[0]]} for candidate {bad[0]} ({len(bad)} of {len(found)})"
-        )
-    return found
-
-
 def preferences(
     reward: PairwiseReward, prompt: Prompt, responses: Sequence[str], pairs: np.ndarray
 ) -> np.ndarray:

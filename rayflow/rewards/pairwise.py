@@ -49,11 +49,15 @@ class Pairwise:
         raise NotImplementedError(f"{type(self).__name__} must define judge")
 
     def compare(self, prompt: Prompt, responses: Sequence[str], pairs: np.ndarray) -> np.ndarray:
-        """`judge`, counted and clipped (see `rewards.base.PairwiseReward`)."""
-        if not len(pairs):
-            return np.empty(0)
+        """`judge`, counted and clipped (see `rewards.base.PairwiseReward`); equal texts are exactly even."""
+        pairs = np.asarray(pairs).reshape(-1, 2)
         self.num_comparisons += len(pairs)
-        return np.clip(self.judge(prompt, responses, pairs), self.options.eps, 1 - self.options.eps)
+        found = np.full(len(pairs), 0.5)
+        differ = np.array([responses[i] != responses[j] for i, j in pairs], dtype=bool)
+        if differ.any():
+            judged = self.judge(prompt, responses, pairs[differ])
+            found[differ] = np.clip(judged, self.options.eps, 1 - self.options.eps)
+        return found
 
     def score(self, prompt: Prompt, responses: Sequence[str]) -> np.ndarray:
         """r(y) = logit(probability that y is better than y_b), r(y_b) = 0, for one random candidate y_b.

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from rayflow.core.options import build
 from rayflow.pairing.first_round import FirstRound
+from rayflow.pairing.labels import by_reward
 from rayflow.pairing.tournament import Tournament
 
 RULES = [FirstRound, Tournament]
@@ -16,8 +17,8 @@ RULES = [FirstRound, Tournament]
 
 def pair(rule, accepted, rewards, seed=0, **options):
     pairing = build("pairing", rule.Config(**options))
-    accepted = np.array(accepted, dtype=np.int32)
-    return pairing.pair(accepted, np.array(rewards, dtype=np.float64), np.random.default_rng(seed))
+    accepted, rewards = np.array(accepted, dtype=np.int32), np.array(rewards, dtype=np.float64)
+    return pairing.pair(accepted, rewards, np.random.default_rng(seed), by_reward(rewards))
 
 
 @st.composite

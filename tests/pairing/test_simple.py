@@ -1,4 +1,4 @@
-"""The pairing rules by reward alone: gap, all pairs, best against worst."""
+"""The pairing rules by reward: gap, all pairs, best against worst or against the worst of a few."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rayflow.core.registry import FAMILIES, resolve
+from rayflow.pairing.labels import by_reward
 
 REWARDS = st.lists(st.integers(-3, 3).map(float), min_size=2, max_size=16).map(np.array)
 
 
 def pairs(kind: str, accepted: object, rewards: object, **settings: object) -> list[list[int]]:
     rule = resolve("pairing", kind)
+    rewards = np.array(rewards, float)
     made = rule(rule.Config(**settings)).pair(
-        np.array(accepted, np.int32), np.array(rewards, float), np.random.default_rng(0)
+        np.array(accepted, np.int32), rewards, np.random.default_rng(0), by_reward(rewards)
     )
     assert made.dtype == np.int32 and made.shape[1:] == (2,)
     return made.tolist()
@@ -65,3 +67,28 @@ def test_all_pairs_and_gap_at_one_half_are_the_same_and_at_most_k_choose_2(rewar
 def test_best_worst_is_one_pair_or_none() -> None:
     assert pairs("best_worst", [3, 1, 2], [9.0, 0.5, 0.1, 0.2]) == [[1, 2]]
     assert pairs("best_worst", [0, 1], [1.0, 1.0]) == pairs("best_worst", [0], [1.0]) == []
+
+
+def test_min_of_m_rejects_the_worst_of_m_random_others() -> None:
+    rewards = np.arange(20.0)
+    for m in (1, 5, 19, 50):
+        rejected = []
+        for seed in range(2000 if m == 5 else 20):
+            rule = resolve("pairing", "min_of_m")
+            made = rule(rule.Config(m=m)).pair(
+                np.arange(20, dtype=np.int32), rewards, np.random.default_rng(seed), by_reward(rewards)
+            )
+            ((chosen, worst),) = made.tolist()
+            assert chosen == 19 and worst < 19
+            rejected.append(worst)
+        if m == 5:  # the lowest of 5 drawn from 0..18 without replacement is (19 - 5) / (5 + 1) on average
+            assert np.mean(rejected) == pytest.approx(14 / 6, abs=0.2)
+        elif m > 5:
+            assert set(rejected) == {0}
+        else:
+            assert len(set(rejected)) > 5
+
+
+def test_min_of_m_is_one_pair_or_none() -> None:
+    assert pairs("min_of_m", [3, 1], [9.0, 0.5, 0.1, 0.2]) == [[1, 3]]
+    assert pairs("min_of_m", [0, 1], [1.0, 1.0]) == pairs("min_of_m", [0], [1.0]) == []

@@ -72,7 +72,7 @@ def test_damage_is_an_error_that_names_the_file(artifact: Artifact, damage: str)
 
 def test_another_format_is_refused(artifact: Artifact) -> None:
     write_json(artifact.folder / "manifest.json", {"format": 99})
-    with pytest.raises(ArtifactError, match="has format 99, this version reads 1"):
+    with pytest.raises(ArtifactError, match="has format 99, this version reads 2"):
         artifact.manifest()
 
 

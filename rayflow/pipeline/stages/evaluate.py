@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rayflow.config import EvaluationOptions
-from rayflow.core.rows import Answered
+from rayflow.core.rows import Answered, Answers, ComparedVerdict, Verdict
 from rayflow.core.schema import to_table
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.stage import StageContext, read_rows
@@ -14,19 +14,26 @@ from rayflow.pipeline.stage import StageContext, read_rows
 
 @dataclass
 class EvaluateStage:
-    """Compares two scored sample stages prompt by prompt; a prompt that failed in either is left out."""
+    """Compares two sample stages prompt by prompt; a prompt that failed in either is left out.
+
+    Attributes:
+        policy, baseline: the stages of each side, up to their rewards where the reward is pointwise.
+        compared: the stage in which a pairwise reward judged both; None: the rewards are compared here.
+    """
 
     name: str
     policy: tuple[str, ...]
     baseline: tuple[str, ...]
     options: EvaluationOptions
     seed: int
+    compared: str | None = None
     models: tuple[str, ...] = ()
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """Both sides' stages."""
-        return (*self.policy, *(name for name in self.baseline if name not in self.policy))
+        sides = (*self.policy, *(name for name in self.baseline if name not in self.policy))
+        return sides if self.compared is None else (*sides, self.compared)
 
     def identity(self) -> dict[str, Any]:
         """The interval's settings."""
@@ -34,17 +41,13 @@ class EvaluateStage:
 
     def run(self, context: StageContext) -> dict[str, Any]:
         """Write the verdicts; returns the win rate with its interval for the manifest."""
-        from rayflow.core.rows import Verdict
-        from rayflow.evaluation.win_rate import verdicts, win_rate
+        from rayflow.evaluation.win_rate import win_rate
 
         artifact = context.artifact
-        policy = [context.artifacts[name] for name in self.policy]
-        baseline = [context.artifacts[name] for name in self.baseline]
-        artifact.begin(context.identity, num_shards=policy[-1].num_shards)
+        artifact.begin(context.identity, num_shards=context.artifacts[self.policy[-1]].num_shards)
         found: list[Verdict] = []
         for index in range(artifact.num_shards):
-            rows = paired(policy, baseline, index)
-            shard = verdicts([p for p, _ in rows], [b for _, b in rows]) if rows else []
+            shard = self._verdicts(context.artifacts, index)
             if not artifact.has_shard(index):
                 artifact.write_shard(index, to_table(shard, Verdict))
             found += shard
@@ -56,9 +59,34 @@ class EvaluateStage:
         )
         return {"win_rate": asdict(result)}
 
+    def _verdicts(self, artifacts: dict[str, Artifact], index: int) -> list[Verdict]:
+        from rayflow.evaluation.win_rate import verdicts
 
-def paired(policy: list[Artifact], baseline: list[Artifact], index: int) -> list[tuple[Answered, Answered]]:
-    """(policy, baseline) rows of one shard, for the prompts that both have."""
-    others = {row.prompt_id: row for row in read_rows(baseline, index, Answered)}
-    rows = read_rows(policy, index, Answered)
+        if self.compared is not None:
+            return read_rows([artifacts[self.compared]], index, Verdict)
+        rows = self.answered(artifacts, index)
+        return verdicts([p for p, _ in rows], [b for _, b in rows]) if rows else []
+
+    def answered(self, artifacts: dict[str, Artifact], index: int) -> list[tuple[Answered, Answered]]:
+        """(policy, baseline) answers of one shard with the rewards by which they are compared."""
+        policy = [artifacts[name] for name in self.policy]
+        baseline = [artifacts[name] for name in self.baseline]
+        if self.compared is None:
+            return paired(policy, baseline, index, Answered)
+        rows = read_rows([artifacts[self.compared]], index, ComparedVerdict)
+        judged = {row.prompt_id: row for row in rows}
+        return [
+            (
+                Answered(**vars(p), rewards=judged[p.prompt_id].policy_rewards),
+                Answered(**vars(b), rewards=judged[b.prompt_id].baseline_rewards),
+            )
+            for p, b in paired(policy, baseline, index, Answers)
+            if p.prompt_id in judged
+        ]
+
+
+def paired(policy: list[Artifact], baseline: list[Artifact], index: int, view: type[Any]) -> list[Any]:
+    """(policy, baseline) rows of one shard as `view`, for the prompts that both have."""
+    others = {row.prompt_id: row for row in read_rows(baseline, index, view)}
+    rows = read_rows(policy, index, view)
     return [(row, others[row.prompt_id]) for row in rows if row.prompt_id in others]

@@ -1,7 +1,8 @@
-"""Score: one finite reward per candidate. Row in: `Sampled`. Row out: `Scores`."""
+"""Score: one finite reward per candidate. Row in: `Responses`. Row out: `Scores`, or `ComponentScores`."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +11,10 @@ import numpy as np
 
 from rayflow.config import PoolOptions
 from rayflow.core.options import KindOptions, build
-from rayflow.core.rows import Failure, Prompt, Scores
+from rayflow.core.rows import ComponentScores, Failure, Prompt, Row, Scores
 from rayflow.errors import DataError, RewardError
 from rayflow.pipeline.stage import failure_of
-from rayflow.rewards.base import Reward
+from rayflow.rewards.base import ComponentRewards, Reward, components_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +34,12 @@ class ScoreStage:
     pool: PoolOptions
 
     reads = Responses
-    writes = Scores
     actor = True
+
+    @property
+    def writes(self) -> type[Row]:
+        """With the parts where the reward has parts."""
+        return ComponentScores if components_of(build("reward", self.reward_options)) else Scores
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -51,22 +56,40 @@ class ScoreStage:
         self._reward.setup()
 
     async def process(self, rows: Sequence[Responses]) -> Sequence[Scores | Failure]:
-        """Prompt by prompt: the whole group in one call."""
+        """Prompt by prompt, the whole group in one call; several at a time where a call only waits."""
+        if getattr(self._reward, "waits", False):
+            return await asyncio.gather(*(asyncio.to_thread(self._one, row) for row in rows))
         return [self._one(row) for row in rows]
 
     def _one(self, row: Responses) -> Scores | Failure:
         try:
-            rewards = np.asarray(self._reward.score(row, row.responses), dtype=np.float64)
+            found = self._score(row)
         except (RewardError, DataError) as error:
             return failure_of(row.prompt_id, "reward failed", str(error))
-        if rewards.shape != (len(row.responses),):
-            detail = f"shape {rewards.shape} for {len(row.responses)} responses"
-            return failure_of(row.prompt_id, "reward has the wrong shape", detail)
-        bad = np.flatnonzero(~np.isfinite(rewards))
-        if len(bad):
-            detail = f"{rewards[bad[0]]} for candidate {bad[0]} ({len(bad)} of {len(rewards)} not finite)"
-            return failure_of(row.prompt_id, "reward is not finite", detail)
-        return Scores(prompt_id=row.prompt_id, rewards=rewards)
+        n = len(row.responses)
+        for values in (found.rewards, *found.parts, found.variances):
+            if values.shape != (n,):
+                detail = f"shape {values.shape} for {n} responses"
+                return failure_of(row.prompt_id, "reward has the wrong shape", detail)
+            bad = np.flatnonzero(~np.isfinite(values))
+            if len(bad):
+                detail = f"{values[bad[0]]} for candidate {bad[0]} ({len(bad)} of {n} not finite)"
+                return failure_of(row.prompt_id, "reward is not finite", detail)
+        if not components_of(self._reward):
+            return Scores(prompt_id=row.prompt_id, rewards=found.rewards)
+        return ComponentScores(
+            prompt_id=row.prompt_id,
+            rewards=found.rewards,
+            component_rewards=found.parts,
+            variances=found.variances,
+        )
+
+    def _score(self, row: Responses) -> ComponentRewards:
+        """Rewards with their parts; a reward of one piece has none, and no variance."""
+        if components_of(self._reward):
+            return self._reward.score_components(row, row.responses)
+        rewards = np.asarray(self._reward.score(row, row.responses), dtype=np.float64)
+        return ComponentRewards(rewards, parts=(), variances=np.zeros(len(row.responses)))
 
     def count_tokens(self, rows: Sequence[Scores]) -> int:
         """Rewards are counted by candidate, not by token."""

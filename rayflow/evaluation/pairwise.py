@@ -1,0 +1,41 @@
+"""The verdict of a pairwise reward on one held-out prompt.
+
+Row in: the probabilities that each response of the policy beats each one of the baseline. Row out:
+`ComparedVerdict`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rayflow.core.rows import Answers, ComparedVerdict
+from rayflow.core.stats import logit
+
+TIE = 1e-6
+"""A probability this close to one half is a tie."""
+
+
+def compared_verdict(policy: Answers, baseline: Answers, preferred: np.ndarray) -> ComparedVerdict:
+    """Mean preference, and rewards on a common scale.
+
+    If preferences were Bradley-Terry, the log-odds of pair (i, j) would be r_i - r_j. The rewards here are
+    the least-squares fit of that form, with the zero at the baseline's mean: a policy's response has its mean
+    log-odds against the baseline, a baseline's response the mean of all log-odds less its own.
+
+    Args:
+        policy, baseline: m and b responses to the same prompt.
+        preferred: [m, b] float64 in (0, 1), the probability that the policy's response is better.
+    """
+    odds = logit(preferred)
+    against = odds.mean(axis=0)
+    return ComparedVerdict(
+        prompt_id=policy.prompt_id,
+        win_rate=float(preferred.mean()),
+        tie_rate=float(np.mean(np.abs(preferred - 0.5) < TIE)),
+        policy_reward=float(odds.mean()),
+        baseline_reward=0.0,
+        policy_tokens=float(np.mean([len(ids) for ids in policy.token_ids])),
+        baseline_tokens=float(np.mean([len(ids) for ids in baseline.token_ids])),
+        policy_rewards=odds.mean(axis=1),
+        baseline_rewards=against.mean() - against,
+    )

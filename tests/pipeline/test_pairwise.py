@@ -1,0 +1,146 @@
+"""Runs with a pairwise reward: what it costs, who labels, and how two policies are compared."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rayflow.config import RunConfig
+from rayflow.core.stats import logit
+from rayflow.errors import StageError
+from rayflow.pipeline.plan import build_plan
+from tests.pipeline.conftest import NUM_PROMPTS, cheerful
+from tests.pipeline.helpers import run_data, tables
+from tests.pipeline.judges import Counting
+from tests.test_whole import finished_run, small_settings
+
+COUNTING = {"kind": "tests.pipeline.judges:Counting"}
+
+
+def with_settings(settings: dict, **changes: object) -> RunConfig:
+    return RunConfig.model_validate({**settings, **changes})
+
+
+@pytest.mark.parametrize(
+    ("pair", "labels"), [("first_round", 4), ("tournament", 7), ("gap", 0)], ids=lambda value: str(value)
+)
+def test_a_prompt_costs_n_minus_one_comparisons_and_one_for_each_label(
+    settings: dict, pair: str, labels: int
+) -> None:
+    """The RSO paper's count for 64 candidates and 8 accepted: 63 + 4."""
+    sample = {**settings["sample"], "num_candidates": 64, "max_tokens": 40}
+    select = {"beta": 0.5, "num_accepted": 8}
+    Counting.total = 0
+    run_data(with_settings(settings, sample=sample, select=select, reward=COUNTING, pair=pair))
+    assert Counting.total == NUM_PROMPTS * (63 + labels)
+
+
+def test_labels_come_from_new_calls_and_carry_their_log_odds(settings: dict) -> None:
+    plan, _ = run_data(with_settings(settings, reward=COUNTING))
+    stored = tables(plan)
+    compared = 0
+    for sampled, scored, paired in zip(stored["sample"], stored["score"], stored["pair"], strict=True):
+        assert paired["label_source"] == "ranker"
+        assert scored["rewards"].count(0.0) >= 1
+        quality = 10 * np.array([cheerful("", text) for text in sampled["responses"]])
+        for (chosen, rejected), margin in zip(paired["pairs"], paired["margins"], strict=True):
+            assert margin == pytest.approx(quality[chosen] - quality[rejected], abs=1e-6) and margin > 0
+            compared += 1
+    assert compared
+
+
+def test_a_rule_without_questions_needs_no_ranker(settings: dict) -> None:
+    stages = build_plan(with_settings(settings, reward=COUNTING, pair="gap")).stages
+    assert not stages["pair"].actor and stages["pair"].inputs == ("score", "select")
+    asking = build_plan(with_settings(settings, reward=COUNTING)).stages["pair"]
+    assert asking.actor and asking.inputs == ("prompts", "sample", "score", "select")
+    plan, _ = run_data(with_settings(settings, reward=COUNTING, pair={"kind": "gap", "tau": 0.1}))
+    stored = tables(plan)
+    assert {row["label_source"] for row in stored["pair"]} == {"reward"}
+    for scored, row in zip(stored["score"], stored["pair"], strict=True):
+        for (chosen, rejected), margin in zip(row["pairs"], row["margins"], strict=True):
+            assert margin == scored["rewards"][chosen] - scored["rewards"][rejected]
+
+
+def test_a_pointwise_reward_labels_by_what_is_stored(config: RunConfig) -> None:
+    plan, _ = run_data(config)
+    rows = tables(plan)["pair"]
+    assert {row["label_source"] for row in rows} == {"reward"}
+    assert not plan.stages["pair"].actor
+
+
+def test_a_label_that_fails_is_a_failed_row(settings: dict) -> None:
+    reward = {"kind": "tests.pipeline.judges:Failing"}
+    plan, _ = run_data(with_settings(settings, reward=reward, max_failed_fraction=0.2))
+    (failure,) = plan.artifacts["pair"].failures()
+    assert (failure.reason, failure.detail) == ("label failed", "context too long")
+    assert plan.artifacts["score"].manifest().num_failed == 0
+    with pytest.raises(StageError, match="label failed"):
+        run_data(with_settings(settings, reward=reward, name="strict"))
+
+
+def test_who_labels_is_part_of_what_the_pairs_are(settings: dict) -> None:
+    one = build_plan(with_settings(settings, reward=COUNTING)).identities["pair"]
+    other = build_plan(with_settings(settings, reward={**COUNTING, "turned": True})).identities["pair"]
+    assert one["labels"] != other["labels"]
+    assert "labels" not in build_plan(with_settings(settings)).identities["pair"]
+
+
+def test_a_tiny_ranker_goes_from_prompts_to_pairs(settings: dict, tiny_model: str) -> None:
+    reward = {"kind": "ranker", "model": tiny_model, "dtype": "float32"}
+    prompts = {"train": {**settings["prompts"]["train"], "limit": 3}}
+    plan, _ = run_data(with_settings(settings, reward=reward, prompts=prompts))
+    stored = tables(plan)
+    assert len(stored["pair"]) == 3 and sum(len(row["pairs"]) for row in stored["pair"]) > 0
+    for row in stored["pair"]:
+        assert row["label_source"] == "ranker" and all(margin > 0 for margin in row["margins"])
+    assert all(np.ptp(row["rewards"]) > 0 for row in stored["score"])
+    assert len(plan.identities["pair"]["models"]) == 1
+
+
+@pytest.fixture
+def chat_file(tmp_path: Path) -> Path:
+    """Six chat prompts with targets."""
+    path = tmp_path / "chat.jsonl"
+    rows = [
+        {"messages": [{"role": "user", "content": f"write review {i}"}], "target": "a good and great film"}
+        for i in range(6)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize("baseline", ["sft", "target"])
+def test_policies_are_compared_response_by_response(
+    tmp_path: Path, chat_file: Path, tiny_model: str, baseline: str
+) -> None:
+    settings = small_settings(tmp_path, chat_file, tiny_model)
+    settings |= {"reward": COUNTING, "seed": 1}
+    settings["evaluate"] = {"num_samples": 3, "num_resamples": 100, "baseline": baseline}
+    plan = finished_run(RunConfig.model_validate(settings))
+    assert not [name for name in plan.stages if name.startswith("eval-score")]
+    stored = tables(plan)
+    others = stored["eval-sample-sft" if baseline == "sft" else "eval-encode-target"]
+    rows = zip(stored["eval-sample-policy"], others, stored["eval-compare"], stored["evaluate"], strict=True)
+    for policy, other, compared, verdict in rows:
+        ours = 10 * np.array([cheerful("", text) for text in policy["responses"]])
+        theirs = 10 * np.array([cheerful("", text) for text in other["responses"]])
+        odds = ours[:, None] - theirs[None, :]
+        rates = 1 / (1 + np.exp(-odds))
+        assert verdict["win_rate"] == pytest.approx(rates.mean())
+        assert verdict["tie_rate"] == pytest.approx(np.mean(odds == 0))
+        # The judge is exactly Bradley-Terry, so the fitted rewards are the qualities up to one shift.
+        assert compared["policy_rewards"] == pytest.approx(ours - theirs.mean(), abs=1e-6)
+        assert compared["baseline_rewards"] == pytest.approx(theirs - theirs.mean(), abs=1e-6)
+        assert verdict["policy_reward"] == pytest.approx(logit(rates).mean())
+        assert verdict["baseline_reward"] == 0.0
+    summary = json.loads((plan.config.root / "summary.json").read_text())
+    assert summary["missing"] == [] and summary["evaluation"]["num_prompts"] == 6
+    assert summary["pairing"]["num_by_ranker"] == summary["pairing"]["num_pairs"] > 0
+    page = (plan.config.root / "report.html").read_text()
+    assert "Margin of the ranker" in page
+    if baseline == "sft":  # the fake engine ignores the weights: both sides say the same
+        assert summary["evaluation"]["win_rate"] == pytest.approx(0.5)
