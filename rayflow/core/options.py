@@ -74,6 +74,8 @@ def _parse(family: str) -> Any:
 
 EngineOptions = Annotated[SerializeAsAny[KindOptions], _parse("engine")]
 RewardOptions = Annotated[SerializeAsAny[KindOptions] | None, _parse("reward")]
+MemberOptions = Annotated[SerializeAsAny[KindOptions], _parse("reward")]
+"""A reward inside another one: it must be named."""
 SelectionOptions = Annotated[SerializeAsAny[KindOptions] | None, _parse("selection")]
 PairingOptions = Annotated[SerializeAsAny[KindOptions] | None, _parse("pairing")]
 LossOptions = Annotated[SerializeAsAny[KindOptions], _parse("loss")]

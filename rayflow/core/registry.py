@@ -22,6 +22,8 @@ FAMILIES: dict[str, dict[str, str]] = {
         "classifier": "rayflow.rewards.classifier:ClassifierReward",
         "ranker": "rayflow.rewards.ranker:RankerReward",
         "rule": "rayflow.rewards.rule:RuleReward",
+        "http": "rayflow.rewards.http:HttpReward",
+        "ensemble": "rayflow.rewards.ensemble:EnsembleReward",
     },
     "selection": {
         "rejection": "rayflow.selection.rejection:RejectionSampling",

@@ -1,0 +1,129 @@
+"""Weighted sums of rewards: what comes out, what is kept, and whose fault a failure is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from rayflow.core.options import build
+from rayflow.core.rows import Prompt
+from rayflow.core.stats import logit
+from rayflow.errors import ConfigError, RewardError
+from rayflow.rewards.ensemble import EnsembleReward, standardized
+
+PROMPT = Prompt(prompt_id="p1", prompt="?", messages=(), target=None)
+RESPONSES = ["good", "a bad film", "lovely and happy", "good"]
+LENGTH = {"kind": "rule", "function": "tests.rewards.test_ensemble:length"}
+VOWELS = {"kind": "rule", "function": "tests.rewards.test_ensemble:vowels"}
+BROKEN = {"kind": "rule", "function": "tests.rewards.test_ensemble:broken"}
+RANKER = {"kind": "tests.pipeline.judges:Counting"}
+
+
+def length(prompt: str, response: str) -> float:
+    return len(response)
+
+
+def vowels(prompt: str, response: str) -> float:
+    return sum(letter in "aeiou" for letter in response)
+
+
+def broken(prompt: str, response: str) -> float:
+    return float("nan")
+
+
+def ensemble(*members: tuple[dict, float], **options: object) -> EnsembleReward:
+    parts = [{"reward": reward, "weight": w, "name": f"m{i}"} for i, (reward, w) in enumerate(members)]
+    built = build("reward", EnsembleReward.Config(members=parts, **options))
+    built.setup()
+    return built
+
+
+def test_rewards_are_the_weighted_sum_and_the_parts_stay_as_they_are() -> None:
+    # lengths 4, 10, 16, 4 and vowels 2, 3, 4, 2
+    found = ensemble((LENGTH, -0.5), (VOWELS, 2.0)).score_components(PROMPT, RESPONSES)
+    assert found.rewards.tolist() == [2.0, 1.0, 0.0, 2.0]
+    assert [part.tolist() for part in found.parts] == [[4, 10, 16, 4], [2, 3, 4, 2]]
+    assert found.variances.tolist() == [1.0, 12.25, 36.0, 1.0]
+    assert all(part.dtype == np.float64 for part in (found.rewards, *found.parts, found.variances))
+    assert ensemble((LENGTH, -0.5), (VOWELS, 2.0)).score(PROMPT, RESPONSES).tolist() == [2, 1, 0, 2]
+
+
+def test_members_that_agree_have_no_variance() -> None:
+    found = ensemble((LENGTH, 1.0), (LENGTH, 3.0)).score_components(PROMPT, RESPONSES)
+    assert found.variances.tolist() == [0.0] * 4
+
+
+def test_standardised_members_count_alike_whatever_their_scale() -> None:
+    found = ensemble((LENGTH, 1.0), (VOWELS, 1.0), normalize="standardize")
+    parts = found.score_components(PROMPT, RESPONSES).parts
+    for part, values in zip(parts, ([4, 10, 16, 4], [2, 3, 4, 2]), strict=True):
+        assert part == pytest.approx((np.array(values) - np.mean(values)) / np.std(values))
+    scaled = standardized(np.array([[1.0, 2.0, 4.0], [10.0, 20.0, 40.0], [0.1, 0.1, 0.1]]))
+    assert scaled[0] == pytest.approx(scaled[1]) and scaled[2].tolist() == [0, 0, 0]
+
+
+def test_a_failure_names_its_member() -> None:
+    with pytest.raises(RewardError, match="member 'm1': gave nan for candidate 0"):
+        ensemble((LENGTH, 1.0), (BROKEN, 0.0)).score(PROMPT, RESPONSES)
+
+
+def test_members_are_named_and_no_two_alike() -> None:
+    options = EnsembleReward.Config(members=[{"reward": LENGTH}, {"reward": RANKER, "name": "judge"}])
+    assert build("reward", options).components == ("rule", "judge")
+    with pytest.raises(ValidationError, match="two members are called 'rule'"):
+        EnsembleReward.Config(members=[{"reward": LENGTH}, {"reward": VOWELS}])
+    with pytest.raises(ValidationError):
+        EnsembleReward.Config(members=[])
+
+
+def test_with_a_ranker_preferences_add_up_in_log_odds() -> None:
+    """A pointwise member counts as Bradley-Terry; each pair is one comparison of the ranker."""
+    mixed = ensemble((RANKER, 2.0), (LENGTH, 0.1))
+    pairs = np.array([[0, 1], [2, 1], [1, 2], [0, 3]])
+    found = mixed.compare(PROMPT, RESPONSES, pairs)
+    (ranker, _) = mixed.members
+    assert mixed.pairwise and ranker.num_comparisons == 4
+    expected = 2 * logit(ranker.compare(PROMPT, RESPONSES, pairs)) + 0.1 * np.array([-6, 6, -6, 0])
+    assert logit(found) == pytest.approx(expected, abs=1e-6)
+    assert found[1] == pytest.approx(1 - found[2]) and found[3] == 0.5
+    assert not ensemble((LENGTH, 1.0)).pairwise
+
+
+def test_comparisons_cannot_be_standardised() -> None:
+    with pytest.raises(ConfigError, match="does not go with a pairwise member"):
+        ensemble((RANKER, 1.0), (LENGTH, 1.0), normalize="standardize")
+
+
+def test_the_fingerprint_is_made_of_the_members_own(pad_is_eos_model: str) -> None:
+    def identity(**settings: object) -> dict:
+        reward = {"kind": "classifier", "model": pad_is_eos_model, **settings}
+        members = [{"reward": reward}, {"reward": LENGTH, "weight": 0.5}]
+        return EnsembleReward.Config(members=members).identity()
+
+    assert identity(batch_tokens=7, device="cpu") == identity()
+    assert identity(max_length=9) != identity()
+    assert identity()["members"][1]["weight"] == 0.5
+
+
+def test_models_of_all_members_count(pad_is_eos_model: str, tiny_model: str) -> None:
+    classifier, ranker = (
+        {"kind": "classifier", "model": pad_is_eos_model},
+        {"kind": "ranker", "model": tiny_model},
+    )
+    options = EnsembleReward.Config(members=[{"reward": r} for r in (classifier, LENGTH, ranker)])
+    assert build("reward", options).models == (pad_is_eos_model, tiny_model)
+
+
+def test_a_mistake_in_a_member_is_named_with_its_place(tmp_path) -> None:
+    from rayflow.config import load_config
+
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        "name: a\nmodel: m\nprompts: {train: {path: p}}\n"
+        "reward: {kind: ensemble, members: [{reward: {kind: rule, functoin: 'm:f'}, wieght: 2}]}\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert "reward.members.0.reward.functoin: unknown key. Did you mean 'function'?" in str(caught.value)
+    assert "reward.members.0.wieght: unknown key. Did you mean 'weight'?" in str(caught.value)
