@@ -6,13 +6,32 @@ Row in: the probabilities that each response of the policy beats each one of the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from rayflow.core.rows import Answers, ComparedVerdict
+from rayflow.core.rows import Answers, ComparedVerdict, Prompt
 from rayflow.core.stats import logit
+from rayflow.rewards.base import PairwiseReward, preferences
 
 TIE = 1e-6
 """A probability this close to one half is a tie."""
+
+
+def compare_all(
+    reward: PairwiseReward, prompt: Prompt, policy: Sequence[str], baseline: Sequence[str]
+) -> np.ndarray:
+    """Every response of the policy against every one of the baseline, in one call.
+
+    Returns:
+        [m, b] float64 in (0, 1), the probability that the policy's is better.
+
+    Raises:
+        RewardError: see `rewards.base.preferences`.
+    """
+    m, b = len(policy), len(baseline)
+    pairs = np.stack([np.repeat(np.arange(m), b), np.tile(np.arange(m, m + b), m)], axis=1)
+    return preferences(reward, prompt, (*policy, *baseline), pairs).reshape(m, b)
 
 
 def compared_verdict(policy: Answers, baseline: Answers, preferred: np.ndarray) -> ComparedVerdict:

@@ -12,12 +12,14 @@ import pyarrow.parquet as pq
 
 from rayflow.core.chat import prompt_token_ids
 from rayflow.core.options import KindOptions, build
-from rayflow.core.rows import Answered
+from rayflow.core.rows import Answered, Answers
 from rayflow.core.schema import from_table
 from rayflow.core.seeds import sampling_seed
 from rayflow.engines.base import SamplingOptions
 from rayflow.errors import RewardError
+from rayflow.evaluation.pairwise import compare_all
 from rayflow.evaluation.win_rate import compare
+from rayflow.rewards.base import is_pairwise
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ class ProxyJudge:
     """Samples from a model folder on this worker and compares with stored, scored responses.
 
     Attributes:
-        rows: Parquet file of `Answered` rows: the validation prompts with the baseline's scored responses.
+        rows: Parquet file with the validation prompts and the baseline's responses: `Answered` rows, or `Answers`
+            where the reward is pairwise.
         engine: samples here; the transformers engine, since the worker's process holds the model anyway.
         sampling: how the policy answers.
         reward: the one that scored the baseline.
@@ -44,7 +47,8 @@ class ProxyJudge:
         engine.setup(str(model_dir))
         reward.setup()
         wins, count = 0.0, 0
-        for row in from_table(pq.read_table(self.rows), Answered)[rank::world_size]:
+        view = Answers if is_pairwise(reward) else Answered
+        for row in from_table(pq.read_table(self.rows), view)[rank::world_size]:
             try:
                 wins += self._win_share(engine, reward, row)
             except RewardError as error:
@@ -54,8 +58,10 @@ class ProxyJudge:
         engine.close()
         return wins, count
 
-    def _win_share(self, engine: Any, reward: Any, row: Answered) -> float:
+    def _win_share(self, engine: Any, reward: Any, row: Any) -> float:
         seed = sampling_seed(self.seed, "validate", row.prompt_id)
         made = asyncio.run(engine.generate(prompt_token_ids(engine.tokenizer, row), self.sampling, seed))
+        if is_pairwise(reward):
+            return float(compare_all(reward, row, made.responses, row.responses).mean())
         rewards = np.asarray(reward.score(row, made.responses), dtype=np.float64)
         return compare(rewards, row.rewards)[0]

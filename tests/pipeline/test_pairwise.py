@@ -12,6 +12,7 @@ from rayflow.config import RunConfig
 from rayflow.core.stats import logit
 from rayflow.errors import StageError
 from rayflow.pipeline.plan import build_plan
+from tests.conftest import build_tiny_model
 from tests.pipeline.conftest import NUM_PROMPTS, cheerful
 from tests.pipeline.helpers import run_data, tables
 from tests.pipeline.judges import Counting
@@ -101,6 +102,14 @@ def test_a_tiny_ranker_goes_from_prompts_to_pairs(settings: dict, tiny_model: st
     assert len(plan.identities["pair"]["models"]) == 1
 
 
+@pytest.fixture(scope="session")
+def causal_ranker(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny language model with other weights than the policy."""
+    folder = tmp_path_factory.mktemp("ranker") / "tiny"
+    build_tiny_model(folder, seed=1)
+    return str(folder)
+
+
 @pytest.fixture
 def chat_file(tmp_path: Path) -> Path:
     """Six chat prompts with targets."""
@@ -111,6 +120,39 @@ def chat_file(tmp_path: Path) -> Path:
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+@pytest.mark.parametrize("baseline", ["sft", "target"])
+def test_a_checkpoint_is_chosen_by_comparisons(
+    tmp_path: Path, chat_file: Path, tiny_model: str, baseline: str
+) -> None:
+    settings = small_settings(tmp_path, chat_file, tiny_model)
+    settings["prompts"] = {"train": {"path": str(chat_file)}, "validation": {"path": str(chat_file)}}
+    settings["reward"] = COUNTING
+    settings["evaluate"] = {"baseline": baseline}
+    settings["train"]["choose"] = {"every_steps": 2, "num_samples": 2}
+    config = RunConfig.model_validate(settings)
+    Counting.total = 0
+    plan = finished_run(config)
+    lines = (plan.artifacts["train"].folder / "metrics.jsonl").read_text().splitlines()
+    rates = [json.loads(line).get("eval/win_rate") for line in lines]
+    assert rates[0] is None and 0 < rates[1] < 1 and 0 < rates[2] < 1
+    assert "valid-score-sft" not in plan.stages
+    labels = json.loads((config.root / "summary.json").read_text())["pairing"]["num_by_ranker"]
+    against = 2 if baseline == "sft" else 1
+    assert Counting.total >= 6 * 15 + labels + 2 * 6 * 2 * against
+
+
+def test_the_ranker_that_chooses_is_part_of_what_the_policy_is(
+    tmp_path: Path, chat_file: Path, tiny_model: str, causal_ranker: str
+) -> None:
+    settings = small_settings(tmp_path, chat_file, tiny_model)
+    settings["prompts"] = {"train": {"path": str(chat_file)}, "validation": {"path": str(chat_file)}}
+    settings["reward"] = {"kind": "ranker", "model": causal_ranker}
+    without = build_plan(RunConfig.model_validate(settings)).identities["train"]["models"]
+    settings["train"]["choose"] = {"every_steps": 2}
+    chosen = build_plan(RunConfig.model_validate(settings)).identities["train"]["models"]
+    assert len(without) == 1 and len(chosen) == 2 and chosen[0] == without[0] != chosen[1]
 
 
 @pytest.mark.parametrize("baseline", ["sft", "target"])

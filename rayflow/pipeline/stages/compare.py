@@ -10,17 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from rayflow.config import PoolOptions
 from rayflow.core.options import KindOptions, build
 from rayflow.core.rows import Answers, ComparedVerdict, Failure
-from rayflow.errors import RewardError
-from rayflow.evaluation.pairwise import compared_verdict
+from rayflow.errors import DataError, RewardError
+from rayflow.evaluation.pairwise import compare_all, compared_verdict
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.stage import failure_of
 from rayflow.pipeline.stages.evaluate import paired
-from rayflow.rewards.base import PairwiseReward, preferences
+from rayflow.rewards.base import PairwiseReward
 
 
 @dataclass
@@ -64,13 +62,11 @@ class CompareStage:
         return [self._one(policy, baseline) for policy, baseline in rows]
 
     def _one(self, policy: Answers, baseline: Answers) -> ComparedVerdict | Failure:
-        m, b = len(policy.responses), len(baseline.responses)
-        pairs = np.stack([np.repeat(np.arange(m), b), np.tile(np.arange(m, m + b), m)], axis=1)
         try:
-            found = preferences(self._reward, policy, (*policy.responses, *baseline.responses), pairs)
-        except RewardError as error:
+            preferred = compare_all(self._reward, policy, policy.responses, baseline.responses)
+        except (RewardError, DataError) as error:
             return failure_of(policy.prompt_id, "comparison failed", str(error))
-        return compared_verdict(policy, baseline, found.reshape(m, b))
+        return compared_verdict(policy, baseline, preferred)
 
     def count_tokens(self, rows: Sequence[ComparedVerdict]) -> int:
         """Judgements are counted by prompt, not by token."""

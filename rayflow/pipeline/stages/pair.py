@@ -13,7 +13,7 @@ from rayflow.core.options import KindOptions, build
 from rayflow.core.rows import Failure, PreferencePairs, Row, Scores
 from rayflow.core.seeds import rng
 from rayflow.core.stats import logit
-from rayflow.errors import RewardError
+from rayflow.errors import DataError, RewardError
 from rayflow.pairing.base import Prefer
 from rayflow.pairing.labels import by_reward
 from rayflow.pipeline.stage import SimpleStage, failure_of
@@ -87,7 +87,7 @@ class PairStage(SimpleStage):
         verdicts = None if self._ranker is None else Verdicts(self._ranker, row)
         try:
             pairs = self._pairs(row, by_reward(row.rewards) if verdicts is None else verdicts)
-        except RewardError as error:
+        except (RewardError, DataError) as error:
             return failure_of(row.prompt_id, "label failed", str(error))
         margins = None if verdicts is None else verdicts.margins(pairs)
         source = "reward" if margins is None else "ranker"

@@ -16,7 +16,7 @@ from rayflow.core.chat import response_token_ids
 from rayflow.core.model_folder import load_tokenizer
 from rayflow.core.options import KindOptions, build
 from rayflow.core.registry import resolve
-from rayflow.core.rows import Answered, Prompt
+from rayflow.core.rows import Answered, Answers, Prompt
 from rayflow.core.schema import to_table
 from rayflow.engines.base import SamplingOptions
 from rayflow.errors import DataError, StageError
@@ -26,6 +26,7 @@ from rayflow.pipeline.progress import StepProgress
 from rayflow.pipeline.proxy import ProxyJudge
 from rayflow.pipeline.stage import StageContext, read_rows
 from rayflow.pipeline.stages.reference import AcceptedTokens
+from rayflow.rewards.base import is_pairwise
 from rayflow.training.options import TrainOptions
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ class Validation:
     """How checkpoints are compared: the baseline's scored answers, and what answers and scores the policy's.
 
     Attributes:
-        inputs: the stages that hold the validation prompts, the baseline's answers and their scores.
+        inputs: the stages that hold the validation prompts, the baseline's answers and, for a pointwise reward,
+            their scores.
         reward: the one that scored them.
         sampling: how the policy answers.
     """
@@ -77,11 +79,18 @@ class Validation:
         assert config.reward is not None and config.train.choose is not None
         return cls(inputs, config.reward, config.sample.drawing(config.train.choose.num_samples))
 
+    @property
+    def rankers(self) -> tuple[str, ...] | None:
+        """A pairwise reward's models, which no stage before has read; None for a pointwise reward."""
+        reward = build("reward", self.reward)
+        return reward.models if is_pairwise(reward) else None
+
     def judge(self, sources: list[Artifact], folder: Path, seed: int, precision: str) -> ProxyJudge:
         """Gather the baseline's rows in one file, for all workers."""
         path = folder / "validation.parquet"
-        rows = [row for i in range(sources[-1].num_shards) for row in read_rows(sources, i, Answered)]
-        pq.write_table(to_table(rows, Answered), path)
+        view = Answered if self.rankers is None else Answers
+        rows = [row for i in range(sources[-1].num_shards) for row in read_rows(sources, i, view)]
+        pq.write_table(to_table(rows, view), path)
         engine = resolve("engine", "transformers").Config(dtype=precision)
         return ProxyJudge(path, engine, self.sampling, self.reward, seed)
 
@@ -112,8 +121,8 @@ class TrainStage:
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The policy that training starts from."""
-        return (self.model,)
+        """The policy that training starts from, and a ranker that chooses its checkpoint."""
+        return (self.model, *((self.validation.rankers if self.validation else None) or ()))
 
     def identity(self) -> dict[str, Any]:
         """Every setting but those that only decide where and how fast."""
