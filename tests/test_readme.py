@@ -13,6 +13,9 @@ from rayflow.config import PromptSource, RunConfig, load_config
 from rayflow.core.registry import FAMILIES
 from rayflow.core.rows import Example
 from rayflow.sources.read import read
+from tests.pipeline.helpers import run_data, tables
+from tests.rewards.conftest import pad_is_eos_model  # noqa: F401
+from tests.rewards.test_http import ok, serve  # noqa: F401
 from tests.test_whole import finished_run, small_settings
 
 ROOT = Path(__file__).parents[1]
@@ -49,6 +52,33 @@ def test_own_prompts_model_reward_and_loss_run_as_shown(plugins: Path, tiny_mode
     first, *_ = (plan.artifacts["train"].folder / "metrics.jsonl").read_text().splitlines()
     at_the_reference = (1 / (2 * 0.2)) ** 2  # all ratios are 0 there
     assert json.loads(first)["loss"] == pytest.approx(at_the_reference, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["ranker", "http", "ensemble"])
+def test_the_other_rewards_score_and_label_as_shown(
+    kind: str,
+    tmp_path: Path,
+    tiny_model: str,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With a tiny model in the place of each path, and a server that answers every item with a number."""
+    server = request.getfixturevalue("serve")(lambda items, _: ok([len(item["response"]) for item in items]))
+    monkeypatch.setenv("REWARD_TOKEN", "secret")
+    text = block("yaml", f"kind: {kind}").replace("/path/to/ranker", tiny_model)
+    text = text.replace("/path/to/reward-model", request.getfixturevalue("pad_is_eos_model"))
+    text = text.replace("http://127.0.0.1:8000/score", server.url)
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text(block("json", '"target"'))
+    settings = small_settings(tmp_path, prompts, tiny_model) | yaml.safe_load(text)
+    plan, _ = run_data(RunConfig.model_validate(settings))
+    stored = tables(plan)
+    assert len(stored["score"]) == len(stored["pair"]) == 2
+    assert {row["label_source"] for row in stored["pair"]} == {"ranker" if kind == "ranker" else "reward"}
+    if kind == "ensemble":
+        assert [len(row["component_rewards"]) for row in stored["score"]] == [2, 2]
+    if kind == "http":
+        assert {headers["Authorization"] for headers in server.headers} == {"Bearer secret"}
 
 
 LAYOUT_ROWS = re.findall(r"^\| `(\w+)` \|.*\| `(\{.*\})` \|$", README, re.MULTILINE)

@@ -34,6 +34,19 @@ def test_the_ray_runner_stores_what_the_local_runner_stores(config: RunConfig) -
     assert list((other.root / "logs").glob("sample-*.log"))
 
 
+def test_a_pairwise_reward_labels_on_ray_as_it_does_here(settings: dict) -> None:  # noqa: F811
+    """Its pool is one of actors, which read the prompts and the candidates again."""
+    compute = {"shard_size": 4, "score": {"num_cpus": 0.25}}
+    reward = {"kind": "tests.pipeline.judges:Counting"}
+    local = RunConfig.model_validate({**settings, "reward": reward})
+    other = RunConfig.model_validate({**settings, "reward": reward, "name": "on-ray", "compute": compute})
+    here, _ = run_data(local)
+    there, _ = run_data(other, runner=ray_runner(other))
+    assert tables(there)["pair"] == tables(here)["pair"]
+    assert {row["label_source"] for row in tables(there)["pair"]} == {"ranker"}
+    assert list((other.root / "logs").glob("pair-*.log"))
+
+
 def test_scoring_starts_while_later_prompts_are_still_sampled(settings: dict) -> None:  # noqa: F811
     engine = {"kind": "fake", "latency_seconds": 0.5}
     compute = {"runner": "ray", "shard_size": 1, "sample": {"num_cpus": 1}, "score": {"num_cpus": 0.5}}
