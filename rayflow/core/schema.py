@@ -85,11 +85,14 @@ def _decode(column: pa.Array | pa.ChunkedArray) -> list[Any]:
     if not pa.types.is_list(column.type):
         return column.to_pylist()
     inner = column.type.value_type
-    offsets = column.offsets.to_numpy()
-    spans = list(zip(offsets[:-1], offsets[1:], strict=True))
-    if pa.types.is_list(inner) or _is_number(inner):
-        values = column.values.to_numpy(zero_copy_only=False) if _is_number(inner) else _decode(column.values)
-        return [values[a:b] if _is_number(inner) else tuple(values[a:b]) for a, b in spans]
+    offsets = column.offsets.to_numpy().tolist()
+    spans = zip(offsets[:-1], offsets[1:], strict=True)
+    if _is_number(inner):
+        values = column.values.to_numpy(zero_copy_only=False)
+        return [values[a:b] for a, b in spans]
+    if pa.types.is_list(inner):
+        nested = _decode(column.values)
+        return [tuple(nested[a:b]) for a, b in spans]
     return [tuple(value) for value in column.to_pylist()]
 
 

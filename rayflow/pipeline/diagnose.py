@@ -109,10 +109,9 @@ def draw_sample(
     for index in range(sources[-1].num_shards):
         stop = start + sources[-1].marker(index).rows
         inside = chosen[np.searchsorted(chosen, start) : np.searchsorted(chosen, stop)] - start
-        shard = read_rows(sources, index, ScoredResponses) if inside.size else []
-        for row in (shard[i] for i in inside.tolist()):
+        for row in read_rows(sources, index, ScoredResponses, inside) if inside.size else []:
             ids.append(row.prompt_id)
-            rewards.append(row.rewards.copy())  # a view would keep the whole shard in memory
+            rewards.append(row.rewards)
             lengths.append(np.array([len(tokens) for tokens in row.token_ids]))
             codes: dict[str, int] = {}
             texts.append(np.array([codes.setdefault(text, len(codes)) for text in row.responses]))

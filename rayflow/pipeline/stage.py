@@ -150,10 +150,20 @@ class ShardWorker:
         return read_rows(self.sources, index, self.stage.reads) if read is None else read(self.sources, index)
 
 
-def read_rows(sources: Sequence[Artifact], index: int, view: type[Any]) -> list[Any]:
-    """Rows of shard `index` as `view`, joined from the artifacts that hold its columns."""
+def read_rows(
+    sources: Sequence[Artifact], index: int, view: type[Any], positions: Sequence[int] | None = None
+) -> list[Any]:
+    """Rows of shard `index` as `view`, joined from the artifacts that hold its columns.
+
+    Args:
+        sources: the artifacts, the one that decides the rows and their order last.
+        index: the shard.
+        view: record type of the rows; no other column is read.
+        positions: which rows of the shard; all if None.
+    """
     wanted = {f.name for f in fields(view)}
-    return from_table(join([source.read_shard(index, wanted) for source in sources]), view)
+    table = join([source.read_shard(index, wanted) for source in sources])
+    return from_table(table if positions is None else table.take(positions), view)
 
 
 def failure_of(prompt_id: str, reason: str, error: BaseException | str) -> Failure:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from rayflow.report.svg import Frame
+from rayflow.report.svg import LEFT, Frame
 
 LABEL_GAP = 46.0
 """Labels of one series are this far apart at least, in the drawing's units; the others have tooltips only."""
@@ -64,8 +64,7 @@ def marks(frame: Frame, points: Sequence[Mark], style: str, shape: str, place: s
         parts.append(f'<g class="spot">{_shape(x, y, style, shape)}<title>{escape(point.tip)}</title></g>')
         if point.label and all(math.hypot(x - a, y - b) >= LABEL_GAP for a, b in taken):
             taken.append((x, y))
-            dx, dy, anchor = (-9, -8, "end") if place == "above" else (6, 13, "start")
-            parts.append(text(x + dx, y + dy, point.label, anchor))
+            parts.append(_label(x, y, point.label, place))
     return "".join(parts)
 
 
@@ -108,6 +107,14 @@ def log_ticks(low: float, high: float) -> list[float]:
 def powers(positions: Sequence[float]) -> list[str]:
     """Tick labels of `log_ticks`."""
     return [f"{10**position:.6g}" for position in positions]
+
+
+def _label(x: float, y: float, label: str, place: str) -> str:
+    if place == "below":
+        return text(x + 6, y + 13, label, "start")
+    if x - 6 * len(label) < LEFT + 9:  # on the left it would run into the axis
+        return text(x + 8, y + 3, label, "start")
+    return text(x - 9, y - 8, label, "end")
 
 
 def _path(frame: Frame, points: Sequence[tuple[float, float]]) -> str:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from rayflow.report.diagnose import write_diagnosis
 from rayflow.report.render import write_report
 from tests.report import report_example as example
+from tests.report import test_diagnose as diagnosis
 
 pytestmark = pytest.mark.browser
 
@@ -53,6 +55,18 @@ def test_the_page_renders_and_the_planted_script_does_not_run(browser, tmp_path)
     assert re.search(r"<title>sentiment-rso-64-to-8 · rayflow report</title>", document)
     assert document.count("<figure>") == 12
     assert "<script" not in document
+    if not shot.exists():
+        browser(f"--screenshot={shot}", page.as_uri())
+    assert inked(shot) > 0.01
+
+
+def test_a_diagnosis_renders(browser, tmp_path):
+    page = write_diagnosis(diagnosis.example(), diagnosis.SUBJECT, tmp_path / "diagnosis")
+    shot = tmp_path / "page.png"
+    document = browser(f"--screenshot={shot}", "--dump-dom", page.as_uri())
+    if not document:
+        document = browser("--dump-dom", page.as_uri())
+    assert document.count("<figure>") == 3 and "<title>demo · rayflow diagnose</title>" in document
     if not shot.exists():
         browser(f"--screenshot={shot}", page.as_uri())
     assert inked(shot) > 0.01
