@@ -47,7 +47,7 @@ def test_settings_become_the_class_that_kind_names():
 
 def test_without_a_kind_the_papers_choice_holds_where_there_is_one():
     assert Recipe.model_validate({"selection": {"beta": 2}}).selection == RejectionSampling.Config(beta=2)
-    assert "needs a 'kind': one of classifier, rule" in refusal(reward={"model": "x"})
+    assert "needs a 'kind': one of classifier, ensemble, http, ranker, rule" in refusal(reward={"model": "x"})
 
 
 def test_options_already_built_pass_as_they_are():
