@@ -125,3 +125,15 @@ def test_the_tables_list_what_there_is() -> None:
     for name in RunConfig.model_fields:
         if name not in ("name", "runs_dir", "seed", "max_failed_fraction"):
             assert f"| `{name}` |" in README, name
+
+
+def test_every_ready_method_is_in_the_table() -> None:
+    for path in (ROOT / "jobs" / "configs" / "methods").glob("*.yaml"):
+        assert f"[{path.stem}](jobs/configs/methods/{path.name})" in README
+
+
+def test_the_chosen_checkpoint_is_configured_as_shown(tmp_path: Path) -> None:
+    shown = yaml.safe_load(block("yaml", "choose:"))
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump({"extends": str(ROOT / "jobs" / "configs" / "quickstart.yaml"), **shown}))
+    assert load_config(path).train.choose.patience == 3
