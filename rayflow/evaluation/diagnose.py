@@ -89,7 +89,7 @@ def diagnose(batches: Batches, num_prompts: int, sample: Sample, rule: Rule, set
     """
     n, k = sample.rewards.shape[1], settings.num_accepted
     budget, scale = _budget(settings, n), float(sample.rewards.std(axis=1).mean())
-    if not scale > 0:
+    if not np.ptp(sample.rewards, axis=1).any():  # exactly: the deviation of equal numbers may be rounding
         raise DataError(
             f"All {n} candidates of each prompt have the same reward, so no beta can prefer one of them. "
             "Look at the reward, or at the sampling temperature."

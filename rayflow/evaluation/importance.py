@@ -98,15 +98,16 @@ def default_kl_budget(num_candidates: int, num_accepted: int) -> float:
 
 
 def beta_grid(scale: float) -> list[float]:
-    """Round values of beta from scale/8 to 8 scale, ascending: from nearly greedy to nearly no selection.
+    """Round values of beta from scale/20 to 8 scale, ascending: from nearly greedy to nearly no selection.
 
     Args:
         scale: typical standard deviation of the rewards within a prompt. For Gaussian rewards
             KL = (scale/beta)^2 / 2.
     """
-    exponents = range(math.floor(math.log10(scale / 8)), math.floor(math.log10(8 * scale)) + 1)
+    low, high = scale / 20, 8 * scale
+    exponents = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
     values = [float(f"{mantissa}e{exponent}") for exponent in exponents for mantissa in GRID]
-    return [value for value in values if scale / 8 <= value <= 8 * scale]
+    return [value for value in values if low <= value <= high]
 
 
 def smallest_beta(kl_budget: float, scale: float, mean_kl: Callable[[Sequence[float]], np.ndarray]) -> float:

@@ -170,9 +170,9 @@ def diagnose(
     plan = open_plan(folder)
     with console.status("Reading the scores"):
         found = diagnose_run(plan, betas, num_accepted, kl_budget)
+    page = write_diagnosis(found, subject(plan), output or folder)
     print_diagnosis(found, console)
     console.print(f"\n{lead(found)}")
-    page = write_diagnosis(found, subject(plan), output or folder)
     console.print(f"[bold]Diagnosis:[/] {page}", soft_wrap=True)
 
 

@@ -53,7 +53,7 @@ def _plane(found: Diagnosis) -> str:
         plane.line(frame, line[:trusted], "after"),
         plane.line(frame, line[max(trusted - 1, 0) :], "after weak"),
         plane.marks(frame, best, "before", "square", "below"),
-        plane.marks(frame, _top_marks(top_k, found.num_accepted), "chosen", "triangle", "below"),
+        plane.marks(frame, _top_marks(top_k, found.num_accepted), "chosen", "triangle", "beneath"),
         plane.marks(frame, _beta_marks(found), "after", "circle"),
         plane.ring(frame, found.choice.kl.mean, found.choice.reward.mean),
     ]

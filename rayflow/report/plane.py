@@ -56,7 +56,7 @@ def marks(frame: Frame, points: Sequence[Mark], style: str, shape: str, place: s
         points: in the order in which they claim room for their labels.
         style: CSS class that colours them.
         shape: "circle", "square" or "triangle".
-        place: labels go "above" (to the left) or "below" (to the right).
+        place: labels go "above" (to the left), "below" (to the right) or "beneath" (to the left).
     """
     parts, taken = [], []
     for point in points:
@@ -112,6 +112,8 @@ def powers(positions: Sequence[float]) -> list[str]:
 def _label(x: float, y: float, label: str, place: str) -> str:
     if place == "below":
         return text(x + 6, y + 13, label, "start")
+    if place == "beneath":
+        return text(x - 5, y + 14, label, "end")
     if x - 6 * len(label) < LEFT + 9:  # on the left it would run into the axis
         return text(x + 8, y + 3, label, "start")
     return text(x - 9, y - 8, label, "end")

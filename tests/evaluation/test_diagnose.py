@@ -129,4 +129,4 @@ def test_settings_that_leave_nothing_to_choose_are_refused():
     with pytest.raises(ConfigError, match="at least 0.001 nats"):
         run(kl_budget=0.0)
     with pytest.raises(DataError, match="same reward"):
-        run(np.repeat(np.arange(5.0)[:, None], N, axis=1))
+        run(np.repeat(np.arange(5.0)[:, None] / 10, N, axis=1))

@@ -126,7 +126,7 @@ def test_the_default_budget_lies_halfway_to_top_k():
 
 
 def test_the_grid_is_round_and_spans_the_rewards_scale():
-    assert beta_grid(1.0) == [0.15, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 7.0]
+    assert beta_grid(1.0) == [0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 7.0]
     assert beta_grid(1000.0) == [1000 * beta for beta in beta_grid(1.0)]
 
 
