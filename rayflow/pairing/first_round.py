@@ -17,10 +17,10 @@ class FirstRound:
     """Shuffle the accepted responses, then pair neighbours; of an odd number one is left over."""
 
     class Config(LabelOptions):
-        """Settings of `first_round`.
+        """Settings of `first_round`, besides `labels`.
 
         Attributes:
-            ties: what becomes of a pair with equal rewards, on which the paper is silent: "drop" it (there
+            ties: what becomes of an even pair (equal rewards), on which the paper is silent: "drop" it (there
                 is no preference to learn), or "random" to keep it with a random label.
         """
 

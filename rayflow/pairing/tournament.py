@@ -22,10 +22,10 @@ class Tournament:
     """
 
     class Config(LabelOptions):
-        """Settings of `tournament`.
+        """Settings of `tournament`, besides `labels`.
 
         Attributes:
-            ties: what becomes of a game between equal rewards, on which the paper is silent. A random player
+            ties: what becomes of an even game (equal rewards), on which the paper is silent. A random player
                 moves on either way; "drop" leaves the game out of the pairs, "random" keeps it.
         """
 

