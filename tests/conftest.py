@@ -25,6 +25,12 @@ _CORPUS = (
 
 
 @pytest.fixture(scope="session")
+def ray_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home folder of every Ray of this session: a process reads its authentication token only once."""
+    return tmp_path_factory.mktemp("ray-home")
+
+
+@pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Folder of a random two-layer Llama in float32 with a byte-level BPE tokenizer and a chat template.
 

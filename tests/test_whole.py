@@ -95,10 +95,10 @@ def test_reference_log_probs_belong_to_the_accepted_in_their_order(
 @pytest.mark.engine
 @pytest.mark.trainer
 def test_on_ray_with_vllm_and_two_deepspeed_workers(
-    tmp_path: Path, prompt_file: Path, tiny_model: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, prompt_file: Path, tiny_model: str, ray_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The real thing at the size of a toy; the last sampling stage is vLLM loading what DeepSpeed trained."""
-    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("HOME", str(ray_home))
     settings = small_settings(tmp_path, prompt_file, tiny_model)
     settings["sample"]["engine"] = {
         "kind": "vllm",

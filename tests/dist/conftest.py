@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 
 @pytest.fixture(scope="session")
-def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def ray_cluster(ray_home: Path) -> Iterator[None]:
     """A local Ray with four logical CPUs; never touches another Ray of this machine."""
     import ray
 
-    home = tmp_path_factory.mktemp("ray-home")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HOME", str(home))
+        patch.setenv("HOME", str(ray_home))
         patch.delenv("RAY_ADDRESS", raising=False)
         ray.init(num_cpus=4, log_to_driver=False, include_dashboard=False, logging_level="ERROR")
         yield
