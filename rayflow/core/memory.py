@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from functools import cache
 
 _TOP_PAD = 2**28
 _ENVIRONMENT = {
@@ -19,6 +20,7 @@ _ENVIRONMENT = {
 _MALLOPT = ((-4, 0), (-1, 2**31 - 1), (-2, _TOP_PAD))  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD
 
 
+@cache
 def keep_freed_memory() -> None:
     """For this process, from now on; nothing where the C library is not glibc or the user has tuned it."""
     if _is_tuned():

@@ -30,6 +30,7 @@ FAMILIES: dict[str, dict[str, str]] = {
         "gumbel": "rayflow.selection.gumbel:Gumbel",
         "top_k": "rayflow.selection.top_k:TopK",
         "first_k": "rayflow.selection.first_k:FirstK",
+        "threshold": "rayflow.selection.threshold:Threshold",
         "all": "rayflow.selection.all:All",
     },
     "pairing": {

@@ -12,7 +12,7 @@ import numpy as np
 
 from rayflow.core.options import build
 from rayflow.core.rows import Scores
-from rayflow.core.seeds import rng
+from rayflow.core.seeds import derive, rng
 from rayflow.errors import ArtifactError, ConfigError, DataError
 from rayflow.evaluation.diagnose import Rule, Sample, Settings, diagnose
 from rayflow.evaluation.diagnosis import Diagnosis
@@ -125,15 +125,16 @@ def make_rule(plan: Plan, prompt_ids: Sequence[str], num_accepted: int) -> Rule:
     if not isinstance(options, RejectionSampling.Config):
         options = RejectionSampling.Config()
 
+    seeds = np.array([derive(plan.config.seed, "select", prompt_id) for prompt_id in prompt_ids], np.uint64)
+
     def rule(rewards: np.ndarray, beta: float) -> tuple[list[np.ndarray], np.ndarray]:
         # Infinity is no setting of the rule; at the largest float, too, every candidate is accepted.
-        at = options.model_copy(update={"beta": min(beta, sys.float_info.max), "num_accepted": num_accepted})
+        at = options.model_copy(
+            update={"beta": min(beta, sys.float_info.max), "num_accepted": num_accepted, "text_keyed": False}
+        )
         selector = build("selection", at)
-        found = [
-            selector.select(row, rng(plan.config.seed, "select", prompt_id))
-            for row, prompt_id in zip(rewards, prompt_ids, strict=True)
-        ]
-        return [one.accepted for one in found], np.array([one.num_rounds for one in found])
+        found = selector.select(rewards, seeds)
+        return found.per_prompt(), found.num_rounds
 
     return rule
 

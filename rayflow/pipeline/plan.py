@@ -147,7 +147,7 @@ def _sampled(config: RunConfig, model: str) -> list[tuple[Stage, ...]]:
     prompts = PromptStage("prompts", config.prompts.train, compute.shard_size)
     sample = _sample(config, "sample", ("prompts",), resolve_model(config.sample.model or model))
     score = _score(config, "score", ("prompts", "sample"))
-    select = SelectStage("select", ("score",), config.select, config.seed, compute.transform)
+    select = SelectStage("select", ("sample", "score"), config.select, config.seed, compute.transform)
     return [(prompts,), (sample, score, select, _pair(config))]
 
 

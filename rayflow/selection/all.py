@@ -1,6 +1,6 @@
 """Every candidate, in the order of sampling: what RS-DPO and RRHF pair or rank.
 
-Row in: the rewards of one prompt's candidates. Row out: the accepted indices.
+Rows in: rewards [p, n]. Rows out: all n indices of each.
 
 Source: RS-DPO, arXiv:2402.10038, section 3.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from rayflow.core.options import KindOptions
-from rayflow.selection.base import Selection
+from rayflow.selection.batch import Selections, at_once
 from rayflow.selection.checks import finite
 
 
@@ -25,7 +25,7 @@ class All:
     def __init__(self, options: Config) -> None:
         self.options = options
 
-    def select(self, rewards: np.ndarray, rng: np.random.Generator) -> Selection:
-        """Choose candidates of one prompt (see `selection.base.Selector`)."""
-        accepted = np.arange(len(finite(rewards)), dtype=np.int32)
-        return Selection(accepted=accepted, num_rounds=1, num_visits=len(accepted))
+    def select(self, rewards: np.ndarray, seeds: np.ndarray) -> Selections:
+        """Choose candidates of p prompts (see `selection.base.Selector`)."""
+        num_prompts, n = finite(rewards).shape
+        return at_once(np.broadcast_to(np.arange(n), (num_prompts, n)), num_visits=n)

@@ -1,44 +1,98 @@
-"""The interface of a selection rule. Row in: rewards [n]. Row out: accepted indices [k]."""
+"""The interface of a selection rule. Rows in: rewards [p, n], seeds [p]. Rows out: accepted indices."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
+from pydantic import Field
 
 from rayflow.core.options import KindOptions
+from rayflow.selection.batch import Selections
+from rayflow.selection.checks import finite
 
 
-@dataclass(frozen=True)
-class Selection:
-    """Outcome for one prompt.
+class CountOptions(KindOptions):
+    """Settings of every rule that accepts a fixed number.
 
     Attributes:
-        accepted: [k] int32 candidate indices, distinct, in acceptance order.
-        num_rounds: passes over the remaining candidates.
-        num_visits: acceptance decisions made; acceptance rate = k / num_visits.
+        num_accepted: responses to accept per prompt.
+        shortfall: what becomes of a prompt that has fewer than `num_accepted` to give: "keep" goes on with
+            those, "skip" makes it a failed row with that reason. Both are counted in the report.
     """
 
-    accepted: np.ndarray
-    num_rounds: int
-    num_visits: int
+    num_accepted: int = Field(default=8, gt=0)
+    shortfall: Literal["keep", "skip"] = "keep"
 
 
 class Selector(Protocol):
-    """What every selection rule offers: a pure function of one prompt's rewards and its generator."""
+    """What every selection rule offers: a pure function of each prompt's rewards and seed.
+
+    A rule for which equal texts matter sets `needs_keys = True`. It then gets a third argument, keys [p, n]
+    int64 in [0, n): equal for two candidates of a prompt exactly where their texts are equal. For other rules
+    the texts are never read.
+    """
 
     Config: type[KindOptions]
 
-    def __init__(self, options: KindOptions) -> None: ...
+    def __init__(self, options: Any) -> None: ...
 
-    def select(self, rewards: np.ndarray, rng: np.random.Generator) -> Selection:
+    def select(self, rewards: np.ndarray, seeds: np.ndarray) -> Selections:
+        """Choose candidates of p prompts with n candidates each.
+
+        The outcome of a row may depend on that row alone: `rayflow.core.draws` gives random numbers for that.
+
+        Args:
+            rewards: [p, n] float64, finite, n >= 1.
+            seeds: [p] uint64, one per prompt, the only source of randomness.
+
+        Raises:
+            ValueError: a reward is not finite, or a row cannot be decided.
+        """
+
+
+class PerRow:
+    """Base of a rule that is easier to say for one prompt: define `select_one`, and nothing else."""
+
+    def select_one(self, rewards: np.ndarray, rng: np.random.Generator) -> Any:
         """Choose candidates of one prompt.
 
         Args:
             rewards: [n] float64, finite.
-            rng: the row's own generator.
+            rng: the prompt's own generator.
+
+        Returns:
+            Candidate indices, distinct, in the order of acceptance.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define select_one")
+
+    def select(self, rewards: np.ndarray, seeds: np.ndarray) -> Selections:
+        """Row by row (see `Selector`).
 
         Raises:
-            ValueError: a reward is not finite.
+            ValueError: a reward is not finite, or `select_one` gave an index twice or one that does not exist.
         """
+        rewards = finite(rewards)
+        num_prompts, n = rewards.shape
+        chosen = [
+            distinct(self.select_one(row, np.random.default_rng(int(seed))), n)
+            for row, seed in zip(rewards, seeds, strict=True)
+        ]
+        return Selections(
+            accepted=np.concatenate([np.empty(0, np.int32), *chosen]),
+            num_accepted=np.array([len(indices) for indices in chosen], np.int64),
+            num_rounds=np.ones(num_prompts, np.int64),
+            num_visits=np.full(num_prompts, n, np.int64),
+        )
+
+
+def distinct(indices: Any, n: int) -> np.ndarray:
+    """Candidate indices of one prompt as [k] int32.
+
+    Raises:
+        ValueError: one of them is not in [0, n), or comes twice.
+    """
+    found = np.asarray(indices, np.int32).reshape(-1)
+    if found.size and (found.min() < 0 or found.max() >= n or len(np.unique(found)) < len(found)):
+        raise ValueError(f"accepted {found.tolist()} must be distinct indices of the {n} candidates.")
+    return found

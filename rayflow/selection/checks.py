@@ -6,15 +6,18 @@ import numpy as np
 
 
 def finite(rewards: np.ndarray) -> np.ndarray:
-    """The rewards as [n] float64.
+    """The rewards as [p, n] float64.
 
     Raises:
         ValueError: one of them is not finite. NaN passes every comparison as false, so rejection sampling as
             printed would always accept it.
     """
     rewards = np.asarray(rewards, dtype=np.float64)
-    bad = np.flatnonzero(~np.isfinite(rewards))
-    if bad.size:
-        first = f"candidate {bad[0]}: {rewards[bad[0]]}"
-        raise ValueError(f"{bad.size} of {rewards.size} rewards are not finite ({first}).")
+    good = np.isfinite(rewards)
+    if not good.all():
+        row, candidate = np.argwhere(~good)[0]
+        raise ValueError(
+            f"{(~good).sum()} of {rewards.size} rewards are not finite "
+            f"(row {row}, candidate {candidate}: {rewards[row, candidate]})."
+        )
     return rewards

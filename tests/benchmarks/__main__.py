@@ -6,14 +6,14 @@ import argparse
 import importlib
 import json
 
-NAMES = ("sample", "train", "reference", "quickstart")
+NAMES = ("sample", "select", "train", "reference", "quickstart")
 
 
 def main() -> None:
     """Run one benchmark and print its JSON line."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
     commands = parser.add_subparsers(dest="name", required=True)
-    modules = {name: importlib.import_module(f"tests.benchmarks.{name}") for name in NAMES}
+    modules = {name: importlib.import_module(f"tests.benchmarks.{name.replace('-', '_')}") for name in NAMES}
     for name, module in modules.items():
         module.add_arguments(commands.add_parser(name, help=module.__doc__.strip().splitlines()[0]))
     arguments = parser.parse_args()

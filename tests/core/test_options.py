@@ -92,7 +92,15 @@ def test_options_are_frozen():
 def test_a_dump_holds_the_chosen_classes_own_fields_and_reads_back():
     recipe = Recipe.model_validate({"selection": {"beta": 0.05}, "pairing": "tournament"})
     dumped = recipe.model_dump(mode="json")
-    assert dumped["selection"] == {"kind": "rejection", "beta": 0.05, "num_accepted": 8, "shuffle": True}
+    assert dumped["selection"] == {
+        "kind": "rejection",
+        "num_accepted": 8,
+        "shortfall": "keep",
+        "beta": 0.05,
+        "shuffle": True,
+        "maximum": "pass",
+        "text_keyed": False,
+    }
     assert Recipe.model_validate(dumped) == recipe
 
 

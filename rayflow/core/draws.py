@@ -1,0 +1,74 @@
+"""Random numbers for many rows at once, each a function of its row's seed and of a counter.
+
+Number i of a row is output i of SplitMix64 started at the row's seed, computed without those before it. So a
+row draws the same numbers alone, in any batch and in any order, and a batch costs a few array operations
+rather than a generator per row. Rows must have unrelated seeds, as `seeds.derive` makes them.
+
+Source: Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators" (OOPSLA 2014), with the mixing
+constants of Vigna's splitmix64.c.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MIX = ((30, np.uint64(0xBF58476D1CE4E5B9)), (27, np.uint64(0x94D049BB133111EB)))
+
+
+def bits(seeds: np.ndarray, count: int, first: int | np.ndarray = 0) -> np.ndarray:
+    """Numbers first .. first + count - 1 of every row, as they come.
+
+    Args:
+        seeds: [p] uint64, one per row.
+        count: numbers per row.
+        first: counter of the first one; [p] where it differs between rows.
+
+    Returns:
+        [p, count] uint64.
+    """
+    counters = np.arange(1, count + 1, dtype=np.uint64) * _GOLDEN
+    starts = np.asarray(seeds, np.uint64) + np.atleast_1d(np.asarray(first, np.uint64)) * _GOLDEN
+    mixed = starts[:, None] + counters
+    shifted = np.empty_like(mixed)
+    for shift, factor in _MIX:
+        np.right_shift(mixed, np.uint64(shift), out=shifted)
+        mixed ^= shifted
+        mixed *= factor
+    np.right_shift(mixed, np.uint64(31), out=shifted)
+    mixed ^= shifted
+    return mixed
+
+
+def uniform(seeds: np.ndarray, count: int, first: int | np.ndarray = 0) -> np.ndarray:
+    """Like `bits`: [p, count] float64, uniform on the odd multiples of 2**-53, so never 0 and never 1."""
+    drawn = bits(seeds, count, first)
+    drawn >>= np.uint64(11)
+    drawn |= np.uint64(1)
+    return drawn * 2.0**-53
+
+
+def gumbel(seeds: np.ndarray, count: int, first: int | np.ndarray = 0) -> np.ndarray:
+    """Like `bits`: [p, count] float64, standard Gumbel, always finite."""
+    return -np.log(-np.log(uniform(seeds, count, first)))
+
+
+def permutations(seeds: np.ndarray, n: int) -> np.ndarray:
+    """A uniformly random order of 0 .. n-1 for every row, from its numbers 0 .. n-1.
+
+    Args:
+        seeds: [p] uint64, one per row.
+        n: how many to order; numbers n and on are free for other uses.
+
+    Returns:
+        [p, n] int64, each row a permutation.
+    """
+    # The low bits carry the position through the sort: sorting numbers is much faster than sorting indices,
+    # and the high bits, 52 of them at n = 4096, still decide the order.
+    low = np.uint64((1 << max(n - 1, 0).bit_length()) - 1)
+    keys = bits(seeds, n)
+    keys &= ~low
+    keys |= np.arange(n, dtype=np.uint64)
+    keys.sort(axis=1)
+    keys &= low
+    return keys.view(np.int64)

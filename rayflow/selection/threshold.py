@@ -1,0 +1,79 @@
+"""Every candidate whose scaled reward is above a threshold: the filter of ReST.
+
+Rows in: rewards [p, n]. Rows out: the indices of those above, in the order of sampling; there may be none.
+
+Source: ReST, arXiv:2308.08998, section 3 (improve step, F(x, y; tau) = 1[R(x, y) > tau]).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from rayflow.core.options import KindOptions
+from rayflow.selection.batch import Selections
+from rayflow.selection.checks import finite
+
+
+class Threshold:
+    """A prompt nothing of which is above the threshold is a failed row with that reason."""
+
+    class Config(KindOptions):
+        """Settings of `threshold`.
+
+        Attributes:
+            threshold: what a scaled reward must exceed; improve steps raise it.
+            scale: what 0 and 1 are. "prompt": the prompt's own lowest and highest reward, so its best is
+                always kept; where all are equal, all are the best. "global": `low` and `high`, for all
+                prompts alike. "none": rewards are compared as they are.
+            low, high: rewards that become 0 and 1 under "global". They are settings, not measured here: the
+                rule stays a function of one row, and a run's selection starts before all rewards are known.
+        """
+
+        kind: str = "threshold"
+        threshold: float = Field(default=0.7, allow_inf_nan=False)
+        scale: Literal["prompt", "global", "none"] = "prompt"
+        low: float | None = Field(default=None, allow_inf_nan=False)
+        high: float | None = Field(default=None, allow_inf_nan=False)
+
+        @model_validator(mode="after")
+        def _fits(self) -> Threshold.Config:
+            given = self.low is not None and self.high is not None
+            if self.scale == "global" and not (given and self.low < self.high):
+                raise ValueError("scale 'global' needs 'low' and 'high', the rewards that become 0 and 1")
+            if self.scale != "global" and (self.low, self.high) != (None, None):
+                raise ValueError(f"'low' and 'high' belong to scale 'global', not to '{self.scale}'")
+            if self.scale == "prompt" and not 0 <= self.threshold < 1:
+                raise ValueError("under scale 'prompt' rewards lie in [0, 1]: 'threshold' must be in [0, 1)")
+            return self
+
+    def __init__(self, options: Config) -> None:
+        self.options = options
+
+    def select(self, rewards: np.ndarray, seeds: np.ndarray) -> Selections:
+        """Choose candidates of p prompts (see `selection.base.Selector`)."""
+        rewards = finite(rewards)
+        num_prompts, n = rewards.shape
+        kept = self._scaled(rewards) > self.options.threshold
+        return Selections(
+            accepted=np.nonzero(kept)[1].astype(np.int32),
+            num_accepted=kept.sum(axis=1),
+            num_rounds=np.ones(num_prompts, np.int64),
+            num_visits=np.full(num_prompts, n, np.int64),
+        )
+
+    def _scaled(self, rewards: np.ndarray) -> np.ndarray:
+        """[p, n] float64 rewards on the scale of the threshold."""
+        options = self.options
+        if options.scale == "none":
+            return rewards
+        if options.scale == "global":
+            low, high = np.float64(options.low), np.float64(options.high)
+        else:
+            low, high = rewards.min(axis=1, keepdims=True), rewards.max(axis=1, keepdims=True)
+        # Halved before subtracting, so that the range of the largest floats is still a number.
+        spread = high / 2 - low / 2
+        equal = spread == 0
+        return np.where(equal, 1.0, (rewards / 2 - low / 2) / np.where(equal, 1.0, spread))

@@ -1,0 +1,191 @@
+"""The accept-or-reject visits of rejection sampling, for a block of prompts that advance together.
+
+Rows in: rewards in the order of visits. Rows out: the accepted positions of that order.
+
+Source: arXiv:2309.06657, Algorithm 1 and section 3.2.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+_FAINT = 1e-200
+"""A highest remaining weight below this is too near the smallest floats to divide by."""
+
+
+class Visits:
+    """Algorithm 1: passes over the remaining candidates until every prompt has enough.
+
+    A pass fixes the maximum reward of the remaining candidates, visits them in order and accepts each with
+    `acceptance_probabilities`. It stops at once when enough are accepted; those accepted leave only at its
+    end, those rejected are visited again in the next pass. The best remaining candidate is accepted with
+    probability 1, so there are at most as many passes as acceptances.
+
+    One random number v per candidate decides all its visits. It is uniform on (0, 1), and a visit with
+    acceptance probability p accepts where v > 1 - p. After a rejection v is uniform on (0, 1 - p), so
+    v / (1 - p) is as good as a fresh number for the next visit.
+
+    Args:
+        rewards: [p, n] float64 in the order of visits, -inf behind the last candidate.
+        present: [p] int64 >= 1, candidates of each row.
+        uniform: [p, n] float64 in (0, 1), independent. Overwritten.
+        beta: temperature, >= 0, in units of the reward.
+        num_accepted: how many to accept per row; where fewer are present, all of them.
+
+    Attributes:
+        accepted: [p, k + 1] int64 positions in acceptance order; of row i the first num_accepted[i] are valid.
+        num_accepted, num_rounds, num_visits: [p] int64.
+    """
+
+    def __init__(
+        self, rewards: np.ndarray, present: np.ndarray, uniform: np.ndarray, beta: float, num_accepted: int
+    ) -> None:
+        num_prompts, n = rewards.shape
+        self._rewards, self._present, self._beta = rewards, present, beta
+        self._wanted = np.minimum(num_accepted, present)
+        # One column more than can be wanted takes what a last pass accepts beyond that.
+        self.accepted = np.zeros((num_prompts, min(num_accepted, n) + 1), np.int64)
+        self.num_accepted, self.num_rounds, self.num_visits = np.zeros((3, num_prompts), np.int64)
+        self._before = np.zeros(num_prompts, np.int64)  # of each row's latest step: accepted before it
+        # Of the rows that still lack responses: their numbers v, 0 for a candidate that is accepted, and
+        # their weights, exp((r - some maximum)/beta), 0 too.
+        self._rows, self._uniform = np.arange(num_prompts), uniform
+        self._weights = acceptance_probabilities(rewards, beta)
+
+    def run(self) -> None:
+        """Visit until every row has what it can get."""
+        with np.errstate(divide="ignore"):  # the surely accepted have 1 - p = 0; their v is not used again
+            while len(self._rows):
+                self._step()
+        self._end()
+
+    def _step(self) -> None:
+        rejection = self._rejection_probabilities()
+        self._begin_step(rejection)
+        hits = np.flatnonzero(rejection < self._uniform)
+        self._uniform /= rejection
+        self._uniform.reshape(-1)[hits] = 0
+        self._weights.reshape(-1)[hits] = 0
+        self._record(hits)
+        going = np.flatnonzero(self.num_accepted[self._rows] < self._wanted[self._rows])
+        if len(going) < len(self._rows):
+            self._keep(going)
+
+    def _rejection_probabilities(self) -> np.ndarray:
+        """[a, n] 1 - p, were all remaining candidates visited with the present maximum."""
+        top = highest(self._weights)
+        faint = np.flatnonzero(top < _FAINT)
+        if faint.size:
+            left = np.where(self._uniform[faint] > 0, self._rewards[self._rows[faint]], -np.inf)
+            self._weights[faint] = acceptance_probabilities(left, self._beta)
+            top[faint] = 1
+        rejection = self._weights / top
+        return np.subtract(1, rejection, out=rejection)
+
+    def _begin_step(self, rejection: np.ndarray) -> None:
+        """Every step is a whole pass."""
+        self.num_rounds[self._rows] += 1
+
+    def _record(self, hits: np.ndarray) -> None:
+        """Append the accepted, given as flat positions, and count the visits."""
+        rows, width = self._rows, self.accepted.shape[1]
+        row = hits // self._weights.shape[1]
+        position = hits - row * self._weights.shape[1]
+        counts = np.bincount(row, minlength=len(rows))
+        before = self.num_accepted[rows]
+        after = before + counts
+        slot = np.arange(len(row))
+        slot += (after - counts.cumsum())[row]
+        np.minimum(slot, width - 1, out=slot)
+        slot += (rows * width)[row]
+        self.accepted.reshape(-1)[slot] = position
+        self.num_accepted[rows] = np.minimum(after, self._wanted[rows])
+        self._before[rows] = before
+        self._end_step()
+
+    def _end_step(self) -> None:
+        """Count the visits of a whole pass."""
+        self.num_visits[self._rows] += self._present[self._rows] - self._before[self._rows]
+
+    def _end(self) -> None:
+        """Take back the visits counted behind the last acceptance of each row."""
+        last = np.take_along_axis(self.accepted, self._wanted[:, None] - 1, axis=1)[:, 0]
+        visited = self._between(np.arange(len(last)), np.zeros_like(last), last)
+        self.num_visits += visited - (self._present - self._before)
+
+    def _between(self, rows: np.ndarray, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
+        """Candidates at positions begin .. end that were there before the row's latest step."""
+        accepted = self.accepted[rows]
+        gone = (accepted >= begin[:, None]) & (accepted <= end[:, None])
+        gone &= np.arange(accepted.shape[1]) < self._before[rows, None]
+        return end + 1 - begin - gone.sum(axis=1)
+
+    def _keep(self, going: np.ndarray) -> None:
+        """Go on with these rows only."""
+        self._rows = self._rows[going]
+        self._uniform, self._weights = (a.take(going, axis=0) for a in (self._uniform, self._weights))
+
+
+class VisitsByAcceptance(Visits):
+    """The variant of section 3.2: the maximum is taken anew after each acceptance.
+
+    It can only change where a candidate that has it is accepted, which is sure when it is visited. So a step
+    visits the candidates up to the next such one, and the next step goes on behind it in the same pass.
+    """
+
+    def run(self) -> None:
+        """Visit until every row has what it can get."""
+        self._begin = np.zeros_like(self._present)  # of the rows at work: where the step begins
+        super().run()
+
+    def _begin_step(self, rejection: np.ndarray) -> None:
+        """Visit only up to the next candidate that is surely accepted, or to the end of the pass."""
+        self.num_rounds[self._rows] += self._begin == 0
+        positions = np.arange(rejection.shape[1])
+        ahead = positions >= self._begin[:, None]
+        sure = ahead & (rejection == 0)
+        self._stop = np.where(sure.any(axis=1), sure.argmax(axis=1), self._present[self._rows] - 1)
+        rejection[~(ahead & (positions <= self._stop[:, None]))] = 1
+
+    def _end_step(self) -> None:
+        """Count the visits of a step, and go on behind it."""
+        rows = self._rows
+        full = self.num_accepted[rows] == self._wanted[rows]
+        last = self.accepted[rows, self.num_accepted[rows] - 1]
+        self._stop[full] = last[full]
+        self.num_visits[rows] += self._between(rows, self._begin, self._stop)
+        self._begin = np.where(self._stop + 1 < self._present[rows], self._stop + 1, 0)
+
+    def _end(self) -> None:
+        """Nothing to take back."""
+
+    def _keep(self, going: np.ndarray) -> None:
+        super()._keep(going)
+        self._begin = self._begin[going]
+
+
+def acceptance_probabilities(rewards: np.ndarray, beta: float) -> np.ndarray:
+    """exp((r - max)/beta) for the candidates of one pass; the maximum's own is exactly 1.
+
+    At beta = 0, the limit: 1 for the candidates of maximal reward, 0 for the others, so that successive
+    passes take the rewards in descending order, ties in the order of visits.
+
+    Args:
+        rewards: [p, n] float64; -inf, not in a whole row, has probability 0.
+        beta: temperature, >= 0, in units of the reward.
+
+    Returns:
+        [p, n] float64 in [0, 1].
+    """
+    top = highest(rewards)
+    if beta == 0:
+        return (rewards == top).astype(np.float64)
+    with np.errstate(over="ignore"):  # a gap beyond the range of floats is -inf, whose exponential is 0
+        exponents = rewards - top
+        exponents /= beta
+    return np.exp(exponents, out=exponents)
+
+
+def highest(values: np.ndarray) -> np.ndarray:
+    """[p, 1] maximum of each row; by its index, which numpy finds several times faster in short rows."""
+    return values[np.arange(len(values)), values.argmax(axis=1)][:, None]
