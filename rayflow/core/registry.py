@@ -31,6 +31,7 @@ FAMILIES: dict[str, dict[str, str]] = {
         "top_k": "rayflow.selection.top_k:TopK",
         "first_k": "rayflow.selection.first_k:FirstK",
         "threshold": "rayflow.selection.threshold:Threshold",
+        "knockout": "rayflow.selection.knockout:Knockout",
         "all": "rayflow.selection.all:All",
     },
     "pairing": {

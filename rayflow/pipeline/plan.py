@@ -25,6 +25,7 @@ from rayflow.pipeline.stage import ShardStage, ShardWorker, WholeStage
 from rayflow.pipeline.stages.compare import CompareStage
 from rayflow.pipeline.stages.encode import EncodeStage
 from rayflow.pipeline.stages.evaluate import EvaluateStage
+from rayflow.pipeline.stages.judged_select import JudgedSelectStage
 from rayflow.pipeline.stages.pair import PairStage
 from rayflow.pipeline.stages.reference import ReferenceStage
 from rayflow.pipeline.stages.sample import SampleStage
@@ -147,8 +148,16 @@ def _sampled(config: RunConfig, model: str) -> list[tuple[Stage, ...]]:
     prompts = PromptStage("prompts", config.prompts.train, compute.shard_size)
     sample = _sample(config, "sample", ("prompts",), resolve_model(config.sample.model or model))
     score = _score(config, "score", ("prompts", "sample"))
-    select = SelectStage("select", ("sample", "score"), config.select, config.seed, compute.transform)
-    return [(prompts,), (sample, score, select, _pair(config))]
+    return [(prompts,), (sample, score, _select(config), _pair(config))]
+
+
+def _select(config: RunConfig) -> Stage:
+    """By the stored rewards, or, where the rule asks and the reward is pairwise, by new comparisons."""
+    compute = config.compute
+    if getattr(build("selection", config.select), "asks", False) and _is_ranked(config):
+        inputs = ("prompts", "sample", "score")
+        return JudgedSelectStage("select", inputs, config.select, config.reward, config.seed, compute.label)
+    return SelectStage("select", ("sample", "score"), config.select, config.seed, compute.transform)
 
 
 def _pair(config: RunConfig) -> PairStage:

@@ -39,6 +39,19 @@ def test_a_prompt_costs_n_minus_one_comparisons_and_one_for_each_label(
     assert Counting.total == NUM_PROMPTS * (63 + labels)
 
 
+def test_the_winner_of_a_tournament_is_judged_anew(settings: dict) -> None:
+    Counting.total = 0
+    changes = {"reward": COUNTING, "select": "knockout", "pair": "none"}
+    changes["train"] = {"loss": {"kind": "cross_entropy"}}
+    plan, _ = run_data(with_settings(settings, **changes))
+    assert Counting.total == NUM_PROMPTS * (15 + 15)  # Eq 7's rewards, then the tournament
+    stored = tables(plan)
+    for sampled, selected in zip(stored["sample"], stored["select"], strict=True):
+        quality = [cheerful("", text) for text in sampled["responses"]]
+        (winner,) = selected["accepted"]
+        assert quality[winner] == max(quality)
+
+
 def test_labels_come_from_new_calls_and_carry_their_log_odds(settings: dict) -> None:
     plan, _ = run_data(with_settings(settings, reward=COUNTING))
     stored = tables(plan)

@@ -1,0 +1,73 @@
+"""Judged selection: by new comparisons of candidates. Row in: texts, rewards. Row out: `Accepted`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rayflow.config import PoolOptions
+from rayflow.core.options import KindOptions, build
+from rayflow.core.rows import Accepted, Failure, Scores
+from rayflow.core.seeds import rng
+from rayflow.errors import DataError, RewardError
+from rayflow.pipeline.stage import SimpleStage, failure_of
+from rayflow.pipeline.stages.pair import Verdicts
+from rayflow.pipeline.stages.score import Responses
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredResponses(Responses, Scores):
+    """View: what a judged selection reads."""
+
+
+@dataclass
+class JudgedSelectStage(SimpleStage):
+    """Holds a pairwise reward for a selection rule that asks it (`asks = True`), such as `knockout`."""
+
+    name: str
+    inputs: tuple[str, ...]
+    options: KindOptions
+    ranker: KindOptions
+    seed: int
+    pool: PoolOptions
+
+    reads = ScoredResponses
+    writes = Accepted
+    actor = True
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The ranker's."""
+        return build("reward", self.ranker).models
+
+    def identity(self) -> dict[str, Any]:
+        """The rule, the seed, and who judges."""
+        return {"select": self.options.identity(), "seed": self.seed, "judge": self.ranker.identity()}
+
+    def setup(self) -> None:
+        """Build the rule; load the ranker."""
+        self._rule = build("selection", self.options)
+        self._ranker: Any = build("reward", self.ranker)
+        self._ranker.setup()
+
+    async def process(self, rows: Sequence[ScoredResponses]) -> Sequence[Accepted | Failure]:
+        """Prompt by prompt."""
+        return [self._one(row) for row in rows]
+
+    def _one(self, row: ScoredResponses) -> Accepted | Failure:
+        try:
+            chosen = self._rule.select_one(
+                row.rewards, rng(self.seed, "select", row.prompt_id), Verdicts(self._ranker, row)
+            )
+        except (RewardError, DataError) as error:
+            return failure_of(row.prompt_id, "selection failed", str(error))
+        accepted = np.asarray(chosen, np.int32)
+        rate = len(accepted) / len(row.rewards)
+        return Accepted(prompt_id=row.prompt_id, accepted=accepted, num_rounds=1, acceptance_rate=rate)
+
+    def close(self) -> None:
+        """Drop the ranker."""
+        self._ranker = None
