@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 
-from rayflow.core.model_folder import load_tokenizer, resolve_model
+from rayflow.core.model_folder import resolve_model
 from rayflow.training.checkpoints import committed_folder, write_checksums
 
 if TYPE_CHECKING:
+    from rayflow.training.loop import TrainJob
     from rayflow.training.options import TrainOptions
     from rayflow.training.pack import Batch
 
@@ -31,11 +32,14 @@ class Backend(Protocol):
     world_size: int
     config: Any
 
-    def setup(self, model_path: str, options: TrainOptions) -> None:
-        """Load the model and make the optimizer."""
+    def setup(self, job: TrainJob) -> None:
+        """Load the model that the job starts from and make the optimizer."""
 
     def logprobs(self, batch: Batch) -> torch.Tensor:
-        """Summed response log-probabilities [m] float32, nats, with gradients."""
+        """One number per response [m] float32, with gradients: what the job's objective reads.
+
+        Of a policy the summed log-probabilities in nats, of a reward model the scores.
+        """
 
     def backward(self, loss: torch.Tensor, last: bool) -> None:
         """Accumulate gradients: their sum over micro-steps and workers, divided by nothing.
@@ -58,7 +62,7 @@ class Backend(Protocol):
         """The inverse of `save_state`. Returns the number of optimizer steps done."""
 
     def save_model(self, folder: Path, source: str) -> None:
-        """The policy as a model folder (see `write_model`), rank 0 writing."""
+        """The trained model as a model folder (see `write_model`), rank 0 writing."""
 
 
 def make_optimizer(options: TrainOptions, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
@@ -99,22 +103,21 @@ def set_learning_rate(optimizer: Any, value: float) -> None:
         group["lr"] = value
 
 
-def write_model(model: Any, state: dict[str, torch.Tensor] | None, folder: Path, source: str) -> None:
+def write_model(scorer: Any, state: dict[str, torch.Tensor] | None, folder: Path, source: str) -> None:
     """A model folder that transformers and vLLM load, complete or not there at all.
 
-    safetensors weights, configuration, generation settings, the tokenizer files as the source has them, and
-    SHA-256 of every file.
+    safetensors weights, configuration, generation settings, the tokenizer, and SHA-256 of every file.
 
     Args:
-        model: the transformers model, for its class and configuration.
-        state: its weights by name, or None to take them from `model`.
+        scorer: holds the transformers model, and knows which tokenizer belongs to it (see `objective`).
+        state: the model's weights by name, or None to take them from the scorer.
         folder: replaced when the new one is complete.
         source: the model that training started from.
     """
     path = resolve_model(source)
     with committed_folder(Path(folder)) as partial:
-        model.save_pretrained(partial, state_dict=state, max_shard_size="5GB")
-        load_tokenizer(source).save_pretrained(partial)
+        scorer.model.save_pretrained(partial, state_dict=state, max_shard_size="5GB")
+        scorer.tokenizer(source).save_pretrained(partial)
         generation = Path(path) / "generation_config.json"
         if generation.is_file():
             shutil.copy(generation, partial)

@@ -20,11 +20,10 @@ import torch
 
 from rayflow.errors import MissingPackageError, StageError
 from rayflow.training.backend import make_optimizer, set_learning_rate, write_model
-from rayflow.training.layout import has_plain_head
-from rayflow.training.logprobs import ResponseScorer
-from rayflow.training.models import disable_dropout, load_model
+from rayflow.training.objective import build_scorer
 
 if TYPE_CHECKING:
+    from rayflow.training.loop import TrainJob
     from rayflow.training.options import TrainOptions
     from rayflow.training.pack import Batch
 
@@ -40,25 +39,21 @@ class DeepSpeedBackend:
         self.rank = torch.distributed.get_rank()
         self.world_size = torch.distributed.get_world_size()
 
-    def setup(self, model_path: str, options: TrainOptions) -> None:
+    def setup(self, job: TrainJob) -> None:
         """Load the model and hand it with a client optimizer to DeepSpeed.
 
         A client optimizer, because those that DeepSpeed names in its configuration are compiled with a C++
         toolchain for minutes at the first use.
         """
         deepspeed = _import_deepspeed()
-        model = load_model(model_path, options.precision)
-        disable_dropout(model)
-        model.train()
-        if options.gradient_checkpointing:
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        options = job.options
+        scorer = build_scorer(job)
         if options.optimizer == "adafactor" and self.rank == 0:
             warnings.warn(
                 "Adafactor on ZeRO's flattened partitions is not the paper's Adafactor.", stacklevel=2
             )
-        self.config = model.config
+        self.config = scorer.model.config
         self.stage = options.zero_stage
-        scorer = ResponseScorer(model, has_plain_head(model.config))
         self.engine, self.optimizer, _, _ = deepspeed.initialize(
             model=scorer,
             optimizer=make_optimizer(options, list(scorer.parameters())),
@@ -67,7 +62,7 @@ class DeepSpeedBackend:
         )
 
     def logprobs(self, batch: Batch) -> torch.Tensor:
-        """Summed response log-probabilities [m] float32, nats."""
+        """See `backend.Backend.logprobs`."""
         return self.engine(batch.to(self.engine.device))
 
     def backward(self, loss: torch.Tensor, last: bool) -> None:
@@ -120,10 +115,10 @@ class DeepSpeedBackend:
 
     def save_model(self, folder: Path, source: str) -> None:
         """Gather the weights where they are split, and write the model folder on rank 0."""
-        model = self.engine.module.model
-        state = self._gathered(model) if self.stage == 3 else None
+        scorer = self.engine.module
+        state = self._gathered(scorer.model) if self.stage == 3 else None
         if self.rank == 0:
-            write_model(model, state, folder, source)
+            write_model(scorer, state, folder, source)
         torch.distributed.barrier()
 
     def _gathered(self, model: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -6,11 +6,13 @@ response token only, a chunk at a time, and recomputed in the backward pass.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
+
+from rayflow.core.model_folder import load_tokenizer
 
 if TYPE_CHECKING:
     from rayflow.training.pack import Batch
@@ -38,6 +40,10 @@ class ResponseScorer(nn.Module):
         """Summed log-probabilities of the responses: [m] float32, nats, EOS included, prompt excluded."""
         return response_logprobs(self.model, batch, head_only=self.head_only)
 
+    def tokenizer(self, source: str) -> Any:
+        """What is saved beside the model: the tokenizer as `source` has it."""
+        return load_tokenizer(source)
+
 
 def response_logprobs(model: nn.Module, batch: Batch, *, head_only: bool) -> torch.Tensor:
     """log pi(response | prompt) of every response of a batch.
@@ -50,18 +56,12 @@ def response_logprobs(model: nn.Module, batch: Batch, *, head_only: bool) -> tor
     Returns:
         [m] float32, nats: the sum over the response's tokens, computed with float32 softmax.
     """
-    inputs = {
-        "input_ids": batch.input_ids,
-        "attention_mask": batch.attention_mask,
-        "position_ids": batch.position_ids,
-        "use_cache": False,
-    }
     if head_only:
-        hidden = model.base_model(**inputs).last_hidden_state
+        hidden = model.base_model(**batch.inputs).last_hidden_state
         selected = hidden.flatten(0, 1)[batch.predictors]
         tokens = _project(model.get_output_embeddings(), selected, batch.targets)
     else:
-        logits = model(**inputs).logits.flatten(0, 1)
+        logits = model(**batch.inputs).logits.flatten(0, 1)
         tokens = _token_logprobs(logits[batch.predictors], batch.targets)
     total = tokens.new_zeros(len(batch.num_tokens))
     return total.index_add(0, batch.owners, tokens)

@@ -24,7 +24,7 @@ from rayflow.training.choice import Chooser, Judge
 from rayflow.training.groups import GroupFile, GroupLengths, TrainingGroup
 from rayflow.training.layout import Layout
 from rayflow.training.metrics import Metrics, MetricsLog, Totals, averages
-from rayflow.training.options import TrainOptions
+from rayflow.training.options import Objective, TrainOptions
 from rayflow.training.pack import pack
 from rayflow.training.schedule import Batching, MicroStep, OptimizerStep, epoch_plan
 
@@ -35,11 +35,12 @@ class TrainJob:
 
     Attributes:
         options: the stage's settings.
-        model_path: local folder or hub id of the policy's start, which is also the reference.
+        model_path: local folder or hub id of the model that training starts from.
         groups_path: file of `groups.write_groups`.
         output_dir: gets `metrics.jsonl` and `model/`; on a cluster, a folder that all machines see.
-        seed: of the shuffle.
+        seed: of the shuffle, and of a reward model's new head.
         judge: compares a model with the baseline, where `options.choose` asks for it.
+        objective: what the model puts out for a response.
     """
 
     options: TrainOptions
@@ -48,6 +49,7 @@ class TrainJob:
     output_dir: Path
     seed: int
     judge: Judge | None = None
+    objective: Objective = "policy"
 
     @property
     def metrics_path(self) -> Path:
@@ -77,7 +79,7 @@ def train(
         StageError: the loss is not finite; it names the step and the prompts.
     """
     groups = GroupFile(job.groups_path)
-    backend.setup(job.model_path, job.options)
+    backend.setup(job)
     steps = Steps(job, groups, backend)
     with store.newest() as folder:
         done = backend.load_state(folder) if folder is not None else 0

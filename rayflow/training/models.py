@@ -1,10 +1,10 @@
-"""Loading a causal language model for training or scoring."""
+"""Loading a language model, or a classifier on top of one, for training or scoring."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -24,20 +24,39 @@ def load_model(model: str, precision: Precision) -> nn.Module:
     """
     from transformers import AutoModelForCausalLM
 
+    return _load(AutoModelForCausalLM, model, precision)
+
+
+def load_classifier(model: str, precision: Precision) -> tuple[nn.Module, set[str]]:
+    """A sequence classifier with one label, as `load_model` loads, and the weights that its folder lacks.
+
+    Raises:
+        ModelError: it cannot be loaded (the reason is named).
+    """
+    from transformers import AutoModelForSequenceClassification
+
+    made, info = _load(
+        AutoModelForSequenceClassification, model, precision, num_labels=1, output_loading_info=True
+    )
+    return made, set(info["missing_keys"])
+
+
+def _load(kind: Any, model: str, precision: Precision, **more: Any) -> Any:
     if not torch.cuda.is_available():
         keep_freed_memory()
     path = resolve_model(model)
     try:
         with _quiet():
-            return AutoModelForCausalLM.from_pretrained(
+            return kind.from_pretrained(
                 path,
                 dtype=getattr(torch, precision),
                 use_safetensors=True,
                 trust_remote_code=False,
                 local_files_only=not is_hub_id(path),
                 attn_implementation="sdpa",  # follows an explicit mask, which flash attention does not
+                **more,
             )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(f"Model '{model}' cannot be loaded: {error}") from error
 
 

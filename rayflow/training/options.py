@@ -9,6 +9,10 @@ from pydantic import Field
 from rayflow.core.options import LossOptions, Options
 
 
+Objective = Literal["policy", "reward"]
+"""What is trained: a policy, or a reward model (see `objective`)."""
+
+
 class ChoiceOptions(Options):
     """Choose the checkpoint by its proxy win rate on the validation prompts (`prompts.validation`).
 

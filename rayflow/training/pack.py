@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -38,6 +38,8 @@ class Batch:
         targets: [n] int64, the response tokens.
         owners: [n] int64, the response, 0..m-1, of each target.
         num_tokens: [m] int64, tokens of each response.
+        ends: [m] int64, the position, in the flattened b * t, of each response's last token; of an empty
+            response, the last prompt token.
     """
 
     input_ids: torch.Tensor
@@ -47,6 +49,17 @@ class Batch:
     targets: torch.Tensor
     owners: torch.Tensor
     num_tokens: torch.Tensor
+    ends: torch.Tensor
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """What a transformers model is called with."""
+        return {
+            "input_ids": self.input_ids,
+            "attention_mask": self.attention_mask,
+            "position_ids": self.position_ids,
+            "use_cache": False,
+        }
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
@@ -55,7 +68,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class _Row:
-    """One sequence before padding; every field is [len] but the last three, which are [scored tokens]."""
+    """One sequence before padding; every field is [len] but the last four: three of [scored tokens], and `ends`."""
 
     tokens: np.ndarray
     positions: np.ndarray
@@ -63,6 +76,7 @@ class _Row:
     predictors: np.ndarray
     targets: np.ndarray
     owners: np.ndarray  # response within this row
+    ends: np.ndarray  # [responses of this row]
 
 
 def pack(groups: Sequence[Branches], *, shared: bool) -> Batch:
@@ -94,6 +108,7 @@ def _row(prompt: np.ndarray, responses: Sequence[np.ndarray]) -> _Row:
         predictors=_join(before),
         targets=targets,
         owners=owners,
+        ends=np.where(lengths > 0, starts + lengths, size) - 1,
     )
 
 
@@ -127,6 +142,7 @@ def _collate(rows: list[_Row], counts: list[int], shared: bool) -> Batch:
         targets=torch.from_numpy(_join([row.targets for row in rows])),
         owners=torch.from_numpy(owners),
         num_tokens=torch.from_numpy(np.bincount(owners, minlength=sum(counts)).astype(np.int64)),
+        ends=torch.from_numpy(_join([row.ends + i * width for i, row in enumerate(rows)])),
     )
 
 

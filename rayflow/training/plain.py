@@ -9,12 +9,10 @@ import numpy as np
 import torch
 
 from rayflow.training.backend import make_optimizer, set_learning_rate, write_model
-from rayflow.training.layout import has_plain_head
-from rayflow.training.logprobs import ResponseScorer
-from rayflow.training.models import disable_dropout, load_model
+from rayflow.training.objective import build_scorer
 
 if TYPE_CHECKING:
-    from rayflow.training.options import TrainOptions
+    from rayflow.training.loop import TrainJob
     from rayflow.training.pack import Batch
 
 
@@ -28,26 +26,21 @@ class PlainBackend:
     rank = 0
     world_size = 1
 
-    def setup(self, model_path: str, options: TrainOptions) -> None:
+    def setup(self, job: TrainJob) -> None:
         """Load the model, to the GPU where there is one, and make the optimizer."""
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        model = load_model(model_path, options.precision).to(self.device)
-        disable_dropout(model)
-        model.train()
-        if options.gradient_checkpointing:
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        self.config = model.config
-        self.max_grad_norm = options.max_grad_norm or float("inf")
-        self.scorer = ResponseScorer(model, has_plain_head(model.config))
-        self.weights = list(model.parameters())  # a tied weight is listed once
-        if options.precision == "float32":
+        self.scorer = build_scorer(job).to(self.device)
+        self.config = self.scorer.model.config
+        self.max_grad_norm = job.options.max_grad_norm or float("inf")
+        self.weights = list(self.scorer.parameters())  # a tied weight is listed once
+        if job.options.precision == "float32":
             self.masters = self.weights
         else:
             self.masters = [torch.nn.Parameter(w.detach().float()) for w in self.weights]
-        self.optimizer = make_optimizer(options, self.masters)
+        self.optimizer = make_optimizer(job.options, self.masters)
 
     def logprobs(self, batch: Batch) -> torch.Tensor:
-        """Summed response log-probabilities [m] float32, nats."""
+        """See `backend.Backend.logprobs`."""
         return self.scorer(batch.to(self.device))
 
     def backward(self, loss: torch.Tensor, last: bool) -> None:
@@ -101,5 +94,5 @@ class PlainBackend:
         return int(state["step"])
 
     def save_model(self, folder: Path, source: str) -> None:
-        """The policy as a model folder, in the training precision."""
-        write_model(self.scorer.model, None, folder, source)
+        """The model as a folder, in the training precision."""
+        write_model(self.scorer, None, folder, source)

@@ -1,0 +1,38 @@
+"""What a job trains: a policy, by its log-probabilities of the responses, or a reward model, by its scores.
+
+Everything else of training, from the groups to the checkpoints, is the same for both.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rayflow.training.layout import has_plain_head
+from rayflow.training.logprobs import ResponseScorer
+from rayflow.training.models import disable_dropout, load_model
+from rayflow.training.scores import RewardScorer, load_reward_model
+
+if TYPE_CHECKING:
+    from rayflow.training.loop import TrainJob
+
+
+def build_scorer(job: TrainJob) -> ResponseScorer | RewardScorer:
+    """The module from a batch to one number per response, [m] float32, that the job's objective asks for.
+
+    Ready for training: on the CPU, without dropout.
+
+    Raises:
+        ModelError: the model cannot be loaded, or does not fit the objective.
+    """
+    options = job.options
+    scorer: ResponseScorer | RewardScorer
+    if job.objective == "reward":
+        scorer = RewardScorer(load_reward_model(job.model_path, options.precision, job.seed))
+    else:
+        model = load_model(job.model_path, options.precision)
+        scorer = ResponseScorer(model, has_plain_head(model.config))
+    disable_dropout(scorer.model)
+    scorer.train()
+    if options.gradient_checkpointing:
+        scorer.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return scorer
