@@ -21,7 +21,6 @@ from rayflow.errors import DataError, ModelError
 
 _PROBE = "probe"
 
-
 POLICY_ENCODING = ("rayflow_encoding", "policy")
 """Entry in the configuration of a reward model that reads what a policy reads and emits: `prompt_token_ids`,
 then `response_token_ids`, and is judged at the last of them."""

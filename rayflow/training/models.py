@@ -31,13 +31,15 @@ def load_classifier(model: str, precision: Precision) -> tuple[nn.Module, set[st
     """A sequence classifier with one label, as `load_model` loads, and the weights that its folder lacks.
 
     Raises:
-        ModelError: it cannot be loaded (the reason is named).
+        ModelError: it cannot be loaded (the reason is named), or has several labels.
     """
     from transformers import AutoModelForSequenceClassification
 
-    made, info = _load(
-        AutoModelForSequenceClassification, model, precision, num_labels=1, output_loading_info=True
-    )
+    more = {"num_labels": 1, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    with _quiet():
+        made, info = _load(AutoModelForSequenceClassification, model, precision, **more)
+    if info["mismatched_keys"]:
+        raise ModelError(f"Model '{model}' is a classifier with several labels, not a reward model with one.")
     return made, set(info["missing_keys"])
 
 
@@ -46,7 +48,7 @@ def _load(kind: Any, model: str, precision: Precision, **more: Any) -> Any:
         keep_freed_memory()
     path = resolve_model(model)
     try:
-        with _quiet():
+        with _no_bar():
             return kind.from_pretrained(
                 path,
                 dtype=getattr(torch, precision),
@@ -62,6 +64,19 @@ def _load(kind: Any, model: str, precision: Precision, **more: Any) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
+    """Without the report on weights that are missing or left over, where the caller looks at them."""
+    from transformers.utils import logging
+
+    shown = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(shown)
+
+
+@contextlib.contextmanager
+def _no_bar() -> Iterator[None]:
     """Without the weight-loading progress bar: workers share the terminal with the run's own bars."""
     from transformers.utils import logging
 

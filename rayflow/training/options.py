@@ -8,7 +8,6 @@ from pydantic import Field
 
 from rayflow.core.options import LossOptions, Options
 
-
 Objective = Literal["policy", "reward"]
 """What is trained: a policy, or a reward model (see `objective`)."""
 
