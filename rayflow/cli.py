@@ -32,6 +32,8 @@ Force = Annotated[
     typer.Option(metavar="STAGE", help="Redo this stage and what depends on it; repeatable."),
 ]
 
+DryRun = Annotated[bool, typer.Option(help="Check everything and print the plan; start nothing.")]
+
 
 @app.callback()
 def _root() -> None:
@@ -43,15 +45,30 @@ def run(
     config: Config,
     set_: Overrides = None,
     force_stage: Force = None,
-    dry_run: Annotated[
-        bool, typer.Option(help="Check everything and print the plan; start nothing.")
-    ] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Run the job: sample, score, select, pair, train, evaluate, report. Run again to go on or to skip."""
     from rayflow.config import load_config
     from rayflow.pipeline import commands
 
     commands.run(load_config(config, set_), console, force=force_stage or [], dry_run=dry_run)
+
+
+@app.command()
+def train_reward(
+    config: Config,
+    set_: Overrides = None,
+    force_stage: Force = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Train a reward model on preferences, and measure it on held-out pairs. Run again to go on or to skip."""
+    from rayflow.config import load_config
+    from rayflow.pipeline import commands
+    from rayflow.reward_config import RewardConfig
+
+    commands.train_reward(
+        load_config(config, set_, RewardConfig), console, force=force_stage or [], dry_run=dry_run
+    )
 
 
 @app.command()

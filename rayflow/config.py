@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
@@ -24,6 +24,8 @@ from rayflow.core.options import (
 from rayflow.engines.base import SamplingOptions
 from rayflow.errors import ConfigError
 from rayflow.training.options import TrainOptions
+
+Config = TypeVar("Config", bound="JobConfig")
 
 
 class PromptSource(Options):
@@ -167,13 +169,34 @@ class RoundOptions(Options):
     overrides: tuple[dict[str, Any], ...] = ()
 
 
-class RunConfig(Options):
-    """One run, whole.
+class JobConfig(Options):
+    """What every job has.
 
     Attributes:
         name: names the run's folder, `<runs_dir>/<name>`.
         seed: every random draw derives from it, the stage and the prompt.
-        model: the SFT policy: a local folder or a hub id. It samples, it is the reference, it is trained.
+        model: what training starts from: a local folder or a hub id.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    runs_dir: str = "runs"
+    seed: int = Field(default=0, ge=0)
+    model: str
+
+    @property
+    def root(self) -> Path:
+        """The run's folder."""
+        return Path(self.runs_dir).expanduser().absolute() / self.name
+
+    def to_yaml(self) -> str:
+        """The resolved configuration, every default written out."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+class RunConfig(JobConfig):
+    """One run, whole. Its model is the SFT policy: it samples, it is the reference, it is trained.
+
+    Attributes:
         source: where the responses to learn from come from: "sampled" (drawn, scored, selected and paired
             here), "direct" (preferences that the data brings, no reward model), or "targets" (supervised).
         reward: what scores responses; "direct" and "targets" need it only to evaluate.
@@ -182,10 +205,6 @@ class RunConfig(Options):
         The blocks are documented at their classes.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    runs_dir: str = "runs"
-    seed: int = Field(default=0, ge=0)
-    model: str
     source: Literal["sampled", "direct", "targets"] = "sampled"
     prompts: PromptOptions
     sample: SampleOptions = SampleOptions()
@@ -248,21 +267,21 @@ class RunConfig(Options):
             )
 
     @property
-    def root(self) -> Path:
-        """The run's folder."""
-        return Path(self.runs_dir).expanduser().absolute() / self.name
-
-    def to_yaml(self) -> str:
-        """The resolved configuration, every default written out."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    def sources(self) -> tuple[PromptSource, ...]:
+        """Every file or folder that rows are read from."""
+        given = (self.prompts.train, self.prompts.validation, self.prompts.evaluation)
+        return tuple(source for source in given if source is not None)
 
 
-def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConfig:
+def load_config(
+    path: str | Path, overrides: list[str] | None = None, schema: type[Config] = RunConfig
+) -> Config:
     """Read, override and check a configuration.
 
     Args:
         path: the YAML file; its key `extends` names another one whose settings it changes.
         overrides: "a.b=value" settings, the value read as YAML.
+        schema: the job that it must describe.
 
     Raises:
         ConfigError: the file is missing or not YAML, or a key, kind, type or value does not fit. The message
@@ -271,7 +290,7 @@ def load_config(path: str | Path, overrides: list[str] | None = None) -> RunConf
     data = _with_base(Path(path))
     for text in overrides or []:
         _apply_override(data, *_parse_override(text))
-    return _validate(data, str(path))
+    return _validate(data, schema, str(path))
 
 
 def override(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
@@ -283,16 +302,14 @@ def override(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
     data = config.model_dump(mode="json")
     for key, value in settings.items():
         _apply_override(data, key, value)
-    return _validate(data, f"The configuration of {config.name}")
+    return _validate(data, RunConfig, f"The configuration of {config.name}")
 
 
-def _validate(data: dict[str, Any], what: str) -> RunConfig:
+def _validate(data: dict[str, Any], schema: type[Config], what: str) -> Config:
     try:
-        return RunConfig.model_validate(data)
+        return schema.model_validate(data)
     except ValidationError as error:
-        lines = [
-            f"  {'.'.join(map(str, loc)) or '(top)'}: {text}" for loc, text in _describe(error, RunConfig)
-        ]
+        lines = [f"  {'.'.join(map(str, loc)) or '(top)'}: {text}" for loc, text in _describe(error, schema)]
         raise ConfigError(f"{what} cannot be used:\n" + "\n".join(lines)) from None
 
 

@@ -113,6 +113,23 @@ class Encoded(Row):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Comparisons(Row):
+    """What encoding for a pairwise ranker adds to an `Example`: one text with its verdict for each pair.
+
+    Attributes:
+        pairs: as in `Example`.
+        flipped: [p] int32, 1 where the chosen response is shown second, as B.
+        comparison_token_ids: p arrays [T_i] int32, the text up to the place of the letter.
+        letters: [p] int32, the token that names the chosen response.
+    """
+
+    pairs: tuple[np.ndarray, ...]
+    flipped: np.ndarray
+    comparison_token_ids: tuple[np.ndarray, ...]
+    letters: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scores(Row):
     """What the reward model adds: `rewards` [n] float64, finite, higher is better."""
 
@@ -195,6 +212,21 @@ class Verdict(Row):
     baseline_reward: float
     policy_tokens: float
     baseline_tokens: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged(Row):
+    """What a reward model says of an `Example` whose preferences are known.
+
+    Attributes:
+        margins: [p] float64, log-odds that the chosen response of each pair is better.
+        scores: [n] float64, its score of each response; empty where it only judges pairs.
+        num_tokens: [n] int32, tokens of each response, without what ends it.
+    """
+
+    margins: np.ndarray
+    scores: np.ndarray
+    num_tokens: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)

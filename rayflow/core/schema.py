@@ -39,6 +39,10 @@ _ARRAYS: dict[str, pa.DataType] = {
     "variances": pa.float64(),
     "policy_rewards": pa.float64(),
     "baseline_rewards": pa.float64(),
+    "scores": pa.float64(),
+    "num_tokens": pa.int32(),
+    "flipped": pa.int32(),
+    "letters": pa.int32(),
 }
 # The same for a tuple of arrays: token ids and index pairs unless it says otherwise here.
 _NESTED: dict[str, pa.DataType] = {"component_rewards": pa.float64()}

@@ -6,16 +6,19 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
 from rich.console import Console
 from rich.table import Table
 
-from rayflow.config import RunConfig, load_config
+from rayflow.config import Config, RunConfig, load_config
 from rayflow.errors import ArtifactError, ConfigError
 from rayflow.pipeline.execute import Pipeline, is_sharded
 from rayflow.pipeline.plan import Plan, build_plan
 from rayflow.pipeline.preflight import preflight
+from rayflow.pipeline.reward_plan import build_reward_plan
 from rayflow.pipeline.rounds import SHARED, round_configs, write_summary
 from rayflow.pipeline.runner import LocalRunner, Runner
+from rayflow.reward_config import RewardConfig
 
 
 def run(config: RunConfig, console: Console, force: Sequence[str] = (), dry_run: bool = False) -> None:
@@ -23,7 +26,15 @@ def run(config: RunConfig, console: Console, force: Sequence[str] = (), dry_run:
     if config.rounds.num > 1 and not dry_run:
         _run_rounds(config, console, force)
     else:
-        _run_once(next(round_configs(config)) if config.rounds.num > 1 else config, console, force, dry_run)
+        first = next(round_configs(config)) if config.rounds.num > 1 else config
+        _run_once(build_plan(first), console, force, dry_run)
+
+
+def train_reward(
+    config: RewardConfig, console: Console, force: Sequence[str] = (), dry_run: bool = False
+) -> None:
+    """Train a reward model, measure it and write its report; `dry_run` only checks and prints the plan."""
+    _run_once(build_reward_plan(config), console, force, dry_run)
 
 
 def _run_rounds(config: RunConfig, console: Console, force: Sequence[str]) -> None:
@@ -32,7 +43,7 @@ def _run_rounds(config: RunConfig, console: Console, force: Sequence[str]) -> No
         console.print(f"\n[bold]{config.name}, {current.name} of {config.rounds.num}[/]")
         if first is not None and not config.rounds.resample:
             _take_over(build_plan(first), build_plan(current))
-        _run_once(current, console, force, dry_run=False)
+        _run_once(build_plan(current), console, force, dry_run=False)
         first = first or current
     rounds = write_summary(config)
     for each in rounds:
@@ -40,18 +51,17 @@ def _run_rounds(config: RunConfig, console: Console, force: Sequence[str]) -> No
         console.print(f"round {each['round']}: " + (f"win rate {rate:.1%}" if rate else "not evaluated"))
 
 
-def _run_once(config: RunConfig, console: Console, force: Sequence[str], dry_run: bool) -> None:
-    plan = build_plan(config)
+def _run_once(plan: Plan, console: Console, force: Sequence[str], dry_run: bool) -> None:
     if dry_run:
         preflight(plan)
         print_plan(plan, console)
         return
-    console.print(f"[bold]{config.name}[/]  {config.root}")
-    Pipeline(plan, make_runner(config), console).run(force)
+    console.print(f"[bold]{plan.config.name}[/]  {plan.config.root}")
+    Pipeline(plan, make_runner(plan.config), console).run(force)
     _report(plan, console)
 
 
-def make_runner(config: RunConfig) -> Runner:
+def make_runner(config: RunConfig | RewardConfig) -> Runner:
     """The runner that the configuration asks for."""
     if config.compute.runner == "local":
         return LocalRunner(config.compute)
@@ -61,16 +71,17 @@ def make_runner(config: RunConfig) -> Runner:
 
 
 def write_report(folder: Path, console: Console) -> None:
-    """Write the report of a run, finished or not."""
-    _report(open_plan(folder), console)
+    """Write the report of a run, or of a reward model's training, finished or not."""
+    _report(open_reward_plan(folder) if trains_reward(folder) else open_plan(folder), console)
 
 
 def _report(plan: Plan, console: Console) -> None:
-    from rayflow.pipeline.report import collect, report
-    from rayflow.report.render import lead
-
-    path = report(plan)
-    console.print(f"\n{lead(collect(plan))}")
+    if isinstance(plan.config, RewardConfig):
+        from rayflow.pipeline.reward_report import report
+    else:
+        from rayflow.pipeline.report import report
+    path, lead = report(plan)
+    console.print(f"\n{lead}")
     console.print(f"[bold]Report:[/] {path}")
 
 
@@ -80,11 +91,28 @@ def open_plan(folder: Path) -> Plan:
     Raises:
         ArtifactError: not a run's folder.
     """
+    if trains_reward(folder):
+        raise ArtifactError(f"{folder} holds the training of a reward model; only `rayflow report` reads it.")
+    return build_plan(_stored_config(folder, RunConfig))
+
+
+def open_reward_plan(folder: Path) -> Plan:
+    """The same for a reward model's training."""
+    return build_reward_plan(_stored_config(folder, RewardConfig))
+
+
+def trains_reward(folder: Path) -> bool:
+    """Whether a folder holds the training of a reward model rather than a run."""
+    stored = folder / "config.yaml"
+    return stored.exists() and "data" in yaml.safe_load(stored.read_text(encoding="utf-8"))
+
+
+def _stored_config(folder: Path, schema: type[Config]) -> Config:
     stored = folder / "config.yaml"
     if not stored.exists():
         raise ArtifactError(f"{folder} is not a run's folder: it has no config.yaml.")
     here = folder.absolute()
-    return build_plan(load_config(stored, [f"runs_dir={here.parent}", f"name={here.name}"]))
+    return load_config(stored, [f"runs_dir={here.parent}", f"name={here.name}"], schema)
 
 
 def reselect(folder: Path, overrides: list[str], name: str | None, console: Console) -> None:

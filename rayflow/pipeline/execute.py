@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from rayflow import __version__
-from rayflow.config import RunConfig
+from rayflow.config import JobConfig
 from rayflow.core.files import read_json, write_json
 from rayflow.errors import ArtifactError
 from rayflow.pipeline.artifact import Manifest
@@ -134,7 +134,7 @@ def is_heavy(stage: Stage) -> bool:
 
 
 @contextmanager
-def open_run(config: RunConfig) -> Iterator[Path]:
+def open_run(config: JobConfig) -> Iterator[Path]:
     """The run's folder, locked for this process.
 
     Raises:

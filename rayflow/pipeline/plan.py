@@ -32,6 +32,7 @@ from rayflow.pipeline.stages.sample import SampleStage
 from rayflow.pipeline.stages.score import ScoreStage
 from rayflow.pipeline.stages.select import SelectStage
 from rayflow.pipeline.stages.train import TrainStage, Validation
+from rayflow.reward_config import RewardConfig
 from rayflow.rewards.base import is_pairwise
 
 Stage = ShardStage | WholeStage
@@ -42,12 +43,12 @@ class Plan:
     """The stages of one run.
 
     Attributes:
-        config: what was asked for.
+        config: what was asked for, of a policy or of a reward model.
         steps: in order; a tuple of shard stages runs as one stream, so that a later stage starts while
             earlier shards are still in the one before it.
     """
 
-    config: RunConfig
+    config: RunConfig | RewardConfig
     steps: tuple[tuple[Stage, ...], ...]
 
     @cached_property

@@ -18,12 +18,17 @@ def preflight(plan: Plan) -> None:
     Raises:
         DataError, ModelError, ConfigError: with what to mend.
     """
-    config = plan.config
-    for source in (config.prompts.train, config.prompts.validation, config.prompts.evaluation):
-        if source is not None:
-            source_digest(source)
+    for source in plan.config.sources:
+        source_digest(source)
+    check_model_folder(resolve_model(plan.config.model))
+    if isinstance(plan.config, RunConfig):
+        _check_run(plan.config)
+
+
+def _check_run(config: RunConfig) -> None:
+    """What else a run names: other models, the reward, and a method whose parts go together."""
     others = (config.sample.model, config.reference.model, config.evaluate.baseline_model)
-    for model in {config.model, *filter(None, others)}:
+    for model in set(filter(None, others)):
         check_model_folder(resolve_model(model))
     if config.reward is not None:
         _check_reward(build("reward", config.reward))

@@ -5,6 +5,7 @@ How files are read and rows understood is in `rayflow.sources`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +44,10 @@ class PromptStage:
             "rows": self.writes.__name__,
         }
 
+    def read(self) -> Iterator[Prompt | Failure]:
+        """The rows of the source, in order; one that cannot be used is a `Failure`."""
+        return read(self.source, self.writes)
+
     def run(self, context: StageContext) -> dict[str, Any]:
         """Write the shards; run again, it writes those that are missing.
 
@@ -51,7 +56,7 @@ class PromptStage:
         """
         rows: list[Prompt] = []
         failures: list[Failure] = []
-        for item in read(self.source, self.writes):
+        for item in self.read():
             (failures if isinstance(item, Failure) else rows).append(item)  # type: ignore[arg-type]
         if not rows:
             reasons = f" ({len(failures)} rows were refused: {failures[0].detail})" if failures else ""

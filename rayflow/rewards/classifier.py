@@ -11,7 +11,13 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from rayflow.core.chat import brings_bos, conversation_text
+from rayflow.core.chat import (
+    POLICY_ENCODING,
+    brings_bos,
+    conversation_text,
+    prompt_token_ids,
+    response_token_ids,
+)
 from rayflow.core.model_folder import resolve_model
 from rayflow.core.options import KindOptions
 from rayflow.core.rows import Prompt
@@ -25,6 +31,9 @@ class ClassifierReward:
     A decoder's classification head reads the last token that is not the pad id. Many reward models pad with
     their EOS token, and a text that ends in EOS would then be read one token too early; so each batch is
     padded with an id that occurs in none of its texts (`free_pad_id`).
+
+    A model that says so in its configuration (`POLICY_ENCODING`), as those that rayflow trains do, reads the
+    very tokens that a policy reads and emits; others read the conversation as one text.
     """
 
     class Config(KindOptions):
@@ -83,6 +92,7 @@ class ClassifierReward:
 
         Raises:
             RewardError: a conversation is longer than the limit, or the accelerator's memory is too small.
+            DataError: the prompt or a response cannot be encoded (see `core.chat`).
         """
         if not responses:
             return np.empty(0, dtype=np.float64)
@@ -96,11 +106,10 @@ class ClassifierReward:
         return logits[[position[text] for text in responses]]
 
     def _encode(self, prompt: Prompt, responses: list[str]) -> list[list[int]]:
-        """Token ids of the whole conversations. A chat template writes its own special tokens."""
-        texts = [conversation_text(self._tokenizer, prompt, response) for response in responses]
-        templated = prompt.prompt is None and self._tokenizer.chat_template is not None
-        complete = templated or brings_bos(self._tokenizer, texts[0])
-        sequences = self._tokenizer(texts, add_special_tokens=not complete, verbose=False)["input_ids"]
+        """Token ids of the whole conversations."""
+        name, value = POLICY_ENCODING
+        as_policy = getattr(self._model.config, name, None) == value
+        sequences = (self._policy_ids if as_policy else self._text_ids)(prompt, responses)
         longest = max(map(len, sequences))
         if longest > self._max_length:
             raise RewardError(
@@ -111,6 +120,17 @@ class ClassifierReward:
         if min(map(len, sequences)) == 0:
             raise RewardError(f"prompt {prompt.prompt_id}: prompt and response are empty, nothing to judge.")
         return sequences
+
+    def _policy_ids(self, prompt: Prompt, responses: list[str]) -> list[list[int]]:
+        begin = prompt_token_ids(self._tokenizer, prompt).tolist()
+        return [begin + response_token_ids(self._tokenizer, prompt, text).tolist() for text in responses]
+
+    def _text_ids(self, prompt: Prompt, responses: list[str]) -> list[list[int]]:
+        """A chat template writes its own special tokens."""
+        texts = [conversation_text(self._tokenizer, prompt, response) for response in responses]
+        templated = prompt.prompt is None and self._tokenizer.chat_template is not None
+        complete = templated or brings_bos(self._tokenizer, texts[0])
+        return self._tokenizer(texts, add_special_tokens=not complete, verbose=False)["input_ids"]
 
     def _forward(self, sequences: list[list[int]]) -> np.ndarray:
         """Logits of one batch: [b] float64, from b sequences padded on the right to the longest."""

@@ -27,7 +27,7 @@ from rayflow.pipeline.proxy import ProxyJudge
 from rayflow.pipeline.stage import StageContext, read_rows
 from rayflow.pipeline.stages.reference import AcceptedTokens
 from rayflow.rewards.base import is_pairwise
-from rayflow.training.options import TrainOptions
+from rayflow.training.options import Objective, TrainOptions
 
 if TYPE_CHECKING:
     from rayflow.training.groups import TrainingGroup
@@ -102,6 +102,7 @@ class TrainStage:
     Attributes:
         groups: the stages that together hold the columns of a group.
         validation: by what the checkpoint is chosen; None keeps the last one.
+        objective: what the model puts out for a response.
     """
 
     name: str
@@ -112,6 +113,7 @@ class TrainStage:
     pool: PoolOptions
     max_restarts: int
     validation: Validation | None = None
+    objective: Objective = "policy"
     _tokenizer: Any = None
 
     @property
@@ -121,7 +123,7 @@ class TrainStage:
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The policy that training starts from, and a ranker that chooses its checkpoint."""
+        """The model that training starts from, and a ranker that chooses its checkpoint."""
         return (self.model, *((self.validation.rankers if self.validation else None) or ()))
 
     def identity(self) -> dict[str, Any]:
@@ -130,6 +132,10 @@ class TrainStage:
         if self.validation is not None:
             identity["validation"] = self.validation.sampling.identity() | self.validation.reward.identity()
         return identity
+
+    def training_groups(self, sources: list[Artifact], wanted: Needs) -> Iterator[TrainingGroup]:
+        """What is learned from, out of the artifacts of `groups` (see the function of this name)."""
+        return training_groups(sources, wanted, self._encode_target)
 
     def _encode_target(self, prompt: Prompt) -> np.ndarray:
         if self._tokenizer is None:
@@ -155,7 +161,7 @@ class TrainStage:
         loss = build("loss", self.options.loss)
         if not groups.exists():
             sources = [context.artifacts[name] for name in self.groups]
-            write_groups(groups, training_groups(sources, needs(loss), self._encode_target))
+            write_groups(groups, self.training_groups(sources, needs(loss)))
         lengths = GroupFile(groups).lengths()
         units = units_of(loss, lengths)
         if not units.sum():
@@ -164,7 +170,7 @@ class TrainStage:
         if self.validation is not None:
             rows = [context.artifacts[name] for name in self.validation.inputs]
             judge = self.validation.judge(rows, folder, self.seed, self.options.precision)
-        job = TrainJob(self.options, self.model, groups, folder, self.seed, judge)
+        job = TrainJob(self.options, self.model, groups, folder, self.seed, judge, self.objective)
         per_epoch = math.ceil(np.count_nonzero(units) / self.options.batch_size)
         with StepProgress(context.console, per_epoch * self.options.num_epochs) as progress:
             history = context.runner.train(job, self.pool, self.max_restarts, progress.update)

@@ -1,0 +1,105 @@
+"""What a pairwise ranker learns from: pairs as texts. Row in: `Example`. Row out: `Comparisons`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rayflow.config import PoolOptions
+from rayflow.core.chat import fit
+from rayflow.core.comparison import comparison_token_ids, letter_ids
+from rayflow.core.model_folder import context_length, load_tokenizer
+from rayflow.core.rows import Comparisons, Example, Failure, pair_id
+from rayflow.core.seeds import rng
+from rayflow.losses.base import Needs
+from rayflow.pipeline.artifact import Artifact
+from rayflow.pipeline.stage import failure_of, read_rows
+from rayflow.pipeline.stages.train import TrainStage
+
+if TYPE_CHECKING:
+    from rayflow.training.groups import TrainingGroup
+
+
+@dataclass
+class RankerEncodeStage:
+    """Shows each pair in one order, drawn by the row's own generator: no ranker learns to prefer a place.
+
+    Source: RSO (arXiv:2309.06657) section 3.3: pairs and labels are flipped at random.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    model: str
+    seed: int
+    pool: PoolOptions
+
+    reads = Example
+    writes = Comparisons
+    actor = True
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The model, whose tokenizer is used."""
+        return (self.model,)
+
+    def identity(self) -> dict[str, Any]:
+        """The seed of the order."""
+        return {"seed": self.seed}
+
+    def setup(self) -> None:
+        """Load the tokenizer, and look up how long a text may be."""
+        self._tokenizer = load_tokenizer(self.model)
+        self._letters = letter_ids(self._tokenizer)
+        self._context = context_length(self.model)
+
+    async def process(self, rows: Sequence[Example]) -> Sequence[Comparisons | Failure]:
+        """Row by row; one with a text that does not fit the model is a failure, and nothing is cut."""
+        return [self._one(row) for row in rows]
+
+    def _one(self, row: Example) -> Comparisons | Failure:
+        flipped = rng(self.seed, "flip", row.prompt_id).integers(0, 2, len(row.pairs), dtype=np.int32)
+        texts = []
+        for (chosen, rejected), flip in zip(row.pairs, flipped, strict=True):
+            shown = (rejected, chosen) if flip else (chosen, rejected)
+            first, second = (row.responses[i] for i in shown)
+            texts.append(comparison_token_ids(self._tokenizer, row.text, first, second))
+        fitting = fit(max(texts, key=len), [self._letters[:1]], self._context)
+        if not fitting:
+            return failure_of(row.prompt_id, "comparison longer than the context", fitting.detail)
+        return Comparisons(
+            prompt_id=row.prompt_id,
+            pairs=row.pairs,
+            flipped=flipped,
+            comparison_token_ids=tuple(texts),
+            letters=np.array([self._letters[flip] for flip in flipped], dtype=np.int32),
+        )
+
+    def count_tokens(self, rows: Sequence[Comparisons]) -> int:
+        """Tokens of all texts, the letter included."""
+        return sum(len(ids) + 1 for row in rows for ids in row.comparison_token_ids)
+
+    def close(self) -> None:
+        """Nothing outlives the worker."""
+
+
+class RankerTrainStage(TrainStage):
+    """Trains a language model to continue each text with its letter: a group is a text with a one-token response."""
+
+    def training_groups(self, sources: list[Artifact], wanted: Needs) -> Iterator[TrainingGroup]:
+        """One group per pair, one shard in memory at a time."""
+        from rayflow.training.groups import TrainingGroup
+
+        for index in range(sources[-1].num_shards):
+            for row in read_rows(sources, index, Comparisons):
+                for pair, text, letter in zip(row.pairs, row.comparison_token_ids, row.letters, strict=True):
+                    yield TrainingGroup(
+                        prompt_id=pair_id(row.prompt_id, *pair.tolist()),
+                        prompt_token_ids=text,
+                        response_token_ids=(np.array([letter], dtype=np.int32),),
+                        rewards=np.full(1, np.nan),
+                        ref_logprobs=np.full(1, np.nan, dtype=np.float32),
+                        pairs=np.zeros((0, 2), dtype=np.int32),
+                    )
