@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 
@@ -124,3 +126,20 @@ def sigmoid(log_odds: np.ndarray) -> np.ndarray:
     x = np.asarray(log_odds, np.float64)
     small = np.exp(-np.abs(x))
     return np.where(x >= 0, 1.0, small) / (1.0 + small)
+
+
+def wilson(share: float, num_items: int, z: float = 1.96) -> tuple[float, float]:
+    """Interval of a share of few items, without leaving [0, 1].
+
+    Args:
+        share: observed, in [0, 1].
+        num_items: at least 1.
+        z: quantile of the normal distribution; 1.96 for 95%.
+
+    Source:
+        Wilson, Probable inference, JASA 22 (1927).
+    """
+    shrink = 1 + z * z / num_items
+    middle = (share + z * z / (2 * num_items)) / shrink
+    half = z / shrink * math.sqrt(share * (1 - share) / num_items + z * z / (4 * num_items**2))
+    return middle - half, middle + half

@@ -23,7 +23,8 @@ class JudgedPairs:
         prompts: int64, the prompt that each pair belongs to, 0..g-1.
         margins: float64, log-odds that the chosen response is better.
         chosen_tokens, rejected_tokens: int64, lengths.
-        scores: [n] float64, a pointwise model's score of each response; empty for a pairwise one.
+        chosen_scores, rejected_scores: float64, a pointwise model's scores; empty for a pairwise one.
+        scores: [n] float64, all of its scores, one for each response; empty for a pairwise one.
         score_tokens: [n] int64, lengths of those responses.
     """
 
@@ -31,6 +32,8 @@ class JudgedPairs:
     margins: np.ndarray
     chosen_tokens: np.ndarray
     rejected_tokens: np.ndarray
+    chosen_scores: np.ndarray
+    rejected_scores: np.ndarray
     scores: np.ndarray
     score_tokens: np.ndarray
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from rayflow.config import JobConfig
 from rayflow.core.files import read_json
 from rayflow.core.rows import Accepted, Answered, PreferencePairs, Reference, Row, Scores
 from rayflow.core.seeds import derive
@@ -64,26 +65,36 @@ def collect(plan: Plan) -> ReportData:
     parts = [config.select.identity(), config.pair.identity()] if config.select and config.pair else []
     method = [title(part) for part in (*parts, train)]
     evaluated = "evaluate" in done
-    created = read_json(config.root / "run.json")["created"] if (config.root / "run.json").exists() else 0
     return ReportData(
         name=config.name,
-        created=datetime.fromtimestamp(created, tz=UTC),
+        created=created(config),
         method=" x ".join(method if parts else (f"{config.source} data", *method)),
-        model=Path(config.model).name if "/" in config.model else config.model,
+        model=model_name(config),
         reward=title(config.reward.identity()) if config.reward else "none",
         not_part_of_run=() if parts else ("selection", "pairing"),
         selection=_selection(plan) if "select" in done else None,
         pairing=_pairing(plan) if "pair" in done else None,
         reference=_reference(plan) if "reference" in done else None,
-        training=_training(plan, train) if "train" in done else None,
+        training=training_section(plan, train) if "train" in done else None,
         evaluation=_evaluation(plan) if evaluated else None,
         samples=_samples(plan) if evaluated else None,
-        failures=tuple(f for name, artifact in done.items() for f in _failures(name, artifact)),
-        timings=tuple(_timing(artifact) for artifact in done.values()),
+        failures=tuple(f for name, artifact in done.items() for f in failures_of(name, artifact)),
+        timings=tuple(timing_of(artifact) for artifact in done.values()),
         config_yaml=config.to_yaml(),
-        versions=_versions(),
+        versions=versions(),
         notes=_COMPARED if evaluated and plan.stages["evaluate"].compared else (),
     )
+
+
+def created(config: JobConfig) -> datetime:
+    """When a run was started."""
+    marker = config.root / "run.json"
+    return datetime.fromtimestamp(read_json(marker)["created"] if marker.exists() else 0, tz=UTC)
+
+
+def model_name(config: JobConfig) -> str:
+    """What training starts from, without its path."""
+    return Path(config.model).name if "/" in config.model else config.model
 
 
 def _rows(plan: Plan, names: tuple[str, ...], view: type[Row]) -> list[Any]:
@@ -129,7 +140,8 @@ def _reference(plan: Plan) -> ReferenceSection:
     )
 
 
-def _training(plan: Plan, loss: dict[str, Any]) -> TrainingSection:
+def training_section(plan: Plan, loss: dict[str, Any]) -> TrainingSection:
+    """The training curves."""
     lines = (plan.artifacts["train"].folder / "metrics.jsonl").read_text().splitlines()
     history = tuple(json.loads(line) for line in lines if line.strip())
     return TrainingSection(history=history, loss=title(loss), num_epochs=plan.config.train.num_epochs)
@@ -175,7 +187,8 @@ def _samples(plan: Plan) -> SamplesSection:
     return SamplesSection(samples=samples, num_prompts=len(rows), seed=seed)
 
 
-def _failures(name: str, artifact: Artifact) -> list[FailureCount]:
+def failures_of(name: str, artifact: Artifact) -> list[FailureCount]:
+    """A stage's failed rows, counted by reason."""
     found: dict[str, str] = {}
     counts: Counter[str] = Counter()
     for failure in artifact.failures():
@@ -184,7 +197,8 @@ def _failures(name: str, artifact: Artifact) -> list[FailureCount]:
     return [FailureCount(stage=name, reason=r, count=c, example=found[r]) for r, c in counts.most_common()]
 
 
-def _timing(artifact: Artifact) -> StageTiming:
+def timing_of(artifact: Artifact) -> StageTiming:
+    """What a stage took."""
     manifest = artifact.manifest()
     return StageTiming(
         stage=manifest.name,
@@ -201,7 +215,8 @@ def title(options: dict[str, Any]) -> str:
     return f"{kind} ({', '.join(settings)})" if settings else kind
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of the packages that matter and are installed."""
     found = {}
     for name in PACKAGES:
         try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +29,7 @@ class Figure:
     caption: str
 
 
-def _histogram(title: str, layers: list[Layer], x_label: str, caption: str, **options) -> list[Figure]:
+def overlaid(title: str, layers: list[Layer], x_label: str, caption: str, **options) -> list[Figure]:
     """The figure, or nothing where no layer holds a value."""
     svg = histogram(layers, x_label, **options)
     word = words.percent if options.get("span") else words.number if options.get("whole") else words.reward
@@ -41,7 +43,7 @@ def _histogram(title: str, layers: list[Layer], x_label: str, caption: str, **op
 
 def selection(section: SelectionSection) -> list[Figure]:
     """Rewards before and after selection, acceptance rates, rounds."""
-    found = _histogram(
+    found = overlaid(
         "Rewards before and after selection",
         [
             Layer("before", "all candidates", section.candidate_rewards),
@@ -52,7 +54,7 @@ def selection(section: SelectionSection) -> list[Figure]:
         "width: accepted responses that all sit in one bin give pairs with nothing to learn from.",
     )
     if section.acceptance_rates is not None:
-        found += _histogram(
+        found += overlaid(
             "Acceptance rate per prompt",
             [Layer("neutral", "prompts", section.acceptance_rates)],
             "accepted / visited candidates",
@@ -62,7 +64,7 @@ def selection(section: SelectionSection) -> list[Figure]:
             span=(0.0, 1.0),
         )
     if section.rounds is not None:
-        found += _histogram(
+        found += overlaid(
             "Passes per prompt",
             [Layer("neutral", "prompts", section.rounds)],
             "passes over the remaining candidates",
@@ -80,7 +82,7 @@ def pairing(section: PairingSection) -> list[Figure]:
     if section.num_by_ranker:
         title, axis = "Margin of the ranker's labels", "log-odds that the chosen is better"
         left = "left of zero were drawn against the odds."
-    return _histogram(
+    return overlaid(
         title,
         [Layer("neutral", "pairs", section.margins)],
         axis,
@@ -88,7 +90,9 @@ def pairing(section: PairingSection) -> list[Figure]:
     )
 
 
-_CURVES = (
+CurveSpec = tuple[str, tuple[tuple[str, str, str], ...], dict[str, Any], str]
+
+CURVES: tuple[CurveSpec, ...] = (
     ("Loss", (("loss", "after", "loss"),), {}, "The training loss. It should fall and then flatten."),
     (
         "Implicit reward margin",
@@ -132,10 +136,15 @@ _CURVES = (
 )
 
 
-def training(section: TrainingSection) -> list[Figure]:
-    """The curves whose metric the history holds."""
+def training(section: TrainingSection, shown: Sequence[CurveSpec] = CURVES) -> list[Figure]:
+    """The curves whose metric the history holds.
+
+    Args:
+        section: the history.
+        shown: title, metrics as (name, CSS class, label), options of `curves`, and caption of each chart.
+    """
     found = []
-    for title, metrics, options, caption in _CURVES:
+    for title, metrics, options, caption in shown:
         series = []
         for key, style, label in metrics:
             rows = [(row["step"], row[key]) for row in section.history if row.get(key) is not None]
@@ -143,8 +152,9 @@ def training(section: TrainingSection) -> list[Figure]:
             series.append(Curve(style, label, steps, values))
         svg = curves(series, **options)
         if svg:
+            word = words.percent if options.get("shares") else words.number
             legend = tuple(
-                (curve.style, curve.label, f"last {words.number(float(curve.values[-1]))}")
+                (curve.style, curve.label, f"last {word(float(curve.values[-1]))}")
                 for curve in series
                 if curve.values.size
             )
@@ -156,7 +166,7 @@ def evaluation(section: EvaluationSection) -> list[Figure]:
     """Rewards and lengths on the held-out prompts, before and after training."""
     found = []
     if section.baseline_rewards is not None and section.policy_rewards is not None:
-        found += _histogram(
+        found += overlaid(
             "Rewards before and after training",
             [
                 Layer("before", section.baseline, section.baseline_rewards),
@@ -167,7 +177,7 @@ def evaluation(section: EvaluationSection) -> list[Figure]:
             "dashed lines mark the means.",
         )
     if section.baseline_lengths is not None and section.policy_lengths is not None:
-        found += _histogram(
+        found += overlaid(
             "Response lengths before and after training",
             [
                 Layer("before", section.baseline, section.baseline_lengths),

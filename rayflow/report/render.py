@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rayflow import __version__
 from rayflow.report import figures, words
-from rayflow.report.data import EvaluationSection, ReportData
+from rayflow.report.data import EvaluationSection, ReportData, StageTiming
 from rayflow.report.summary import notes, summary
 from rayflow.report.values import mean_of, size_of
 
@@ -119,7 +120,7 @@ def lead(data: ReportData) -> str:
 
 def cards(data: ReportData) -> list[Card]:
     """The four headline numbers."""
-    return [_win_card(data.evaluation), _reward_card(data), _selection_card(data), _time_card(data)]
+    return [_win_card(data.evaluation), _reward_card(data), _selection_card(data), time_card(data.timings)]
 
 
 def _win_card(section: EvaluationSection | None) -> Card:
@@ -158,11 +159,12 @@ def _selection_card(data: ReportData) -> Card:
     return Card("Acceptance rate", words.percent(mean_of(section.acceptance_rates)), detail=detail)
 
 
-def _time_card(data: ReportData) -> Card:
-    if not data.timings:
+def time_card(timings: Sequence[StageTiming]) -> Card:
+    """Wall time of all stages, and which one took most of it."""
+    if not timings:
         return Card("Wall time")
-    slowest = max(data.timings, key=lambda timing: timing.seconds)
-    total = sum(timing.seconds for timing in data.timings)
+    slowest = max(timings, key=lambda timing: timing.seconds)
+    total = sum(timing.seconds for timing in timings)
     share = words.percent(slowest.seconds / total, 0) if total else words.NONE
     return Card("Wall time", words.duration(total), detail=f"{share} of it in {slowest.stage}")
 

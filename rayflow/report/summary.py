@@ -67,7 +67,7 @@ def summary(data: ReportData) -> dict[str, Any]:
             "num_by_ranker": pairing.num_by_ranker,
             "margin": mean_of(pairing.margins),
         },
-        "training": data.training and _training(data.training),
+        "training": data.training and training_summary(data.training),
         "reference": data.reference and asdict(data.reference),
         "samples": samples
         and {"num_shown": len(samples.samples), "num_prompts": samples.num_prompts, "seed": samples.seed},
@@ -103,7 +103,8 @@ def _selection(section: SelectionSection) -> dict[str, Any]:
     }
 
 
-def _training(section: TrainingSection) -> dict[str, Any]:
+def training_summary(section: TrainingSection) -> dict[str, Any]:
+    """First and last logged value of each metric."""
     logged = {key: [row[key] for row in section.history if row.get(key) is not None] for key in _METRICS}
     return {
         "loss_name": section.loss,

@@ -118,7 +118,7 @@ class Steps:
 
     def __init__(self, job: TrainJob, groups: GroupFile, backend: Backend) -> None:
         options = job.options
-        self.options, self.groups, self.backend = options, groups, backend
+        self.options, self.groups, self.backend, self.objective = options, groups, backend, job.objective
         self.loss: Loss = build("loss", options.loss)
         lengths = groups.lengths()
         self.units = units_of(self.loss, lengths)
@@ -158,7 +158,7 @@ class Steps:
         if not np.isfinite(norm):
             raise _not_finite("gradient norm", number, self.groups, plan.groups)
         totals = self.backend.add_up(Totals.add(parts))
-        return averages(totals, time.monotonic() - started) | {
+        return averages(totals, time.monotonic() - started, self.objective) | {
             "learning_rate": rate,
             "grad_norm": norm,
             "step": number,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from rayflow.losses.base import LossInputs
+    from rayflow.training.options import Objective
 
 Metrics = dict[str, float]
 
@@ -59,13 +60,13 @@ class Totals:
         return np.sum([part.values for part in parts], axis=0) if parts else np.zeros(len(_SUMS) + 3)
 
 
-def averages(totals: np.ndarray, seconds: float) -> Metrics:
+def averages(totals: np.ndarray, seconds: float, objective: Objective = "policy") -> Metrics:
     """Metrics of a global batch from the sums over all workers.
 
     `rewards/*` are the implicit rewards: gamma * (log pi - log pi_reference), nats times gamma, as in TRL with
     beta = gamma, or what else the loss ranks by (`losses.base.implicit_rewards`); `rewards/accuracies` is the
     share of pairs with the chosen one ahead; `tokens_per_second` counts response tokens. Without pairs only the
-    loss and the speed are given.
+    loss and the speed are given. A reward model's `rewards/*` are its scores, and it has no log-probabilities.
     """
     pairs, units, tokens = totals[-3:]
     result = {"loss": totals[0] / units}
@@ -75,11 +76,8 @@ def averages(totals: np.ndarray, seconds: float) -> Metrics:
     result["tokens_per_second"] = tokens / max(seconds, 1e-9)
     # A loss without a reference has no implicit rewards: their sums are NaN, and their names are left out.
     without_reference = math.isnan(result.get("rewards/chosen", 0.0))
-    return {
-        name: float(value)
-        for name, value in result.items()
-        if not (without_reference and name.startswith("rewards/"))
-    }
+    absent = (*(("rewards/",) if without_reference else ()), *(("logps/",) if objective == "reward" else ()))
+    return {name: float(value) for name, value in result.items() if not name.startswith(absent)}
 
 
 class MetricsLog:

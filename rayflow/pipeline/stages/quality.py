@@ -62,17 +62,20 @@ def judged_pairs(sources: list[Artifact]) -> JudgedPairs:
     names: dict[str, int] = {}
     prompts = [names.setdefault(name_of(row), len(names)) for row in rows for _ in row.pairs]
 
-    def lengths(side: int) -> np.ndarray:
-        return np.array([row.num_tokens[pair[side]] for row in rows for pair in row.pairs], dtype=np.int64)
+    def of(column: str, side: int) -> np.ndarray:
+        """The column's value of each pair's chosen (0) or rejected (1) response."""
+        each = ((getattr(row, column), pair) for row in rows for pair in row.pairs)
+        return np.array([values[pair[side]] for values, pair in each if len(values)])
 
-    scored = [row for row in rows if len(row.scores)]
     return JudgedPairs(
         prompts=np.array(prompts, dtype=np.int64),
         margins=np.concatenate([np.empty(0), *(row.margins for row in rows)]),
-        chosen_tokens=lengths(0),
-        rejected_tokens=lengths(1),
-        scores=np.concatenate([np.empty(0), *(row.scores for row in scored)]),
-        score_tokens=np.concatenate([np.empty(0, np.int64), *(row.num_tokens for row in scored)]),
+        chosen_tokens=of("num_tokens", 0),
+        rejected_tokens=of("num_tokens", 1),
+        chosen_scores=of("scores", 0),
+        rejected_scores=of("scores", 1),
+        scores=np.concatenate([np.empty(0), *(row.scores for row in rows)]),
+        score_tokens=np.concatenate([np.empty(0), *(row.num_tokens for row in rows if len(row.scores))]),
     )
 
 
