@@ -98,7 +98,7 @@ class Pipeline:
         monitor.check(limit)
         for artifact in artifacts:
             # Stages of a stream overlap: each is charged what it added, so that the times add up to the run's.
-            finish = max(artifact.marker(index).finished for index in pending)
+            finish = max((artifact.marker(index).finished for index in pending), default=before)
             self._say("[green]✓[/]", artifact.commit(start, max(0.0, finish - before)))
             before = max(before, finish)
 

@@ -20,7 +20,7 @@ from rayflow.training.models import Precision, load_classifier
 if TYPE_CHECKING:
     from rayflow.training.pack import Batch
 
-_NEW_PAD = "<|pad|>"
+_NEW_PAD = "<|rayflow_pad|>"
 
 
 class RewardScorer(nn.Module):

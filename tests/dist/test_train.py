@@ -52,7 +52,7 @@ def plain(tiny_model, groups, tmp_path_factory):
 
 def assert_same_history(got, expected):
     assert [line["step"] for line in got] == [line["step"] for line in expected]
-    for key in ("loss", "grad_norm", "rewards/margins", "logps/chosen", "learning_rate"):
+    for key in {"loss", "grad_norm", "rewards/margins", "logps/chosen", "learning_rate"} & set(expected[0]):
         assert [x[key] for x in got] == pytest.approx([x[key] for x in expected], abs=1e-4, rel=1e-5)
 
 
@@ -71,6 +71,23 @@ def test_two_workers_give_the_plain_loops_losses_and_weights(
     assert seen == result.metrics_history
     weights = AutoModelForCausalLM.from_pretrained(result.model_dir).state_dict()
     for name, tensor in AutoModelForCausalLM.from_pretrained(plain_job.model_dir).state_dict().items():
+        assert torch.allclose(weights[name], tensor, atol=1e-4), name
+
+
+def test_two_workers_train_the_plain_loops_reward_model(cluster, tiny_model, groups, tmp_path):
+    from transformers import AutoModelForSequenceClassification
+
+    def job(folder):
+        made = small_job(tiny_model, groups, folder, loss="bradley_terry", num_epochs=1, zero_stage=3)
+        return dataclasses.replace(made, objective="reward")
+
+    plain = job(tmp_path / "plain")
+    train(plain, PlainBackend(), FolderStore(plain.output_dir / "checkpoints", 1))
+    result = train_with_ray(job(tmp_path / "out"), COMPUTE, "run", tmp_path / "storage")
+    assert_same_history(result.metrics_history, read_metrics(plain.metrics_path))
+    weights = AutoModelForSequenceClassification.from_pretrained(result.model_dir).state_dict()
+    assert weights["score.weight"].shape == (1, 64)
+    for name, tensor in AutoModelForSequenceClassification.from_pretrained(plain.model_dir).state_dict().items():
         assert torch.allclose(weights[name], tensor, atol=1e-4), name
 
 

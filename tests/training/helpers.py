@@ -12,6 +12,37 @@ from rayflow.training.options import TrainOptions
 from rayflow.training.reference import ReferenceScorer
 
 
+def tiny_config(family: str, **more):
+    """The configuration of a two-layer model of a family, peaked enough that tokens differ."""
+    from transformers import AutoConfig
+
+    extra = {} if family == "gpt_neox" else {"num_key_value_heads": 2}
+    if family in ("gemma", "gemma2", "qwen3"):
+        extra["head_dim"] = 16  # a setting of its own there, not hidden_size / num_attention_heads
+    return AutoConfig.for_model(
+        family,
+        vocab_size=128,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=64,
+        initializer_range=0.2,
+        pad_token_id=0,
+        **extra,
+        **more,
+    )
+
+
+def gradients(model, values):
+    """Gradients of all weights, of a weighted sum of the values in which each counts differently."""
+    import torch
+
+    model.zero_grad()
+    (values * torch.linspace(-1, 1, len(values))).sum().backward()
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
 def random_branches(num_groups: int, k: int = 4, vocabulary: int = 300, seed: int = 0):
     """Prompts of 4-19 tokens, each with k responses of 1-11."""
     rng = np.random.default_rng(seed)

@@ -11,28 +11,14 @@ from rayflow.errors import DataError, ModelError
 from rayflow.training.layout import SHARED_FAMILIES, Layout, lengths_of
 from rayflow.training.logprobs import response_logprobs
 from rayflow.training.pack import pack
-from tests.training.helpers import random_branches
+from tests.training.helpers import gradients, random_branches, tiny_config
 
 GROUPS = random_branches(3, k=3, vocabulary=120)
 
 
 def tiny(family: str):
-    extra = {} if family == "gpt_neox" else {"num_key_value_heads": 2}
-    if family in ("gemma", "gemma2", "qwen3"):
-        extra["head_dim"] = 16  # a setting of its own there, not hidden_size / num_attention_heads
-    config = AutoConfig.for_model(
-        family,
-        vocab_size=128,
-        hidden_size=64,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=64,
-        initializer_range=0.2,
-        pad_token_id=0,
-        **extra,
-    )
     torch.manual_seed(0)
+    config = tiny_config(family)
     return AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="sdpa").eval()
 
 
@@ -46,13 +32,6 @@ def one_by_one(model, groups) -> torch.Tensor:
             predicted = table[len(prompt) - 1 : -1]
             values.append(predicted.gather(1, ids[0, len(prompt) :, None]).sum())
     return torch.stack(values)
-
-
-def gradients(model, values) -> torch.Tensor:
-    weights = torch.linspace(-1, 1, len(values))
-    model.zero_grad()
-    (values * weights).sum().backward()
-    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
 @pytest.mark.parametrize("shared", [True, False])

@@ -102,17 +102,18 @@ class PreferenceStage(PromptStage):
             elif self.held_out is not None and (row in self.held_out) != self.keep_held_out:
                 elsewhere += 1
                 if isinstance(self.held_out, ByFile):
-                    detail = "its prompt is in the evaluation file"
-                    yield Failure(prompt_id=row.prompt_id, reason=OTHER_SPLIT, detail=detail)
-            elif isinstance(row, Example) and row.pairs:
-                here += 1
-                yield row
+                    yield _failure(row, OTHER_SPLIT, "its prompt is in the evaluation file")
             else:
+                here += 1
                 detail = f"{self.source.path}: a row without a labelled pair; is the layout the right one?"
-                yield Failure(prompt_id=row.prompt_id, reason=NO_PAIR, detail=detail)
+                yield row if row.pairs else _failure(row, NO_PAIR, detail)
         if elsewhere and not here:
             side, change = ("held out", "raise") if self.keep_held_out else ("left to train on", "lower")
             raise DataError(
                 f"None of the {elsewhere} pairs of {self.source.path} is {side}: {change} data.holdout_fraction, "
                 "or give data.evaluation a file of its own."
             )
+
+
+def _failure(row: Prompt, reason: str, detail: str) -> Failure:
+    return Failure(prompt_id=row.prompt_id, reason=reason, detail=detail)
