@@ -9,6 +9,7 @@ import yaml
 
 from rayflow.config import RunConfig, load_config
 from rayflow.errors import ConfigError
+from rayflow.reward_config import RewardConfig
 
 MINIMAL = {
     "name": "a",
@@ -112,4 +113,5 @@ def test_shipped_configurations_are_valid() -> None:
     configs = sorted(Path(__file__).parents[1].glob("jobs/configs/**/*.yaml"))
     assert configs
     for path in configs:
-        assert isinstance(load_config(path), RunConfig)
+        schema = RewardConfig if path.parent.name == "reward" else RunConfig
+        assert isinstance(load_config(path, schema=schema), schema)
