@@ -63,8 +63,8 @@ def train_reward(
 ) -> None:
     """Train a reward model on preferences, and measure it on held-out pairs. Run again to go on or to skip."""
     from rayflow.config import load_config
+    from rayflow.config.reward import RewardConfig
     from rayflow.pipeline import commands
-    from rayflow.reward_config import RewardConfig
 
     commands.train_reward(
         load_config(config, set_, RewardConfig), console, force=force_stage or [], dry_run=dry_run

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from rayflow.config import RunConfig, load_config
+from rayflow.config.reward import RewardConfig
 from rayflow.errors import ConfigError
-from rayflow.reward_config import RewardConfig
 
 MINIMAL = {
     "name": "a",

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rayflow.config import Config, RunConfig, load_config
+from rayflow.config.reward import RewardConfig
 from rayflow.errors import ArtifactError, ConfigError
 from rayflow.pipeline.execute import Pipeline, is_sharded
 from rayflow.pipeline.plan import Plan, build_plan
@@ -18,7 +19,6 @@ from rayflow.pipeline.preflight import preflight
 from rayflow.pipeline.reward_plan import build_reward_plan
 from rayflow.pipeline.rounds import SHARED, round_configs, write_summary
 from rayflow.pipeline.runner import LocalRunner, Runner
-from rayflow.reward_config import RewardConfig
 
 
 def run(config: RunConfig, console: Console, force: Sequence[str] = (), dry_run: bool = False) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rayflow.config import RunConfig
+from rayflow.config.reward import RewardConfig
 from rayflow.core.model_folder import model_digest, resolve_model
 from rayflow.core.options import build
 from rayflow.core.rows import Example
@@ -32,7 +33,6 @@ from rayflow.pipeline.stages.sample import SampleStage
 from rayflow.pipeline.stages.score import ScoreStage
 from rayflow.pipeline.stages.select import SelectStage
 from rayflow.pipeline.stages.train import TrainStage, Validation
-from rayflow.reward_config import RewardConfig
 from rayflow.rewards.base import is_pairwise
 
 Stage = ShardStage | WholeStage

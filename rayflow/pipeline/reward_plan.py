@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rayflow.config.reward import RewardConfig
 from rayflow.core.model_folder import resolve_model
 from rayflow.core.registry import resolve
 from rayflow.pipeline.plan import Plan, Stage
@@ -11,7 +12,6 @@ from rayflow.pipeline.stages.preferences import ByFile, ByHash, HeldOut, Prefere
 from rayflow.pipeline.stages.quality import QualityStage
 from rayflow.pipeline.stages.ranker import RankerEncodeStage, RankerTrainStage
 from rayflow.pipeline.stages.train import TrainStage
-from rayflow.reward_config import RewardConfig
 
 
 def build_reward_plan(config: RewardConfig) -> Plan:

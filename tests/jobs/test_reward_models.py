@@ -8,9 +8,9 @@ import pytest
 from rich.console import Console
 
 from rayflow.config import load_config
+from rayflow.config.reward import RewardConfig
 from rayflow.core.files import read_json
 from rayflow.pipeline import commands
-from rayflow.reward_config import RewardConfig
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from rayflow.config import RunConfig, load_config
+from rayflow.config.reward import RewardConfig
 from rayflow.core.options import build
 from rayflow.core.rows import Comparisons, Example, Prompt, prompt_id
 from rayflow.core.stats import logit
@@ -21,7 +22,6 @@ from rayflow.pipeline.plan import Plan
 from rayflow.pipeline.reward_plan import build_reward_plan
 from rayflow.pipeline.stage import read_rows
 from rayflow.pipeline.stages.quality import JudgedRow
-from rayflow.reward_config import RewardConfig
 from rayflow.training.metrics import read_metrics
 from tests.pipeline.reward_helpers import reward_settings, write_preferences
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from rayflow.config.reward import QualityOptions
 from rayflow.core.rows import Prompt
 from rayflow.evaluation.reward_quality import JudgedPairs, reward_quality
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.stage import StageContext, read_rows
 from rayflow.pipeline.stages.preferences import name_of
-from rayflow.reward_config import QualityOptions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from rayflow.config import ComputeOptions, JobConfig, PromptSource
+from rayflow.config.blocks import ComputeOptions, PromptSource
+from rayflow.config.run import JobConfig
 from rayflow.core.options import Options
 from rayflow.training.options import TrainOptions
 

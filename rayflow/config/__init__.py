@@ -1,0 +1,33 @@
+"""The border: one YAML file becomes one frozen configuration, or a sentence that says what to mend.
+
+Nothing heavy is imported here, so a configuration is checked in well under a second, before any cluster.
+"""
+
+from rayflow.config.blocks import (
+    ComputeOptions,
+    EvaluationOptions,
+    PoolOptions,
+    PromptOptions,
+    PromptSource,
+    ReferenceOptions,
+    RoundOptions,
+    SampleOptions,
+)
+from rayflow.config.load import Config, load_config, override
+from rayflow.config.run import JobConfig, RunConfig
+
+__all__ = [
+    "Config",
+    "ComputeOptions",
+    "EvaluationOptions",
+    "JobConfig",
+    "PoolOptions",
+    "PromptOptions",
+    "PromptSource",
+    "ReferenceOptions",
+    "RoundOptions",
+    "RunConfig",
+    "SampleOptions",
+    "load_config",
+    "override",
+]

@@ -1,0 +1,125 @@
+"""One run, whole: the blocks together, and what does not go together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from rayflow.config.blocks import (
+    ComputeOptions,
+    EvaluationOptions,
+    PromptOptions,
+    PromptSource,
+    ReferenceOptions,
+    RoundOptions,
+    SampleOptions,
+)
+from rayflow.core.options import Options, PairingOptions, RewardOptions, SelectionOptions
+from rayflow.training.options import TrainOptions
+
+
+class JobConfig(Options):
+    """What every job has.
+
+    Attributes:
+        name: names the run's folder, `<runs_dir>/<name>`.
+        seed: every random draw derives from it, the stage and the prompt.
+        model: what training starts from: a local folder or a hub id.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    runs_dir: str = "runs"
+    seed: int = Field(default=0, ge=0)
+    model: str
+
+    @property
+    def root(self) -> Path:
+        """The run's folder."""
+        return Path(self.runs_dir).expanduser().absolute() / self.name
+
+    def to_yaml(self) -> str:
+        """The resolved configuration, every default written out."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+class RunConfig(JobConfig):
+    """One run, whole. Its model is the SFT policy: it samples, it is the reference, it is trained.
+
+    Attributes:
+        source: where the responses to learn from come from: "sampled" (drawn, scored, selected and paired
+            here), "direct" (preferences that the data brings, no reward model), or "targets" (supervised).
+        reward: what scores responses; "direct" and "targets" need it only to evaluate.
+        select, pair: of sampled responses only: the data's own pairs are taken as they are.
+        max_failed_fraction: a stage stops when more than this share of its rows failed.
+        The blocks are documented at their classes.
+    """
+
+    source: Literal["sampled", "direct", "targets"] = "sampled"
+    prompts: PromptOptions
+    sample: SampleOptions = SampleOptions()
+    reward: RewardOptions = Field(default=None, validate_default=True)
+    select: SelectionOptions = None
+    pair: PairingOptions = None
+    reference: ReferenceOptions = ReferenceOptions()
+    train: TrainOptions = TrainOptions()
+    evaluate: EvaluationOptions = EvaluationOptions()
+    rounds: RoundOptions = RoundOptions()
+    max_failed_fraction: float = Field(default=0.05, ge=0, le=1)
+    compute: ComputeOptions = ComputeOptions()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_source(cls, data: Any) -> Any:
+        """The paper's selection and pairing, where responses are sampled."""
+        if isinstance(data, dict) and data.get("source", "sampled") == "sampled":
+            data = dict(data)
+            for block, kind in (("select", "rejection"), ("pair", "first_round")):
+                if data.get(block) is None:
+                    data[block] = {"kind": kind}
+        return data
+
+    @field_validator("reward")
+    @classmethod
+    def _sampled_responses_are_scored(cls, reward: Any, info: ValidationInfo) -> Any:
+        if reward is None and info.data.get("source") == "sampled":
+            raise ValueError("is required")
+        return reward
+
+    @model_validator(mode="after")
+    def _fits_source(self) -> RunConfig:
+        if self.source != "sampled" and (self.select or self.pair):
+            raise ValueError(
+                f"source '{self.source}' takes the data's responses as they are: remove select and pair"
+            )
+        if self.reward is None and (self.prompts.evaluation or self.train.choose):
+            raise ValueError(
+                "reward is required to evaluate; add one, or remove prompts.evaluation and train.choose"
+            )
+        if self.reference.source == "sampler":
+            self._check_sampler_is_reference()
+        if len(self.rounds.overrides) > self.rounds.num:
+            raise ValueError(
+                f"rounds.overrides has {len(self.rounds.overrides)} entries for {self.rounds.num} rounds"
+            )
+        if self.train.choose and self.prompts.validation is None:
+            raise ValueError("train.choose compares checkpoints on held-out prompts: set prompts.validation")
+        return self
+
+    def _check_sampler_is_reference(self) -> None:
+        if self.source != "sampled":
+            raise ValueError(
+                f"reference.source 'sampler' needs samples; source '{self.source}' is always recomputed"
+            )
+        if (self.reference.model or self.model) != (self.sample.model or self.model):
+            raise ValueError(
+                "reference.source 'sampler' is the sampling policy; reference.model names another one"
+            )
+
+    @property
+    def sources(self) -> tuple[PromptSource, ...]:
+        """Every file or folder that rows are read from."""
+        given = (self.prompts.train, self.prompts.validation, self.prompts.evaluation)
+        return tuple(source for source in given if source is not None)
