@@ -6,7 +6,7 @@ import argparse
 import importlib
 import json
 
-NAMES = ("sample", "train", "reference", "quickstart")
+NAMES = ("sample", "score", "train", "reference", "quickstart")
 
 
 def main() -> None:
