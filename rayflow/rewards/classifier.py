@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
+from rayflow.core.branches import why_not_shared
 from rayflow.core.chat import (
     POLICY_ENCODING,
     brings_bos,
@@ -23,12 +24,17 @@ from rayflow.core.options import KindOptions
 from rayflow.core.rows import Prompt
 from rayflow.errors import ConfigError, ModelError, RewardError
 from rayflow.rewards.models import Dtype, batches, checked_max_length, load_config, load_weights
+from rayflow.rewards.prompt_once import PromptOnce
 
 
 class ClassifierReward:
-    """Scores one prompt's responses together, sorted by length into batches of limited size.
+    """Scores one prompt's responses together.
 
-    A decoder's classification head reads the last token that is not the pad id. Many reward models pad with
+    Decoders of the families for which it is shown to be exact (`core.branches`) read the prompt once, and the
+    score is the head's value at each response's last token. Other models read each text whole, sorted by
+    length into padded batches.
+
+    A decoder's own head reads the last token that is not the pad id. Many reward models pad with
     their EOS token, and a text that ends in EOS would then be read one token too early; so each batch is
     padded with an id that occurs in none of its texts (`free_pad_id`).
 
@@ -43,7 +49,7 @@ class ClassifierReward:
             model: folder or hub id of an AutoModelForSequenceClassification checkpoint, in safetensors.
             dtype: of the weights and the forward pass; "auto" is the one they are stored in.
             device: "auto" takes a GPU where there is one.
-            batch_tokens: tokens of one forward pass, padding included.
+            batch_tokens: tokens of one forward pass, padding included. A prompt that is read once counts once.
             max_length: longest conversation in tokens; None is the model's own limit. A longer one is an
                 error, never cut: a judgement of half a response is no judgement of the response.
             label: index of the logit to read, required for a model with several labels.
@@ -63,6 +69,7 @@ class ClassifierReward:
         self.options = options
         self._model: Any = None
         self._tokenizer: Any = None
+        self._prompt_once: PromptOnce | None = None
         self._label = 0
         self._max_length = 0
 
@@ -86,6 +93,8 @@ class ClassifierReward:
         from transformers import AutoModelForSequenceClassification as Auto
 
         self._model = load_weights(Auto, path, self.options.dtype, self.options.device)
+        if why_not_shared(config) is None:
+            self._prompt_once = PromptOnce(self._model, self.options.batch_tokens)
 
     def score(self, prompt: Prompt, responses: Sequence[str]) -> np.ndarray:
         """Rewards of one prompt's candidates: [n] float64, the raw logits.
@@ -99,9 +108,7 @@ class ClassifierReward:
         # Low temperatures repeat themselves: each text is read once.
         distinct = list(dict.fromkeys(responses))
         sequences = self._encode(prompt, distinct)
-        logits = np.empty(len(distinct), dtype=np.float64)
-        for batch in batches([len(s) for s in sequences], self.options.batch_tokens):
-            logits[batch] = self._forward([sequences[i] for i in batch])
+        logits = self._logits(sequences)
         position = {text: i for i, text in enumerate(distinct)}
         return logits[[position[text] for text in responses]]
 
@@ -132,7 +139,27 @@ class ClassifierReward:
         complete = templated or brings_bos(self._tokenizer, texts[0])
         return self._tokenizer(texts, add_special_tokens=not complete, verbose=False)["input_ids"]
 
-    def _forward(self, sequences: list[list[int]]) -> np.ndarray:
+    def _logits(self, sequences: list[list[int]]) -> np.ndarray:
+        """The label's logit of each sequence: [n] float64."""
+        import torch
+
+        lengths = [len(s) for s in sequences]
+        try:
+            with torch.inference_mode():
+                if self._prompt_once is not None:
+                    logits = self._model.score(self._prompt_once.last_states(sequences))
+                    return logits[:, self._label].double().cpu().numpy()
+                found = np.empty(len(sequences), dtype=np.float64)
+                for batch in batches(lengths, self.options.batch_tokens):
+                    found[batch] = self._padded([sequences[i] for i in batch])
+                return found
+        except torch.OutOfMemoryError as error:
+            raise RewardError(
+                f"the reward model ran out of memory on {len(sequences)} texts of up to {max(lengths)} tokens; "
+                f"lower the reward's batch_tokens (now {self.options.batch_tokens})."
+            ) from error
+
+    def _padded(self, sequences: list[list[int]]) -> np.ndarray:
         """Logits of one batch: [b] float64, from b sequences padded on the right to the longest."""
         import torch
 
@@ -144,15 +171,8 @@ class ClassifierReward:
         ids = torch.tensor([s + [pad] * (width - len(s)) for s in sequences])
         mask = torch.tensor([[1] * len(s) + [0] * (width - len(s)) for s in sequences])
         device = self._model.device
-        try:
-            with torch.inference_mode():
-                output = self._model(input_ids=ids.to(device), attention_mask=mask.to(device))
-        except torch.OutOfMemoryError as error:
-            raise RewardError(
-                f"the reward model ran out of memory on {len(sequences)} x {width} tokens; lower the reward's "
-                f"batch_tokens (now {self.options.batch_tokens})."
-            ) from error
-        return output.logits[:, self._label].double().cpu().numpy()
+        logits = self._model(input_ids=ids.to(device), attention_mask=mask.to(device)).logits
+        return logits[:, self._label].double().cpu().numpy()
 
 
 def free_pad_id(sequences: list[list[int]], preferred: Sequence[int | None], vocab_size: int) -> int:

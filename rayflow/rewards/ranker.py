@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
+from rayflow.core.branches import common_prefix
 from rayflow.core.comparison import comparison_token_ids, letter_ids
 from rayflow.core.model_folder import resolve_model
 from rayflow.core.rows import Prompt
@@ -149,15 +150,6 @@ class RankerReward(Pairwise):
         logits = self._model(input_ids=ids, past_key_values=cache, use_cache=cache is not None).logits
         last = logits[torch.arange(len(sequences)), ends].double().cpu().numpy()
         return last[:, 0] - last[:, 1]
-
-
-def common_prefix(sequences: Sequence[Sequence[int]]) -> int:
-    """How many ids all sequences begin with, less than any one's length; 0 for a single sequence."""
-    if len(sequences) < 2:
-        return 0
-    low, high = min(sequences), max(sequences)  # what the extremes of an ordering share, all between share
-    limit = min(map(len, sequences)) - 1
-    return next((i for i in range(limit) if low[i] != high[i]), limit)
 
 
 def _require_language_model(path: str, config: Any) -> None:

@@ -12,28 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from rayflow.core.branches import SHARED_FAMILIES, why_not_shared
 from rayflow.errors import DataError, ModelError
 from rayflow.training.groups import GroupLengths
 from rayflow.training.pack import Branches
 
 _log = logging.getLogger(__name__)
-
-SHARED_FAMILIES = frozenset({"llama", "qwen2", "qwen3", "gemma", "gpt_neox"})
-"""Model types for which tests show that the shared-prompt layout gives the one-response-at-a-time numbers."""
-
-
-def why_not_shared(config: Any) -> str | None:
-    """Why a model cannot use the shared-prompt layout, or None if it can.
-
-    Args:
-        config: the model's transformers configuration.
-    """
-    if config.model_type not in SHARED_FAMILIES:
-        known = ", ".join(sorted(SHARED_FAMILIES))
-        return f"model family '{config.model_type}' is not among the tested ones ({known})"
-    if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
-        return "the model attends through a sliding window, which an explicit mask would switch off"
-    return None
 
 
 def has_plain_head(config: Any) -> bool:

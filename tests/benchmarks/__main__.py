@@ -6,7 +6,7 @@ import argparse
 import importlib
 import json
 
-NAMES = ("sample", "select", "train", "reference", "quickstart")
+NAMES = ("sample", "score", "select", "train", "reference", "quickstart")
 
 
 def main() -> None:

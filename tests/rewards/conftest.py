@@ -62,6 +62,31 @@ def padless_model(tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="session")
+def unshared_model(tmp_path_factory) -> str:
+    """A decoder that pads with EOS, of a family that reads every text whole."""
+    import torch
+    from transformers import MistralConfig, MistralForSequenceClassification
+
+    tokenizer = _word_tokenizer(pad_token="<eos>")
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = MistralConfig(
+        vocab_size=40,
+        num_key_value_heads=1,
+        max_position_embeddings=128,
+        initializer_range=0.5,
+        bos_token_id=None,
+        eos_token_id=1,
+        pad_token_id=1,
+        num_labels=1,
+        **sizes,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = MistralForSequenceClassification(config)
+    return _save(tmp_path_factory.mktemp("reward") / "unshared", model, tokenizer)
+
+
+@pytest.fixture(scope="session")
 def three_label_model(tmp_path_factory) -> str:
     """A decoder with three labels."""
     tokenizer = _word_tokenizer(pad_token="<pad>")

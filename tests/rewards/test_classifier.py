@@ -48,7 +48,7 @@ def logit_at_last_token(model, text, label=0, **encode):
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 40, 16384])
-@pytest.mark.parametrize("fixture", ["pad_is_eos_model", "padless_model"])
+@pytest.mark.parametrize("fixture", ["pad_is_eos_model", "padless_model", "unshared_model"])
 def test_a_text_that_ends_in_eos_is_read_at_its_eos_whatever_the_batch(fixture, batch_tokens, request):
     model = request.getfixturevalue(fixture)
     rewards = reward(model, batch_tokens=batch_tokens).score(PLAIN, RESPONSES)
@@ -167,15 +167,16 @@ def test_a_missing_folder_is_refused_before_anything_is_loaded(tmp_path):
         reward(str(tmp_path / "nothing"))
 
 
-def test_a_lack_of_memory_says_what_to_lower(pad_is_eos_model, monkeypatch):
+@pytest.mark.parametrize("fixture", ["pad_is_eos_model", "unshared_model"])
+def test_a_lack_of_memory_says_what_to_lower(fixture, request, monkeypatch):
     import torch
 
-    built = reward(pad_is_eos_model, batch_tokens=512)
+    built = reward(request.getfixturevalue(fixture), batch_tokens=512)
 
-    def out_of_memory(**inputs):
+    def out_of_memory(*args, **inputs):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(built._model, "forward", out_of_memory)
+    monkeypatch.setattr(built._model.base_model, "forward", out_of_memory)
     with pytest.raises(RewardError, match="batch_tokens .now 512"):
         built.score(PLAIN, ["good"])
 

@@ -11,7 +11,7 @@ from rayflow.core.comparison import comparison_text
 from rayflow.core.options import build
 from rayflow.core.rows import Prompt
 from rayflow.errors import ConfigError, ModelError, RewardError
-from rayflow.rewards.ranker import RankerReward, common_prefix
+from rayflow.rewards.ranker import RankerReward
 from tests.conftest import tiny_tokenizer
 
 PLAIN = Prompt(prompt_id="p1", prompt="write a short review of the play", messages=(), target=None)
@@ -204,11 +204,3 @@ def test_a_lack_of_memory_says_what_to_lower(tiny_model, monkeypatch):
     monkeypatch.setattr(built._model, "forward", out_of_memory)
     with pytest.raises(RewardError, match="batch_tokens .now 512"):
         built.score(PLAIN, ["good", "bad"])
-
-
-def test_what_sequences_share_is_shorter_than_each_of_them():
-    assert common_prefix([[1, 2, 3], [1, 2, 4]]) == 2
-    assert common_prefix([[1, 2], [1, 2, 4], [1, 2]]) == 1
-    assert common_prefix([[1, 2], [1, 2]]) == 1
-    assert common_prefix([[2, 1], [1, 1]]) == 0
-    assert common_prefix([[1, 2, 3]]) == 0

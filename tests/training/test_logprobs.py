@@ -7,8 +7,9 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from rayflow.core.branches import SHARED_FAMILIES
 from rayflow.errors import DataError, ModelError
-from rayflow.training.layout import SHARED_FAMILIES, Layout, lengths_of
+from rayflow.training.layout import Layout, lengths_of
 from rayflow.training.logprobs import response_logprobs
 from rayflow.training.pack import pack
 from tests.training.helpers import gradients, random_branches, tiny_config
