@@ -171,7 +171,7 @@ def notes(data: RewardReport) -> list[str]:
         remarks.append(
             f"Length: it is right on {percent(length.accuracy_longer)} of the pairs whose better response is the "
             f"longer one, and on {percent(length.accuracy_shorter)} of those whose better response is the shorter "
-            "one. A policy trained on it will learn that too."
+            "one. A policy that is trained on it can learn that too."
         )
     remarks.append(
         f"The interval is a {percent(found.confidence, 0)} percentile bootstrap over prompts "
@@ -189,5 +189,7 @@ def notes(data: RewardReport) -> list[str]:
         )
     lost = sum(failure.count for failure in data.failures)
     if lost:
-        remarks.append(f"{words.count(lost, 'row')} left out, for the reasons listed under Failures.")
+        remarks.append(
+            f"{words.count(lost, 'row')} left out, for the reasons that are listed under Failures."
+        )
     return remarks

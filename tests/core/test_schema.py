@@ -51,6 +51,11 @@ VALUES = {
     "baseline_rewards": DOUBLE,
     "ref_logprobs": SINGLE,
     "sampler_differences": SINGLE,
+    "flipped": INTS,
+    "letters": INTS,
+    "comparison_token_ids": st.lists(INTS, max_size=3).map(tuple),
+    "scores": DOUBLE,
+    "num_tokens": INTS,
 }
 
 
