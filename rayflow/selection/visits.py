@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 _FAINT = 1e-200
-"""A highest remaining weight below this is too near the smallest floats to divide by."""
+"""A highest probability below this is too near the smallest floats to divide by."""
 
 
 class Visits:
@@ -33,7 +33,7 @@ class Visits:
         num_accepted: how many to accept per row; where fewer are present, all of them.
 
     Attributes:
-        accepted: [p, k + 1] int64 positions in acceptance order; of row i the first num_accepted[i] are valid.
+        accepted: [p, k] int64 positions in acceptance order; of row i the first num_accepted[i] are valid.
         num_accepted, num_rounds, num_visits: [p] int64.
     """
 
@@ -43,14 +43,13 @@ class Visits:
         num_prompts, n = rewards.shape
         self._rewards, self._present, self._beta = rewards, present, beta
         self._wanted = np.minimum(num_accepted, present)
-        # One column more than can be wanted takes what a last pass accepts beyond that.
-        self.accepted = np.zeros((num_prompts, min(num_accepted, n) + 1), np.int64)
+        self.accepted = np.zeros((num_prompts, min(num_accepted, n)), np.int64)
         self.num_accepted, self.num_rounds, self.num_visits = np.zeros((3, num_prompts), np.int64)
         self._before = np.zeros(num_prompts, np.int64)  # of each row's latest step: accepted before it
-        # Of the rows that still lack responses: their numbers v, 0 for a candidate that is accepted, and
-        # their weights, exp((r - some maximum)/beta), 0 too.
+        # Of the rows that still lack responses: their numbers v and the acceptance probabilities of the next
+        # step; both are 0 for a candidate that has been accepted.
         self._rows, self._uniform = np.arange(num_prompts), uniform
-        self._weights = acceptance_probabilities(rewards, beta)
+        self._probabilities = acceptance_probabilities(rewards, beta)
 
     def run(self) -> None:
         """Visit until every row has what it can get."""
@@ -60,46 +59,45 @@ class Visits:
         self._end()
 
     def _step(self) -> None:
-        rejection = self._rejection_probabilities()
+        rejection = 1 - self._probabilities
         self._begin_step(rejection)
         hits = np.flatnonzero(rejection < self._uniform)
         self._uniform /= rejection
-        self._uniform.reshape(-1)[hits] = 0
-        self._weights.reshape(-1)[hits] = 0
         self._record(hits)
         going = np.flatnonzero(self.num_accepted[self._rows] < self._wanted[self._rows])
         if len(going) < len(self._rows):
             self._keep(going)
+        self._take_maximum()
 
-    def _rejection_probabilities(self) -> np.ndarray:
-        """[a, n] 1 - p, were all remaining candidates visited with the present maximum."""
-        top = highest(self._weights)
+    def _take_maximum(self) -> None:
+        """Acceptance probabilities under the maximum of those that remain: their ratio to the highest."""
+        top = highest(self._probabilities)
         faint = np.flatnonzero(top < _FAINT)
         if faint.size:
             left = np.where(self._uniform[faint] > 0, self._rewards[self._rows[faint]], -np.inf)
-            self._weights[faint] = acceptance_probabilities(left, self._beta)
+            self._probabilities[faint] = acceptance_probabilities(left, self._beta)
             top[faint] = 1
-        rejection = self._weights / top
-        return np.subtract(1, rejection, out=rejection)
+        self._probabilities /= top
 
     def _begin_step(self, rejection: np.ndarray) -> None:
         """Every step is a whole pass."""
         self.num_rounds[self._rows] += 1
 
     def _record(self, hits: np.ndarray) -> None:
-        """Append the accepted, given as flat positions, and count the visits."""
-        rows, width = self._rows, self.accepted.shape[1]
-        row = hits // self._weights.shape[1]
-        position = hits - row * self._weights.shape[1]
-        counts = np.bincount(row, minlength=len(rows))
+        """Append the accepted, given as flat positions, and take them out."""
+        rows, n = self._rows, self._probabilities.shape[1]
+        counts = np.bincount(hits // n, minlength=len(rows))
         before = self.num_accepted[rows]
-        after = before + counts
-        slot = np.arange(len(row))
-        slot += (after - counts.cumsum())[row]
-        np.minimum(slot, width - 1, out=slot)
-        slot += (rows * width)[row]
-        self.accepted.reshape(-1)[slot] = position
-        self.num_accepted[rows] = np.minimum(after, self._wanted[rows])
+        needed = np.minimum(counts, self._wanted[rows] - before)  # a pass stops at once when there are enough
+        row = np.repeat(np.arange(len(rows)), needed)
+        order = np.arange(len(row))
+        skipped = needed.cumsum() - needed
+        hits = hits[order + (counts.cumsum() - counts - skipped)[row]]
+        slot = order + (rows * self.accepted.shape[1] + before - skipped)[row]
+        self.accepted.reshape(-1)[slot] = hits - row * n
+        self._uniform.reshape(-1)[hits] = 0
+        self._probabilities.reshape(-1)[hits] = 0
+        self.num_accepted[rows] += needed
         self._before[rows] = before
         self._end_step()
 
@@ -123,7 +121,9 @@ class Visits:
     def _keep(self, going: np.ndarray) -> None:
         """Go on with these rows only."""
         self._rows = self._rows[going]
-        self._uniform, self._weights = (a.take(going, axis=0) for a in (self._uniform, self._weights))
+        self._uniform, self._probabilities = (
+            a.take(going, axis=0) for a in (self._uniform, self._probabilities)
+        )
 
 
 class VisitsByAcceptance(Visits):
