@@ -18,6 +18,7 @@ import os
 import secrets
 import shutil
 import time
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -196,24 +197,29 @@ class Artifact:
             seconds: wall time of the stage.
             extra: JSON values of the stage's own.
         """
-        markers = [self.marker(index) for index in range(self.num_shards)]
-        kept = {marker.file for marker in markers}
+        num_shards = self.num_shards
+        totals: Counter[str] = Counter()
+        kept = set()
+        log = self.folder / "failures.jsonl"
+        with open(log, "w", encoding="utf-8") as sink:
+            for marker in map(self.marker, range(num_shards)):
+                kept.add(marker.file)
+                totals.update(rows=marker.rows, tokens=marker.tokens, failed=len(marker.failures))
+                sink.writelines(json.dumps(asdict(f), ensure_ascii=False) + "\n" for f in marker.failures)
+        if not totals["failed"]:
+            log.unlink()
         for stray in self.shards.iterdir():  # left by writers that were killed before their marker
             if stray.suffix != ".json" and stray.name not in kept:
                 stray.unlink()
-        failures = [failure for marker in markers for failure in marker.failures]
-        if failures:
-            lines = (json.dumps(asdict(f), ensure_ascii=False) + "\n" for f in failures)
-            (self.folder / "failures.jsonl").write_text("".join(lines), encoding="utf-8")
         identity = self.identity or {}
         manifest = Manifest(
             name=self.name,
             fingerprint=fingerprint(identity),
             identity=identity,
-            num_shards=len(markers),
-            num_rows=sum(m.rows for m in markers),
-            num_failed=len(failures),
-            num_tokens=sum(m.tokens for m in markers),
+            num_shards=num_shards,
+            num_rows=totals["rows"],
+            num_failed=totals["failed"],
+            num_tokens=totals["tokens"],
             started=started,
             seconds=seconds,
             extra=extra or {},

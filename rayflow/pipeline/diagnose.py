@@ -150,7 +150,7 @@ def subject(plan: Plan) -> Subject:
         created=datetime.now(tz=UTC),
         model=Path(sampling.model or config.model).name,
         sampling=", ".join(drawn),
-        reward=title(config.reward.identity()),
+        reward=title(config.reward),
     )
 
 

@@ -92,8 +92,11 @@ class ProgressMonitor:
         stop = threading.Event()
 
         def poll() -> None:
-            while not stop.wait(POLL_SECONDS):
+            took = 0.0
+            while not stop.wait(max(POLL_SECONDS, 20 * took)):  # listing very many shards may take a while
+                begin = time.monotonic()
                 self.refresh()
+                took = time.monotonic() - begin
 
         thread = threading.Thread(target=poll, daemon=True, name="progress")
         with self._bars:
@@ -106,10 +109,12 @@ class ProgressMonitor:
                 self.refresh()
 
     def check(self, max_failed_fraction: float) -> None:
-        """Raise once a stage has failed too often (see `StageCount.check`)."""
+        """Raise once a stage has failed too often (see `StageCount.check`), as far as it was last counted.
+
+        Cheap, so that it may be called after every shard: `running` counts, now and then and at its end.
+        """
         with self._lock:
             for count in self._counts:
-                count.refresh()
                 count.check(max_failed_fraction)
 
     def refresh(self) -> None:

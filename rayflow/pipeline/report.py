@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,15 +14,16 @@ import numpy as np
 
 from rayflow.config import JobConfig
 from rayflow.core.files import read_json
-from rayflow.core.rows import Accepted, Answered, PreferencePairs, Reference, Row, Scores
+from rayflow.core.options import KindOptions
+from rayflow.core.rows import Answered, Reference, Row
 from rayflow.core.seeds import derive
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.plan import Plan
+from rayflow.pipeline.report_columns import pairing_section, selection_section
 from rayflow.pipeline.stage import read_rows
 from rayflow.report.data import (
     EvaluationSection,
     FailureCount,
-    PairingSection,
     ReferenceSection,
     ReportData,
     Sample,
@@ -43,11 +43,6 @@ _COMPARED = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class AcceptedRewards(Scores, Accepted):
-    """View: what the selection section shows."""
-
-
 def report(plan: Plan) -> tuple[Path, str]:
     """Write `report.html` and `summary.json` into the run's folder, from what is committed so far.
 
@@ -61,21 +56,20 @@ def report(plan: Plan) -> tuple[Path, str]:
 def collect(plan: Plan) -> ReportData:
     """Everything that a report shows."""
     config, done = plan.config, {n: a for n, a in plan.artifacts.items() if a.committed}
-    train = config.train.loss.identity()
-    parts = [config.select.identity(), config.pair.identity()] if config.select and config.pair else []
-    method = [title(part) for part in (*parts, train)]
+    parts = [config.select, config.pair] if config.select and config.pair else []
+    method = [title(part) for part in (*parts, config.train.loss)]
     evaluated = "evaluate" in done
     return ReportData(
         name=config.name,
         created=created(config),
         method=" x ".join(method if parts else (f"{config.source} data", *method)),
         model=model_name(config),
-        reward=title(config.reward.identity()) if config.reward else "none",
+        reward=title(config.reward) if config.reward else "none",
         not_part_of_run=() if parts else ("selection", "pairing"),
         selection=_selection(plan) if "select" in done else None,
-        pairing=_pairing(plan) if "pair" in done else None,
+        pairing=pairing_section(done["pair"]) if "pair" in done else None,
         reference=_reference(plan) if "reference" in done else None,
-        training=training_section(plan, train) if "train" in done else None,
+        training=training_section(plan, config.train.loss) if "train" in done else None,
         evaluation=_evaluation(plan) if evaluated else None,
         samples=_samples(plan) if evaluated else None,
         failures=tuple(f for name, artifact in done.items() for f in failures_of(name, artifact)),
@@ -103,28 +97,8 @@ def _rows(plan: Plan, names: tuple[str, ...], view: type[Row]) -> list[Any]:
 
 
 def _selection(plan: Plan) -> SelectionSection:
-    rows = _rows(plan, ("score", "select"), AcceptedRewards)
     target = getattr(plan.config.select, "num_accepted", None)
-    return SelectionSection(
-        candidate_rewards=np.concatenate([row.rewards for row in rows]),
-        accepted_rewards=np.concatenate([row.rewards[row.accepted] for row in rows]),
-        num_prompts=len(rows),
-        num_accepted=sum(len(row.accepted) for row in rows),
-        target_per_prompt=target,
-        num_short=sum(len(row.accepted) < target for row in rows) if target else 0,
-        acceptance_rates=np.array([row.acceptance_rate for row in rows]),
-        rounds=np.array([row.num_rounds for row in rows]),
-    )
-
-
-def _pairing(plan: Plan) -> PairingSection:
-    rows = _rows(plan, ("pair",), PreferencePairs)
-    return PairingSection(
-        num_pairs=sum(len(row.pairs) for row in rows),
-        num_prompts=sum(bool(row.pairs) for row in rows),
-        num_by_ranker=sum(len(row.pairs) for row in rows if row.label_source == "ranker"),
-        margins=np.concatenate([row.margins for row in rows]),
-    )
+    return selection_section([plan.artifacts[name] for name in ("score", "select")], target)
 
 
 def _reference(plan: Plan) -> ReferenceSection:
@@ -140,7 +114,7 @@ def _reference(plan: Plan) -> ReferenceSection:
     )
 
 
-def training_section(plan: Plan, loss: dict[str, Any]) -> TrainingSection:
+def training_section(plan: Plan, loss: KindOptions) -> TrainingSection:
     """The training curves."""
     lines = (plan.artifacts["train"].folder / "metrics.jsonl").read_text().splitlines()
     history = tuple(json.loads(line) for line in lines if line.strip())
@@ -208,10 +182,18 @@ def timing_of(artifact: Artifact) -> StageTiming:
     )
 
 
-def title(options: dict[str, Any]) -> str:
-    """A part and its settings in a few words: "rejection (beta 0.5, num_accepted 8)"."""
-    settings = [f"{k} {v}" for k, v in options.items() if k != "kind" and isinstance(v, int | float | str)]
-    kind = options["kind"].rpartition(":")[2]
+def title(options: KindOptions) -> str:
+    """A part and its settings in a few words: "rejection (num_accepted 8, beta 0.5)".
+
+    Numbers always, words and switches where they are not the default's.
+    """
+    settings = []
+    for name, value in options.identity().items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        told = isinstance(value, str | bool) and value != type(options).model_fields[name].default
+        if name != "kind" and (number or told):
+            settings.append(f"{name} {value}")
+    kind = options.kind.rpartition(":")[2]
     return f"{kind} ({', '.join(settings)})" if settings else kind
 
 

@@ -36,7 +36,7 @@ def collect(plan: Plan) -> RewardReport:
         num_rows=done["encode"].manifest().num_rows if "encode" in done else None,
         num_pairs=(trained.get("num_pairs") or trained.get("num_groups")),
         trained=str(plan.artifacts["train"].folder / "model") if trained else None,
-        training=training_section(plan, config.train.loss.identity()) if trained else None,
+        training=training_section(plan, config.train.loss) if trained else None,
         quality=_quality(done["evaluate"].manifest().extra["quality"]) if measured else None,
         pairs=judged_pairs(sources) if measured else None,
         failures=tuple(f for name, artifact in done.items() for f in failures_of(name, artifact)),

@@ -98,14 +98,14 @@ class LocalRunner:
 
 async def run_concurrently(worker: ShardWorker, shards: Sequence[int], check: Callable[[], None]) -> None:
     """All shards through one worker, at most `in_flight` at a time."""
-    gate = asyncio.Semaphore(worker.stage.pool.in_flight)
+    waiting = iter(shards)
 
-    async def one(index: int) -> None:
-        async with gate:
+    async def take() -> None:
+        for index in waiting:  # one iterator for all: a shard is taken once
             await worker.run(index)
             check()
 
-    tasks = [asyncio.create_task(one(index)) for index in shards]
+    tasks = [asyncio.create_task(take()) for _ in range(min(worker.stage.pool.in_flight, len(shards)))]
     try:
         await asyncio.gather(*tasks)
     finally:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
+import pyarrow as pa
 from rich.console import Console
 
 from rayflow.config import PoolOptions
@@ -161,9 +162,14 @@ def read_rows(
         view: record type of the rows; no other column is read.
         positions: which rows of the shard; all if None.
     """
-    wanted = {f.name for f in fields(view)}
-    table = join([source.read_shard(index, wanted) for source in sources])
+    table = read_table(sources, index, view)
     return from_table(table if positions is None else table.take(positions), view)
+
+
+def read_table(sources: Sequence[Artifact], index: int, view: type[Any]) -> pa.Table:
+    """The same rows as a table, for who needs whole columns."""
+    wanted = {f.name for f in fields(view)}
+    return join([source.read_shard(index, wanted) for source in sources])
 
 
 def failure_of(prompt_id: str, reason: str, error: BaseException | str) -> Failure:

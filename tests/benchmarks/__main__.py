@@ -6,7 +6,7 @@ import argparse
 import importlib
 import json
 
-NAMES = ("sample", "score", "select", "train", "reference", "quickstart")
+NAMES = ("sample", "score", "select", "train", "reference", "quickstart", "select-scale")
 
 
 def main() -> None:
