@@ -106,7 +106,7 @@ def set_learning_rate(optimizer: Any, value: float) -> None:
 def write_model(scorer: Any, state: dict[str, torch.Tensor] | None, folder: Path, source: str) -> None:
     """A model folder that transformers and vLLM load, complete or not there at all.
 
-    safetensors weights, configuration, generation settings, the tokenizer, and SHA-256 of every file.
+    safetensors weights, configuration, generation settings of a policy, the tokenizer, and SHA-256 of every file.
 
     Args:
         scorer: holds the transformers model, and knows which tokenizer belongs to it (see `objective`).
@@ -119,6 +119,6 @@ def write_model(scorer: Any, state: dict[str, torch.Tensor] | None, folder: Path
         scorer.model.save_pretrained(partial, state_dict=state, max_shard_size="5GB")
         scorer.tokenizer(source).save_pretrained(partial)
         generation = Path(path) / "generation_config.json"
-        if generation.is_file():
+        if generation.is_file() and scorer.model.can_generate():
             shutil.copy(generation, partial)
         write_checksums(partial)

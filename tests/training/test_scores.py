@@ -100,6 +100,7 @@ def trained_like(model: str, folder: Path, prompt: Prompt) -> tuple[list[float],
     """A saved reward model; returns what training sees of the responses, and their token ids."""
     scorer = RewardScorer(load_reward_model(model, "float32", seed=0)).eval()
     write_model(scorer, None, folder, model)
+    assert not (folder / "generation_config.json").exists()
     tokenizer = scorer.tokenizer(model)
     begin = prompt_token_ids(tokenizer, prompt)
     answers = [response_token_ids(tokenizer, prompt, text) for text in RESPONSES]
