@@ -18,7 +18,12 @@ from rayflow.pipeline.report_columns import pairing_section, selection_section
 from rayflow.report import figures
 from rayflow.report.values import Histogram, mean_of, size_of
 
-BINS = {"rewards": Bins(), "best": Bins(like="rewards"), "rate": Bins(span=(0, 1)), "rounds": Bins(whole=True)}
+BINS = {
+    "rewards": Bins(),
+    "best": Bins(like="rewards"),
+    "rate": Bins(span=(0, 1)),
+    "rounds": Bins(whole=True),
+}
 
 
 def batches(seed: int = 0, shards: int = 7) -> Iterator[dict[str, np.ndarray]]:
