@@ -12,7 +12,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from rayflow.cli import app
+from rayflow.cli.app import app
 from rayflow.errors import ArtifactError, ConfigError
 from tests.pipeline.conftest import NUM_PROMPTS, config, prompt_file, settings  # noqa: F401
 from tests.pipeline.helpers import run_data, tables
@@ -33,7 +33,7 @@ def finished(config) -> Path:  # noqa: ANN001, F811
 
 def test_help_names_the_commands_without_loading_anything_heavy() -> None:
     code = (
-        "import sys; from rayflow.cli import app\n"
+        "import sys; from rayflow.cli.app import app\n"
         "try: app(['--help'])\n"
         "except SystemExit: pass\n"
         "heavy = {'ray', 'torch', 'vllm', 'deepspeed', 'transformers', 'pyarrow', 'pydantic'} & set(sys.modules)\n"
@@ -117,7 +117,7 @@ def test_diagnosing_prints_a_recommendation_and_writes_page_and_numbers(
 
 def test_diagnosing_loads_no_model_and_no_framework(finished: Path) -> None:
     code = (
-        "import sys; from rayflow.cli import app\n"
+        "import sys; from rayflow.cli.app import app\n"
         f"try: app(['diagnose', {str(finished)!r}])\n"
         "except SystemExit as end: assert not end.code\n"
         "heavy = {'ray', 'torch', 'vllm', 'deepspeed', 'transformers'} & set(sys.modules)\n"

@@ -1,46 +1,21 @@
-"""The command line. Heavy imports happen inside the commands, so `--help` answers at once."""
+"""The commands that make and read a run: run, train-reward, report, select, diagnose, export."""
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from rayflow.errors import RayflowError
-
-app = typer.Typer(
-    help="Prompts in, aligned language model out, as one resumable job on Ray.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-console = Console(highlight=False)
-
-Config = Annotated[Path, typer.Argument(help="The run's YAML configuration.", show_default=False)]
-RunFolder = Annotated[
-    Path, typer.Argument(help="A run's folder, such as runs/quickstart.", show_default=False)
-]
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="a.b=value", help="Override a setting; repeatable.")
-]
-Force = Annotated[
-    list[str] | None,
-    typer.Option(metavar="STAGE", help="Redo this stage and what depends on it; repeatable."),
-]
-
-DryRun = Annotated[bool, typer.Option(help="Check everything and print the plan; start nothing.")]
+from rayflow.cli.options import Config, DryRun, Force, Overrides, RunFolder, console
 
 
-@app.callback()
-def _root() -> None:
-    """Keep subcommands even while there is only one."""
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    for command in (run, train_reward, report, select, diagnose, export):
+        app.command()(command)
 
 
-@app.command()
 def run(
     config: Config,
     set_: Overrides = None,
@@ -54,7 +29,6 @@ def run(
     commands.run(load_config(config, set_), console, force=force_stage or [], dry_run=dry_run)
 
 
-@app.command()
 def train_reward(
     config: Config,
     set_: Overrides = None,
@@ -71,7 +45,6 @@ def train_reward(
     )
 
 
-@app.command()
 def report(run_folder: RunFolder) -> None:
     """Write report.html and summary.json anew, from what the run has so far."""
     from rayflow.pipeline import commands
@@ -79,7 +52,6 @@ def report(run_folder: RunFolder) -> None:
     commands.write_report(run_folder, console)
 
 
-@app.command()
 def select(
     run_folder: RunFolder,
     name: Annotated[str | None, typer.Option(help="Name of the new run; default: from the settings.")] = None,
@@ -96,7 +68,6 @@ def select(
     commands.reselect(run_folder, overrides, name, console)
 
 
-@app.command()
 def diagnose(
     run_folder: RunFolder,
     beta: Annotated[
@@ -117,7 +88,6 @@ def diagnose(
     commands.diagnose(run_folder, console, beta or (), num_accepted, kl_budget, output)
 
 
-@app.command()
 def export(
     run_folder: RunFolder,
     format: Annotated[str, typer.Option(help="trl: prompt, chosen, rejected.")] = "trl",
@@ -127,22 +97,3 @@ def export(
     from rayflow.pipeline import commands
 
     commands.export(run_folder, format, output, console)
-
-
-def main() -> None:
-    """Entry point: an error of ours is a sentence, not a traceback."""
-    try:
-        app()
-    except RayflowError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print("[bold red]Error:[/] ", end="")
-        print(error, file=sys.stderr)
-        if os.environ.get("RAYFLOW_TRACEBACK"):
-            raise
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print("Stopped. What was finished is kept; run the same command to go on.", file=sys.stderr)
-        sys.exit(130)
-
-
-if __name__ == "__main__":
-    main()

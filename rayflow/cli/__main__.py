@@ -1,0 +1,5 @@
+"""`python -m rayflow.cli`."""
+
+from rayflow.cli.app import main
+
+main()
