@@ -15,7 +15,8 @@ RunFolder = Annotated[
     Path, typer.Argument(help="A run's folder, such as runs/quickstart.", show_default=False)
 ]
 Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="a.b=value", help="Override a setting; repeatable.")
+    list[str] | None,
+    typer.Option("--set", metavar="a.b=value", help="Override a setting, or @FILE's settings; repeatable."),
 ]
 Force = Annotated[
     list[str] | None,

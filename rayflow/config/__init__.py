@@ -6,6 +6,7 @@ Nothing heavy is imported here, so a configuration is checked in well under a se
 from rayflow.config.blocks import (
     ComputeOptions,
     EvaluationOptions,
+    NodeOptions,
     PoolOptions,
     PromptOptions,
     PromptSource,
@@ -21,6 +22,7 @@ __all__ = [
     "ComputeOptions",
     "EvaluationOptions",
     "JobConfig",
+    "NodeOptions",
     "PoolOptions",
     "PromptOptions",
     "PromptSource",

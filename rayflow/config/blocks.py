@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -101,12 +101,31 @@ class PoolOptions(Options):
         num_workers: actors (each holds one engine or model), or training processes.
         num_cpus, num_gpus: of each worker; fractions share a device.
         in_flight: shards that one worker works on at the same time.
+        resources: Ray's custom resources of each worker, which pin it to the machines that offer them.
     """
 
     num_workers: int = Field(default=1, gt=0)
     num_cpus: float = Field(default=1.0, ge=0)
     num_gpus: float = Field(default=0.0, ge=0)
     in_flight: int = Field(default=1, gt=0)
+    resources: dict[str, Annotated[float, Field(gt=0)]] = {}
+
+
+class NodeOptions(Options):
+    """Machines of a cluster that are alike.
+
+    Attributes:
+        name: of the group.
+        count: how many, at most, where the cluster grows and shrinks.
+        num_cpus, num_gpus: of each, as Ray sees them.
+        resources: the custom resources that each offers.
+    """
+
+    name: str
+    count: int = Field(default=1, gt=0)
+    num_cpus: float = Field(ge=0)
+    num_gpus: int = Field(default=0, ge=0)
+    resources: dict[str, Annotated[float, Field(gt=0)]] = {}
 
 
 class ComputeOptions(Options):
@@ -120,6 +139,8 @@ class ComputeOptions(Options):
         label: actor pool that holds a pairwise reward a second time, to label pairs and to compare policies.
         train: training workers.
         max_restarts: how often an actor, or the training group, is started again after its process was lost.
+        nodes: the cluster's machines. Given, every stage is placed on them before anything starts, and a stage
+            that finds no room is refused; empty, they are not known beforehand.
     """
 
     runner: Literal["ray", "local"] = "ray"
@@ -133,6 +154,7 @@ class ComputeOptions(Options):
     reference: PoolOptions = PoolOptions()
     train: PoolOptions = PoolOptions(num_workers=2)
     max_restarts: int = Field(default=3, ge=0)
+    nodes: tuple[NodeOptions, ...] = ()
 
 
 class RoundOptions(Options):

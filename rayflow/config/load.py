@@ -14,6 +14,7 @@ from rayflow.core.options import InvalidChoiceError
 from rayflow.errors import ConfigError
 
 Config = TypeVar("Config", bound=JobConfig)
+Model = TypeVar("Model", bound=BaseModel)
 
 
 def load_config(
@@ -23,17 +24,44 @@ def load_config(
 
     Args:
         path: the YAML file; its key `extends` names another one whose settings it changes.
-        overrides: "a.b=value" settings, the value read as YAML.
+        overrides: "a.b=value" settings, the value read as YAML; or "@file", all settings of another file.
         schema: the job that it must describe.
 
     Raises:
         ConfigError: the file is missing or not YAML, or a key, kind, type or value does not fit. The message
             names the file and every offending key.
     """
-    data = _with_base(Path(path))
+    return _validate(_overridden(_with_base(Path(path)), overrides), schema, str(path))
+
+
+def read_settings(path: str | Path) -> dict[str, Any]:
+    """The settings of a file over those of the files that it extends, unchecked.
+
+    Raises:
+        ConfigError: a file is missing or not YAML.
+    """
+    return _with_base(Path(path))
+
+
+def load_options(data: dict[str, Any], overrides: list[str] | None, schema: type[Model], what: str) -> Model:
+    """Check settings that are not from a file, with overrides as in `load_config`.
+
+    Args:
+        what: names the settings in the error message.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    return _validate(_overridden(data, overrides), schema, what)
+
+
+def _overridden(data: dict[str, Any], overrides: list[str] | None) -> dict[str, Any]:
     for text in overrides or []:
-        _apply_override(data, *_parse_override(text))
-    return _validate(data, schema, str(path))
+        if text.startswith("@"):
+            data = _merge(data, _with_base(Path(text[1:])))
+        else:
+            _apply_override(data, *_parse_override(text))
+    return data
 
 
 def override(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
@@ -48,7 +76,7 @@ def override(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
     return _validate(data, RunConfig, f"The configuration of {config.name}")
 
 
-def _validate(data: dict[str, Any], schema: type[Config], what: str) -> Config:
+def _validate(data: dict[str, Any], schema: type[Model], what: str) -> Model:
     try:
         return schema.model_validate(data)
     except ValidationError as error:
@@ -101,7 +129,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _parse_override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise ConfigError(f"--set '{text}' must have the form a.b=value.")
+        raise ConfigError(f"--set '{text}' must have the form a.b=value, or @file.yaml.")
     try:
         return key.strip(), yaml.safe_load(value)
     except yaml.YAMLError as error:

@@ -99,6 +99,8 @@ def _add(data: ray.data.Dataset, worker: ShardWorker, options: StreamOptions) ->
     stage = worker.stage
     pool = stage.pool
     resources: dict[str, Any] = {"num_cpus": pool.num_cpus, "num_gpus": pool.num_gpus}
+    if pool.resources:
+        resources["resources"] = dict(pool.resources)
     if not stage.actor:
         return data.map_batches(run_task, batch_size=1, fn_kwargs={"worker": worker}, **resources)
     strategy = ray.data.ActorPoolStrategy(
@@ -146,6 +148,10 @@ def _log_to(path: Path) -> None:
         os.dup2(file.fileno(), 2)
 
 
-def widest(stages: Sequence[ShardStage]) -> tuple[float, float]:
-    """The most CPUs and GPUs that a single worker of these stages asks for."""
-    return max(s.pool.num_cpus for s in stages), max(s.pool.num_gpus for s in stages)
+def widest(stages: Sequence[ShardStage]) -> dict[str, float]:
+    """The most of each of Ray's resources that a single worker of these stages asks for."""
+    most: dict[str, float] = {}
+    for pool in (stage.pool for stage in stages):
+        for name, asked in {"CPU": pool.num_cpus, "GPU": pool.num_gpus, **pool.resources}.items():
+            most[name] = max(asked, most.get(name, 0))
+    return most

@@ -69,12 +69,14 @@ class RayRunner:
 
     def _check_resources(self, stages: Sequence[ShardStage]) -> None:
         have = ray.cluster_resources()
-        for name, asked in zip(("CPU", "GPU"), widest(stages), strict=True):
+        for name, asked in widest(stages).items():
             # An autoscaling cluster may hold no such machine yet, so only a machine of our own is refused.
             if asked > have.get(name, 0) and not self._elsewhere:
+                setting = f"num_{name.lower()}s" if name in ("CPU", "GPU") else "resources"
                 raise StageError(
-                    f"A worker asks for {asked:g} {name}s and this machine has {have.get(name, 0):g}. Lower "
-                    f"num_{name.lower()}s in the compute block, or set compute.address to a cluster."
+                    f"A worker asks for {asked:g} {name}{'s' if setting != 'resources' else ''} and this machine "
+                    f"has {have.get(name, 0):g}. Lower {setting} in the compute block, or set compute.address "
+                    "to a cluster."
                 )
 
     def run_shards(
@@ -89,7 +91,11 @@ class RayRunner:
 
         compute = TrainCompute(
             num_workers=pool.num_workers,
-            resources_per_worker={"CPU": pool.num_cpus} | ({"GPU": pool.num_gpus} if pool.num_gpus else {}),
+            resources_per_worker={
+                "CPU": pool.num_cpus,
+                **({"GPU": pool.num_gpus} if pool.num_gpus else {}),
+                **pool.resources,
+            },
             use_gpu=pool.num_gpus > 0,
             max_failures=max_restarts,
         )

@@ -14,6 +14,7 @@ from rayflow.config import Config, RunConfig, load_config
 from rayflow.config.reward import RewardConfig
 from rayflow.errors import ArtifactError, ConfigError
 from rayflow.pipeline.execute import Pipeline, is_sharded
+from rayflow.pipeline.placement import place
 from rayflow.pipeline.plan import Plan, build_plan
 from rayflow.pipeline.preflight import preflight
 from rayflow.pipeline.reward_plan import build_reward_plan
@@ -205,11 +206,12 @@ def diagnose(
 
 
 def print_plan(plan: Plan, console: Console) -> None:
-    """The stages with their workers, and which of them are stored already."""
+    """The stages with their workers, where these would run, and which stages are stored already."""
+    placed = place(plan)
     table = Table(
         title=f"{plan.config.name}: {plan.config.root}", title_justify="left", box=None, pad_edge=False
     )
-    for heading in ("stage", "reads", "workers", "each", "state"):
+    for heading in ("stage", "reads", "workers", "each", *(("on",) if placed else ()), "state"):
         table.add_column(heading)
     for number, step in enumerate(plan.steps, start=1):
         for stage in step:
@@ -221,5 +223,14 @@ def print_plan(plan: Plan, console: Console) -> None:
             artifact.check(plan.identities[stage.name])
             state = "stored" if artifact.committed else "begun" if artifact.identity else "to do"
             name = f"{artifact.folder.name}" + (f"  (stream {number})" if is_sharded(stage) else "")
-            table.add_row(name, ", ".join(stage.inputs), workers, each, state)
+            on = ", ".join(f"{count} {group}" for group, count in placed.get(stage.name, {}).items())
+            row = (
+                name,
+                ", ".join(stage.inputs),
+                workers,
+                each,
+                *((on or "driver",) if placed else ()),
+                state,
+            )
+            table.add_row(*row)
     console.print(table)

@@ -8,12 +8,13 @@ from rayflow.config import RunConfig
 from rayflow.core.model_folder import check_model_folder, resolve_model
 from rayflow.core.options import build
 from rayflow.errors import ConfigError
+from rayflow.pipeline.placement import place
 from rayflow.pipeline.plan import Plan
 from rayflow.sources.files import source_digest
 
 
 def preflight(plan: Plan) -> None:
-    """Look at the files, models and functions that a plan names.
+    """Look at the files, models and functions that a plan names, and place its workers on known machines.
 
     Raises:
         DataError, ModelError, ConfigError: with what to mend.
@@ -23,6 +24,7 @@ def preflight(plan: Plan) -> None:
     check_model_folder(resolve_model(plan.config.model))
     if isinstance(plan.config, RunConfig):
         _check_run(plan.config)
+    place(plan)
 
 
 def _check_run(config: RunConfig) -> None:
@@ -33,6 +35,7 @@ def _check_run(config: RunConfig) -> None:
     if config.reward is not None:
         _check_reward(build("reward", config.reward))
     _check_method(config)
+    _check_engine(config)
 
 
 def _check_reward(reward: Any) -> None:
@@ -63,4 +66,18 @@ def _check_method(config: RunConfig) -> None:
         raise ConfigError(
             f"select.num_accepted={accepted} is more than sample.num_candidates="
             f"{config.sample.num_candidates}: no prompt could ever give that many."
+        )
+
+
+def _check_engine(config: RunConfig) -> None:
+    """Refuse an engine that is spread over more GPUs than its worker is given.
+
+    Raises:
+        ConfigError: Ray would hide the other GPUs from it.
+    """
+    spread, given = getattr(config.sample.engine, "tensor_parallel_size", 1), config.compute.sample.num_gpus
+    if given and spread > given:
+        raise ConfigError(
+            f"sample.engine.tensor_parallel_size={spread} spreads an engine over {spread} GPUs, and "
+            f"compute.sample.num_gpus gives its worker {given:g}: set it to {spread}."
         )

@@ -1,0 +1,93 @@
+"""The commands about clusters: cluster render."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rayflow.cli.options import console
+
+if TYPE_CHECKING:
+    from rayflow.config import JobConfig
+
+Gpus = int | None
+
+cluster = typer.Typer(help="Manifests for a GPU cluster.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    app.add_typer(cluster, name="cluster")
+
+
+@cluster.callback()
+def _group() -> None:
+    """Manifests for a GPU cluster."""
+
+
+@cluster.command()
+def render(
+    gpus_sampling: Annotated[Gpus, typer.Option(min=1, help="GPUs that sample.")] = None,
+    gpus_reward: Annotated[Gpus, typer.Option(min=0, help="GPUs that score; default: CPUs do.")] = None,
+    gpus_train: Annotated[
+        Gpus, typer.Option(min=1, help="GPUs that train and compute the reference.")
+    ] = None,
+    gpus: Annotated[Gpus, typer.Option(min=1, help="Instead of these: GPUs that all stages share.")] = None,
+    gpus_per_node: Annotated[Gpus, typer.Option(min=1, help="Most GPUs of one machine; default: 8.")] = None,
+    gpu_type: Annotated[
+        str | None, typer.Option(help="H200, H100, A100, L40S, A10G or L4; default: any.")
+    ] = None,
+    image: Annotated[str | None, typer.Option(help="Image with rayflow, see cluster/Dockerfile.gpu.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="The job's configuration; its reward decides on the reward's pools.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="a=value", help="Any setting of ClusterOptions; repeatable."),
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("cluster-manifests"),
+) -> None:
+    """Write KubeRay, Kubernetes and `ray up` files and the matching compute block, from one sizing."""
+    from rayflow.cluster.options import ClusterOptions
+    from rayflow.cluster.render import write
+    from rayflow.config.load import load_options
+
+    given = {
+        "gpus_sampling": gpus_sampling,
+        "gpus_reward": gpus_reward,
+        "gpus_train": gpus_train,
+        "gpus": gpus,
+        "gpus_per_node": gpus_per_node,
+        "gpu_type": gpu_type,
+        "image": image,
+    }
+    data = {key: value for key, value in given.items() if value is not None}
+    data |= _of_job(config) if config is not None else {}
+    options = load_options(data, set_, ClusterOptions, "The cluster")
+    for path in write(options, output):
+        console.print(str(path), soft_wrap=True)
+    command = f"rayflow {options.command} {options.config} --set @{output / 'compute.yaml'} --dry-run"
+    console.print(f"\nDoes every stage find its place? {command}", soft_wrap=True)
+
+
+def _of_job(path: Path) -> dict[str, Any]:
+    """What a job's configuration says about its cluster: its command, its engine's GPUs, its reward."""
+    from rayflow.config import RunConfig, load_config
+    from rayflow.config.load import read_settings
+    from rayflow.config.reward import RewardConfig
+
+    trains_reward = "data" in read_settings(path)
+    job = load_config(path, None, RewardConfig if trains_reward else RunConfig)
+    told: dict[str, Any] = {"config": str(path), "command": "train-reward" if trains_reward else "run"}
+    return told | (_of_run(job) if isinstance(job, RunConfig) else {})
+
+
+def _of_run(job: JobConfig) -> dict[str, Any]:
+    from rayflow.core.options import build
+    from rayflow.rewards.base import is_pairwise
+
+    reward = build("reward", job.reward) if job.reward is not None else None
+    kind = "none" if reward is None or not reward.models else "pairwise" if is_pairwise(reward) else "model"
+    return {"reward": kind, "tensor_parallel": getattr(job.sample.engine, "tensor_parallel_size", 1)}

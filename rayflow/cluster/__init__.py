@@ -1,0 +1,1 @@
+"""Manifests of a cluster from one sizing: plain dictionaries, written as YAML; no cluster is contacted."""

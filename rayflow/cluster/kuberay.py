@@ -1,0 +1,115 @@
+"""KubeRay's kinds: the cluster, one job with a cluster of its own, and that job every night.
+
+`authOptions.secretName` asks for KubeRay 1.6 or newer. The operator puts the token into every Ray container.
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+import yaml
+
+from rayflow.cluster.options import RAY_VERSION, ClusterOptions
+from rayflow.cluster.pods import Manifest, head_pod, job_command, labels, submitter_pod, worker_pod
+from rayflow.cluster.sizing import Group, groups
+
+_IDLE_SECONDS = 300
+_KEEP_SECONDS = 3600
+_OBJECT_STORE_BYTES = 4 * 2**30  # shard numbers flow through it, never columns
+JOB_ENV = {"RAY_JOB_STOP_WAIT_TIME_S": "60"}
+"""A job that is stopped may finish the shards in flight: Ray's own 3 seconds are too few."""
+
+
+def ray_cluster(options: ClusterOptions) -> Manifest:
+    """A cluster that stays: the head is always there, GPU machines come and go with the work."""
+    return _object(options, "RayCluster", options.name, cluster_spec(options))
+
+
+def ray_job(options: ClusterOptions) -> Manifest:
+    """One job on a cluster that is made for it and removed after it."""
+    return _object(options, "RayJob", f"{options.name}-job", job_spec(options, job_command(options)))
+
+
+def ray_cron_job(options: ClusterOptions) -> Manifest:
+    """The nightly refresh as such a job. Alpha: the operator's feature gate RayCronJob must be on."""
+    spec = {
+        "schedule": options.schedule,
+        "timeZone": options.time_zone,
+        "suspend": False,
+        "jobTemplate": job_spec(options, job_command(options, "refresh")),
+    }
+    return _object(options, "RayCronJob", f"{options.name}-refresh", spec)
+
+
+def job_spec(options: ClusterOptions, command: list[str]) -> dict[str, Any]:
+    """A RayJob's specification that runs `command`."""
+    return {
+        "entrypoint": shlex.join(command),
+        "runtimeEnvYAML": yaml.safe_dump({"env_vars": JOB_ENV}),
+        "submissionMode": "K8sJobMode",
+        # A second cluster goes on where a lost one stopped.
+        "backoffLimit": 2,
+        "shutdownAfterJobFinishes": True,
+        "ttlSecondsAfterFinished": _KEEP_SECONDS,
+        "submitterPodTemplate": submitter_pod(options, {"name": "ray-job-submitter"}),
+        "rayClusterSpec": cluster_spec(options),
+    }
+
+
+def cluster_spec(options: ClusterOptions) -> dict[str, Any]:
+    """The specification that a RayCluster and a RayJob share."""
+    spec: dict[str, Any] = {
+        "rayVersion": RAY_VERSION,
+        "authOptions": {"mode": "token", "secretName": options.token_secret},
+        "enableInTreeAutoscaling": True,
+        "autoscalerOptions": {
+            "version": "v2",
+            "idleTimeoutSeconds": _IDLE_SECONDS,
+            "resources": {
+                "limits": {"cpu": "1", "memory": "1Gi"},
+                "requests": {"cpu": "500m", "memory": "1Gi"},
+            },
+        },
+    }
+    if options.redis_address is not None:
+        spec["gcsFaultToleranceOptions"] = _fault_tolerance(options, options.redis_address)
+    head = {
+        # Within the Kubernetes cluster only; no ingress. Look at it with `kubectl port-forward`.
+        "serviceType": "ClusterIP",
+        "enableIngress": False,
+        "rayStartParams": {
+            "num-cpus": str(options.head_cpus),
+            "object-store-memory": str(_OBJECT_STORE_BYTES),
+        },
+        "template": head_pod(options),
+    }
+    return spec | {"headGroupSpec": head, "workerGroupSpecs": [_workers(options, g) for g in groups(options)]}
+
+
+def _workers(options: ClusterOptions, group: Group) -> dict[str, Any]:
+    made: dict[str, Any] = {
+        "groupName": group.name,
+        "replicas": 0,
+        "minReplicas": 0,
+        "maxReplicas": group.count,
+        "rayStartParams": {"object-store-memory": str(_OBJECT_STORE_BYTES)},
+        "template": worker_pod(options, group),
+    }
+    # The autoscaler reads it as well, so it knows what a machine would offer before there is one.
+    offered = {name: str(amount) for name, amount in group.resources.items()}
+    return made | ({"resources": offered} if offered else {})
+
+
+def _fault_tolerance(options: ClusterOptions, address: str) -> dict[str, Any]:
+    password = {"name": f"{options.name}-redis", "key": "password"}
+    return {"redisAddress": address, "redisPassword": {"valueFrom": {"secretKeyRef": password}}}
+
+
+def _object(options: ClusterOptions, kind: str, name: str, spec: dict[str, Any]) -> Manifest:
+    return {
+        "apiVersion": "ray.io/v1",
+        "kind": kind,
+        "metadata": {"name": name, "labels": labels(options)},
+        "spec": spec,
+    }

@@ -1,0 +1,117 @@
+"""The files of a cluster, consistent with each other because they come from one sizing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rayflow.cluster.kuberay import ray_cluster, ray_cron_job, ray_job
+from rayflow.cluster.kubernetes import config_map, cron_job, network_policy, volume_claim
+from rayflow.cluster.options import SHARED, WORKDIR, ClusterOptions
+from rayflow.cluster.pods import COMPUTE
+from rayflow.cluster.ray_up import DEFAULT_GPU, ray_up
+from rayflow.cluster.sizing import compute_settings, groups
+
+# Each says what the file is, what must be there before it, and what to do.
+_NOTES: dict[str, str] = {
+    "compute.yaml": """
+The settings of a run on this cluster, over those of any configuration:
+  rayflow {command} CONFIG --set @compute.yaml          (--dry-run first: does every stage find its place?)
+The cluster's pods see this file as {compute}.
+""",
+    "storage.yaml": """
+The storage that every machine mounts at {shared}. Its class must offer ReadWriteMany (NFS, EFS, Filestore, CephFS).
+""",
+    "config.yaml": """
+compute.yaml for the pods. Apply it again after a change; a running job keeps what it has read.
+""",
+    "network-policy.yaml": """
+Who reaches the cluster's ports: its own pods, and the KubeRay operator the dashboard's. It takes effect where the
+network plug-in of the Kubernetes cluster enforces policies.
+""",
+    "raycluster.yaml": """
+A cluster that stays (KubeRay 1.6 or newer). Before it, once: storage.yaml, config.yaml, network-policy.yaml, and
+  kubectl create secret generic {token_secret} --from-literal=auth_token="$(openssl rand -hex 32)"
+  kubectl create secret generic {env_secret} --from-literal=HF_TOKEN=...      (if models or rewards ask for one)
+GPU machines are started by the work that asks for them, and given back when they are idle. Nothing is exposed:
+  kubectl port-forward service/{name}-head-svc 8265
+GCS fault tolerance needs a Redis (--set redis_address=redis:6379, password in the Secret {name}-redis). Without it
+a lost head ends the running job and nothing else: the same command goes on from the committed shards and checkpoints.
+""",
+    "rayjob.yaml": """
+One job on a cluster of its own, which is removed after it. Needs all that raycluster.yaml needs, not raycluster.yaml.
+""",
+    "cronjob.yaml": """
+The nightly refresh on the standing cluster (raycluster.yaml). Recommended: it never overlaps itself, and says what
+becomes of a night that was missed.
+""",
+    "raycronjob.yaml": """
+The nightly refresh on a cluster of its own each time, instead of cronjob.yaml. Alpha: the operator's feature gate
+RayCronJob is off by default, and the kind knows no concurrency policy and no deadline: nights may overlap, and after
+a pause of the operator every missed one is made up for.
+""",
+    "ray-up.yaml": """
+The same cluster without Kubernetes, on AWS ({aws_gpu}). Before it: set ami (Ubuntu with NVIDIA's driver and Docker)
+and nfs, and make the token that is copied to every machine.
+  ray get-auth-token --generate
+  ray up ray-up.yaml
+  ray rsync-up ray-up.yaml compute.yaml {workdir}/compute.yaml
+  ray exec ray-up.yaml "env -C {workdir} rayflow {command} {config} --set @compute.yaml"
+`ray dashboard ray-up.yaml` opens the way to the dashboard and the job server through SSH; no port is open otherwise.
+""",
+}
+
+
+def render(options: ClusterOptions) -> dict[str, str]:
+    """All files by name.
+
+    Raises:
+        ConfigError: the sizing cannot be built; see `sizing.groups` and `ray_up.ray_up`.
+    """
+    compute = _text(options, "compute.yaml", compute_settings(options))
+    documents: dict[str, Any] = {
+        "storage.yaml": volume_claim(options),
+        "config.yaml": config_map(options, compute),
+        "network-policy.yaml": network_policy(options),
+        "raycluster.yaml": ray_cluster(options),
+        "rayjob.yaml": ray_job(options),
+        "cronjob.yaml": cron_job(options),
+        "raycronjob.yaml": ray_cron_job(options),
+        "ray-up.yaml": ray_up(options),
+    }
+    return {"compute.yaml": compute} | {name: _text(options, name, data) for name, data in documents.items()}
+
+
+def write(options: ClusterOptions, folder: Path) -> list[Path]:
+    """Write all files; returns their paths."""
+    files = render(options)  # whole before anything is written
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return [folder / name for name in files]
+
+
+def _text(options: ClusterOptions, name: str, data: dict[str, Any]) -> str:
+    size = ", ".join(f"{g.name} {g.count} x {g.gpus} GPUs" for g in groups(options))
+    lines = [
+        *_NOTES[name](options).strip().splitlines(),
+        f"Rendered by `rayflow cluster render` for: {size}.",
+    ]
+    body = yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=110, allow_unicode=True)
+    return "".join(f"# {line}".rstrip() + "\n" for line in lines) + body
+
+
+class _Dumper(yaml.SafeDumper):
+    """Repeats what appears twice, and writes longer texts as blocks, for people to read."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _string(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _string)
