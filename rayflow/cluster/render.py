@@ -96,11 +96,17 @@ def write(options: ClusterOptions, folder: Path) -> list[Path]:
 def _text(options: ClusterOptions, name: str, data: dict[str, Any]) -> str:
     size = ", ".join(f"{g.name} {g.count} x {g.gpus} GPUs" for g in groups(options))
     lines = [
-        *_NOTES[name](options).strip().splitlines(),
+        *_note(options, name).splitlines(),
         f"Rendered by `rayflow cluster render` for: {size}.",
     ]
     body = yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=110, allow_unicode=True)
     return "".join(f"# {line}".rstrip() + "\n" for line in lines) + body
+
+
+def _note(options: ClusterOptions, name: str) -> str:
+    places = {"shared": SHARED, "workdir": WORKDIR, "compute": COMPUTE}
+    settings = {**options.model_dump(), "aws_gpu": options.gpu_type or DEFAULT_GPU}
+    return _NOTES[name].strip().format(**places, **settings)
 
 
 class _Dumper(yaml.SafeDumper):
