@@ -223,7 +223,8 @@ def print_plan(plan: Plan, console: Console) -> None:
             artifact.check(plan.identities[stage.name])
             state = "stored" if artifact.committed else "begun" if artifact.identity else "to do"
             name = f"{artifact.folder.name}" + (f"  (stream {number})" if is_sharded(stage) else "")
-            on = ", ".join(f"{count} {group}" for group, count in placed.get(stage.name, {}).items())
+            found = placed.get(stage.name, {}).items()
+            on = ", ".join(f"{count} {group}" if actors else group for group, count in found)
             row = (
                 name,
                 ", ".join(stage.inputs),

@@ -93,7 +93,7 @@ def _no_room(
         )
     beside = f" beside {', '.join(others)}" if others else ""
     return (
-        f"Stage '{name}' cannot be placed: {count} workers of {each}{beside}, and the machines have room for "
+        f"Stage '{name}' cannot be placed: {count} worker{'s' * (count > 1)} of {each}{beside}, and the machines have room for "
         f"{fit} ({machines}). Lower num_workers in the compute block, or change compute.nodes."
     )
 

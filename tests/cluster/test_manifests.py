@@ -1,0 +1,225 @@
+"""Manifests: allowed by the published schemas, consistent with each other, nothing exposed, no secret inside."""
+
+from __future__ import annotations
+
+import copy
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from rayflow.cli.app import app
+from rayflow.cluster.options import RAY_VERSION, ClusterOptions
+from rayflow.cluster.render import render
+from tests.cluster.schemas import ROOT, check
+
+SPLIT = ClusterOptions(gpus_sampling=16, gpus_reward=4, gpus_train=8)
+SIZINGS = {
+    "documented": SPLIT,
+    "one-gpu": ClusterOptions(gpus=1),
+    "eight-shared": ClusterOptions(gpus=8, reward="pairwise", gpu_type="L4"),
+    "sixty-four": ClusterOptions(gpus_sampling=40, gpus_reward=8, gpus_train=16, gpus_per_node=8),
+    "all-options": ClusterOptions(
+        gpus_sampling=8,
+        gpus_train=4,
+        gpus_per_node=4,
+        gpu_type="A10G",
+        tensor_parallel=4,
+        cpus_per_gpu=10,
+        name="other",
+        head_image="registry.example.com/rayflow:0.1.0-cpu",
+        storage_class="nfs",
+        redis_address="redis:6379",
+        node_selector={"pool": "gpu"},
+        time_zone="Europe/Zurich",
+    ),
+}
+MANIFESTS = ("storage", "config", "network-policy", "raycluster", "rayjob", "cronjob", "raycronjob", "ray-up")
+
+
+def rendered(options: ClusterOptions) -> dict[str, Any]:
+    return {name.removesuffix(".yaml"): yaml.safe_load(text) for name, text in render(options).items()}
+
+
+@pytest.fixture(params=SIZINGS.values(), ids=SIZINGS)
+def files(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return rendered(request.param)
+
+
+@pytest.mark.parametrize("name", MANIFESTS)
+def test_every_manifest_is_allowed_by_its_published_schema(name: str, files: dict[str, Any]) -> None:
+    check(files[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "typo"),
+    [
+        ("raycluster", "spec", "enableInTreeAutoscalling"),
+        ("raycluster", "spec.workerGroupSpecs.0", "maxReplica"),
+        ("raycluster", "spec.headGroupSpec.template.spec.containers.0", "volumeMount"),
+        ("rayjob", "spec", "shutdownAfterJobFinish"),
+        ("rayjob", "spec.submitterPodTemplate.spec", "restartPolicies"),
+        ("raycronjob", "spec", "timezone"),
+        ("raycronjob", "spec.jobTemplate", "entryPoint"),
+        ("cronjob", "spec", "concurrentPolicy"),
+        ("cronjob", "spec.jobTemplate.spec.template.spec.containers.0", "envs"),
+        ("network-policy", "spec", "ingres"),
+        ("storage", "spec", "storageClass"),
+        ("ray-up", "", "max_worker"),
+        ("ray-up", "available_node_types.sampler", "maxworkers"),
+    ],
+)
+def test_a_typo_is_caught(name: str, path: str, typo: str) -> None:
+    import kubernetes_validate
+
+    manifest = copy.deepcopy(rendered(SPLIT)[name])
+    check(manifest)
+    place = manifest
+    for key in filter(None, path.split(".")):
+        place = place[int(key) if key.isdigit() else key]
+    place[typo] = "x"
+    with pytest.raises((jsonschema.ValidationError, kubernetes_validate.ValidationError), match=typo):
+        check(manifest)
+
+
+def test_a_wrong_type_is_caught() -> None:
+    manifest = rendered(SPLIT)["raycluster"]
+    manifest["spec"]["workerGroupSpecs"][0]["maxReplicas"] = "two"
+    with pytest.raises(jsonschema.ValidationError, match="'two' is not of type 'integer'"):
+        check(manifest)
+
+
+def test_rays_own_autoscaler_reads_the_machines_that_the_compute_block_names(files: dict[str, Any]) -> None:
+    """The code of Ray that turns a RayCluster into node types, and what `ray up` is given."""
+    from ray.autoscaler._private.kuberay import autoscaling_config
+
+    cluster = copy.deepcopy(files["raycluster"])
+    cluster["metadata"]["namespace"] = "default"
+    read = autoscaling_config._derive_autoscaling_config_from_ray_cr(cluster)["available_node_types"]
+    for node in files["compute"]["compute"]["nodes"]:
+        wanted = {"CPU": node["num_cpus"], **node.get("resources", {})}
+        wanted |= {"GPU": node["num_gpus"]} if node.get("num_gpus") else {}
+        head = node["name"] == "head"
+        found = read["headgroup" if head else node["name"]]
+        assert {name: found["resources"].get(name) for name in wanted} == wanted
+        assert (found["min_workers"], found["max_workers"]) == ((0, 0) if head else (0, node["count"]))
+        on_aws = files["ray-up"]["available_node_types"][node["name"]]
+        assert all(on_aws["resources"][name] >= amount for name, amount in wanted.items())
+        assert on_aws["max_workers"] == (0 if head else node["count"])
+    assert len(read) == len(files["compute"]["compute"]["nodes"])
+
+
+def test_all_kinds_describe_the_same_cluster_and_settings(files: dict[str, Any]) -> None:
+    spec = files["raycluster"]["spec"]
+    assert files["rayjob"]["spec"]["rayClusterSpec"] == spec
+    assert files["raycronjob"]["spec"]["jobTemplate"]["rayClusterSpec"] == spec
+    assert yaml.safe_load(files["config"]["data"]["compute.yaml"]) == files["compute"]
+    assert spec["rayVersion"] == RAY_VERSION
+    (pod,) = [files["cronjob"]["spec"]["jobTemplate"]["spec"]["template"]["spec"]]
+    assert (
+        f"http://{files['raycluster']['metadata']['name']}-head-svc:8265" in pod["containers"][0]["command"]
+    )
+
+
+def test_pods_mount_what_the_other_files_make(files: dict[str, Any]) -> None:
+    groups = files["raycluster"]["spec"]["workerGroupSpecs"]
+    head = files["raycluster"]["spec"]["headGroupSpec"]
+    for template in (head["template"], *(group["template"] for group in groups)):
+        volumes = {volume["name"]: volume for volume in template["spec"]["volumes"]}
+        assert volumes["shared"]["persistentVolumeClaim"]["claimName"] == files["storage"]["metadata"]["name"]
+        assert volumes["compute"]["configMap"]["name"] == files["config"]["metadata"]["name"]
+        (container,) = template["spec"]["containers"]
+        assert {mount["name"] for mount in container["volumeMounts"]} == set(volumes)
+        assert files["compute"]["runs_dir"].startswith(container["volumeMounts"][0]["mountPath"] + "/")
+        selected = files["network-policy"]["spec"]["podSelector"]["matchLabels"]
+        assert selected.items() <= template["metadata"]["labels"].items()
+
+
+def containers(data: Any) -> list[dict[str, Any]]:
+    """Every container anywhere in a manifest."""
+    if isinstance(data, list):
+        return [found for item in data for found in containers(item)]
+    if not isinstance(data, dict):
+        return []
+    inner = [found for value in data.values() for found in containers(value)]
+    return inner + [c for c in data.get("containers", []) if isinstance(c, dict)]
+
+
+def test_no_container_runs_as_root_and_none_has_rights_that_it_does_not_need(files: dict[str, Any]) -> None:
+    found = [c for name in MANIFESTS for c in containers(files[name])]
+    assert len(found) >= 6
+    for container in found:
+        assert container["securityContext"]["allowPrivilegeEscalation"] is False
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert not container["image"].endswith(":latest")
+    text = yaml.safe_dump({name: files[name] for name in MANIFESTS})
+    assert text.count("runAsNonRoot: true") == text.count("containers:")
+
+
+def test_the_token_is_referred_to_and_never_written(files: dict[str, Any]) -> None:
+    for name in ("raycluster", "rayjob", "raycronjob"):
+        text = yaml.safe_dump(files[name])
+        assert "mode: token" in text and "secretName: rayflow-auth" in text
+    env = {e["name"]: e for e in containers(files["cronjob"])[0]["env"]}
+    assert env["RAY_AUTH_MODE"]["value"] == "token"
+    assert env["RAY_AUTH_TOKEN"] == {
+        "name": "RAY_AUTH_TOKEN",
+        "valueFrom": {"secretKeyRef": {"name": "rayflow-auth", "key": "auth_token"}},
+    }
+    assert "--env RAY_AUTH_MODE=token" in files["ray-up"]["docker"]["run_options"]
+    for name in MANIFESTS:
+        assert files[name].get("kind") != "Secret"
+        for variable in (e for c in containers(files[name]) for e in c.get("env", [])):
+            assert "value" not in variable or not re.search("TOKEN|KEY|PASSWORD|SECRET", variable["name"])
+
+
+def test_no_dashboard_is_exposed(files: dict[str, Any]) -> None:
+    for text in render(SPLIT).values():
+        assert "0.0.0.0" not in text and "LoadBalancer" not in text and "NodePort" not in text
+    head = files["raycluster"]["spec"]["headGroupSpec"]
+    assert (head["serviceType"], head["enableIngress"]) == ("ClusterIP", False)
+    assert "--dashboard-host=127.0.0.1" in " ".join(files["ray-up"]["head_start_ray_commands"])
+    policy = files["network-policy"]["spec"]
+    assert policy["policyTypes"] == ["Ingress"] and all(rule["from"] for rule in policy["ingress"])
+
+
+def test_the_nightly_refresh_never_overlaps_itself_and_says_what_becomes_of_a_missed_night() -> None:
+    files = rendered(SIZINGS["all-options"])
+    spec = files["cronjob"]["spec"]
+    assert spec["concurrencyPolicy"] == "Forbid" and spec["startingDeadlineSeconds"] > 0
+    assert spec["timeZone"] == files["raycronjob"]["spec"]["timeZone"] == "Europe/Zurich"
+    assert spec["schedule"] == files["raycronjob"]["spec"]["schedule"]
+
+
+def test_jobs_run_commands_that_exist_with_settings_that_load() -> None:
+    files = rendered(SPLIT)
+    command = shlex.split(files["rayjob"]["spec"]["entrypoint"])
+    assert command[:2] == ["env", "-C"] and command[3] == "rayflow"
+    assert (ROOT / command[5]).exists()
+    # The operator hands the entry point to a shell: quoted or not, it must stay the same words.
+    assert shlex.join(command) == files["rayjob"]["spec"]["entrypoint"]
+    shown = CliRunner().invoke(app, [command[4], "--help"])
+    assert shown.exit_code == 0 and "--set" in shown.output
+
+
+def test_fault_tolerance_is_asked_for_with_a_reference_to_the_password() -> None:
+    assert "gcsFaultToleranceOptions" not in rendered(SPLIT)["raycluster"]["spec"]
+    asked = rendered(SIZINGS["all-options"])["raycluster"]["spec"]["gcsFaultToleranceOptions"]
+    assert asked["redisAddress"] == "redis:6379"
+    assert list(asked["redisPassword"]) == ["valueFrom"]
+
+
+def test_the_committed_files_are_what_the_readmes_command_writes(tmp_path: Path) -> None:
+    command = re.search(r"^rayflow (cluster render .*?)(?: +#.*)?$", (ROOT / "README.md").read_text(), re.M)
+    arguments = [*shlex.split(command.group(1)), "--output", str(tmp_path)]
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    committed = ROOT / "cluster" / "manifests"
+    assert {p.name for p in tmp_path.iterdir()} == {p.name for p in committed.iterdir()}
+    for path in tmp_path.iterdir():
+        assert path.read_text() == (committed / path.name).read_text(), path.name

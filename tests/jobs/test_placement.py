@@ -1,0 +1,110 @@
+"""Every shipped configuration finds its place on 1, 8 and 64 GPUs, by the commands that a person would type."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from rayflow.cli.app import app
+from rayflow.errors import ConfigError
+from tests.rewards.conftest import pad_is_eos_model  # noqa: F401
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted((ROOT / "jobs" / "configs").rglob("*.yaml"))
+SHARED = [("--gpus", 1), ("--gpus", 8), ("--gpus", 64)]
+SPLIT = [
+    ("--gpus-sampling", 4, "--gpus-reward", 2, "--gpus-train", 2),
+    ("--gpus-sampling", 40, "--gpus-reward", 8, "--gpus-train", 16),
+    ("--gpus-sampling", 48, "--gpus-train", 16),
+]
+SIZES = SHARED + SPLIT
+
+
+def rayflow(*arguments: object) -> str:
+    # Wide enough that no name is broken.
+    result = CliRunner().invoke(
+        app, [str(a) for a in arguments], catch_exceptions=False, env={"COLUMNS": "200"}
+    )
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def dry_run(config: Path, size: tuple, model: str, folder: Path) -> str:
+    """Render for a configuration, and place it: what is printed."""
+    rayflow("cluster", "render", *size, "--config", config, "--output", folder)
+    command = "train-reward" if "data" in _settings(config) else "run"
+    # The first round of several, as `--dry-run` shows; runs_dir is the cluster's.
+    return rayflow(
+        *(command, config, "--set", f"@{folder / 'compute.yaml'}", "--set", f"model={model}", "--dry-run")
+    )
+
+
+def _settings(config: Path) -> dict:
+    from rayflow.config.load import read_settings
+
+    return read_settings(config)
+
+
+@pytest.fixture(autouse=True)
+def in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+def test_there_are_configurations() -> None:
+    assert len(CONFIGS) > 18
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: "-".join(map(str, size[1::2])))
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_the_configuration_finds_its_place(
+    config: Path, size: tuple, tiny_model: str, tmp_path: Path
+) -> None:
+    text = dry_run(config, size, tiny_model, tmp_path)
+    (train,) = [line for line in text.splitlines() if "-train " in line]
+    workers = size[-1] if "--gpus-train" in size else size[1]
+    group = "trainer" if "--gpus-train" in size else "gpu"
+    assert f"{workers} {group} " in train
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: "-".join(map(str, size[1::2])))
+@pytest.mark.parametrize("kind", ["classifier", "ranker"])
+def test_a_model_as_the_reward_finds_its_place(
+    kind: str, size: tuple, tiny_model: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """A ranker is held twice; on the reward's machines where there are some."""
+    model = tiny_model if kind == "ranker" else request.getfixturevalue("pad_is_eos_model")
+    config = tmp_path / "config.yaml"
+    reward = {"kind": kind, "model": model}
+    extends = str(ROOT / "jobs" / "configs" / "quickstart.yaml")
+    config.write_text(yaml.safe_dump({"extends": extends, "reward": reward}))
+    lines = dry_run(config, size, tiny_model, tmp_path / "out").splitlines()
+    (score,) = [line for line in lines if "-score " in line]
+    (pair,) = [line for line in lines if "-pair " in line]
+    group = "head" if "--gpus-train" in size and "--gpus-reward" not in size else None
+    group = group or ("reward" if "--gpus-reward" in size else "gpu")
+    assert f" {group} " in score
+    assert f" {group if kind == 'ranker' else 'head'} " in pair  # labels, or a light task
+
+
+def test_a_ranker_on_a_cluster_that_was_made_for_another_reward_is_refused(
+    tiny_model: str, tmp_path: Path
+) -> None:
+    rayflow("cluster", "render", *SPLIT[1], "--output", tmp_path)
+    with pytest.raises(ConfigError, match="'pair' cannot be placed"):
+        rayflow(
+            *("run", CONFIGS[-1].parents[1] / "quickstart.yaml", "--set", f"@{tmp_path / 'compute.yaml'}"),
+            *("--set", f"model={tiny_model}", "--set", f"reward={{kind: ranker, model: {tiny_model}}}"),
+            "--dry-run",
+        )
+
+
+def test_an_engine_over_four_gpus_is_placed_with_its_settings(tiny_model: str, tmp_path: Path) -> None:
+    size = ("--gpus-sampling", 16, "--gpus-reward", 4, "--gpus-train", 8, "--set", "tensor_parallel=4")
+    rayflow("cluster", "render", *size, "--output", tmp_path)
+    chosen = ("--set", f"@{tmp_path / 'compute.yaml'}", "--set", f"model={tiny_model}", "--dry-run")
+    text = rayflow("run", ROOT / "jobs/configs/quickstart.yaml", *chosen)
+    (sample,) = [line for line in text.splitlines() if "02-sample" in line]
+    assert "4 CPU" not in sample and "16 CPU, 4 GPU" in sample and "4 sampler" in sample
