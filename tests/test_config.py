@@ -52,6 +52,20 @@ def test_overrides_are_yaml_and_reach_into_blocks(file: Path) -> None:
     )
 
 
+def test_the_settings_of_another_file_go_over_a_configuration_and_single_ones_over_them(
+    file: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "compute.yaml"
+    compute = {"address": "auto", "sample": {"num_workers": 4}}
+    other.write_text(yaml.safe_dump({"runs_dir": "/shared/runs", "compute": compute}))
+    config = load_config(file, ["compute.score.num_workers=2", f"@{other}", "compute.address=head:6379"])
+    assert (config.runs_dir, config.model) == ("/shared/runs", "org/model")
+    assert (config.compute.sample.num_workers, config.compute.score.num_workers) == (4, 2)
+    assert config.compute.address == "head:6379"
+    with pytest.raises(ConfigError, match="none.yaml' does not exist"):
+        load_config(file, [f"@{tmp_path / 'none.yaml'}"])
+
+
 def test_the_resolved_configuration_reads_back_as_itself(file: Path, tmp_path: Path) -> None:
     config = load_config(file, ["seed=7"])
     stored = tmp_path / "resolved.yaml"

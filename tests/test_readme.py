@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from rayflow.cli.app import app
 from rayflow.config import PromptSource, RunConfig, load_config
 from rayflow.core.registry import FAMILIES
 from rayflow.core.rows import Example
+from rayflow.pipeline.placement import place
+from rayflow.pipeline.plan import build_plan
 from rayflow.sources.read import read
 from tests.pipeline.helpers import run_data, tables
 from tests.rewards.conftest import pad_is_eos_model  # noqa: F401
@@ -107,6 +112,20 @@ def test_the_cluster_block_is_a_valid_configuration() -> None:
     quickstart = load_config(ROOT / "jobs/configs/quickstart.yaml").model_dump(mode="json")
     config = RunConfig.model_validate({**quickstart, **cluster})
     assert config.compute.sample.num_gpus == 1
+    placed = place(build_plan(config))
+    assert (dict(placed["sample"]), dict(placed["score"])) == ({"sampler": 16}, {"reward": 4})
+
+
+def test_clusters_are_rendered_as_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    lines = [line for line in block("bash", "cluster render").splitlines() if "cluster render" in line]
+    assert len(lines) == 2
+    for number, line in enumerate(lines):
+        arguments = shlex.split(line, comments=True)[1:]
+        result = CliRunner().invoke(app, [*arguments, "--output", str(tmp_path / str(number))])
+        assert result.exit_code == 0, result.output
+    listed = set(re.findall(r"`([\w-]+\.yaml)`", README[README.index("| file | is |") :].split("\n\n")[0]))
+    assert {path.name for path in (tmp_path / "0").iterdir()} == listed
 
 
 def test_commands_name_files_and_options_that_exist() -> None:

@@ -92,8 +92,9 @@ def _no_room(
             f"({machines}). Ask for less in the compute block, or change compute.nodes."
         )
     beside = f" beside {', '.join(others)}" if others else ""
+    workers = "1 worker" if count == 1 else f"{count} workers"
     return (
-        f"Stage '{name}' cannot be placed: {count} worker{'s' * (count > 1)} of {each}{beside}, and the machines have room for "
+        f"Stage '{name}' cannot be placed: {workers} of {each}{beside}, and the machines have room for "
         f"{fit} ({machines}). Lower num_workers in the compute block, or change compute.nodes."
     )
 
