@@ -13,9 +13,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 import yaml
+from jsonschema import Draft7Validator, Draft202012Validator
 
 ROOT = Path(__file__).parents[2]
 FOLDER_VARIABLE = "RAYFLOW_KUBERAY_SCHEMAS"
@@ -30,15 +30,15 @@ def schema_folder() -> Path | None:
 
 
 @functools.cache
-def kuberay_schema(kind: str) -> dict[str, Any]:
-    """The strict schema of a kind of ray.io/v1; skips the test where the schemas are not at hand."""
+def kuberay(kind: str) -> Draft202012Validator:
+    """What checks a kind of ray.io/v1, strictly; skips the test where the schemas are not at hand."""
     folder = schema_folder()
     if folder is None:
         pytest.skip(f"set {FOLDER_VARIABLE} to a folder with KubeRay's ray.io_*.yaml (its config/crd/bases)")
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     definition = yaml.load((folder / f"ray.io_{kind.lower()}s.yaml").read_text(), loader)
     (version,) = [v for v in definition["spec"]["versions"] if v["name"] == "v1"]
-    return strict(version["schema"]["openAPIV3Schema"])
+    return Draft202012Validator(strict(version["schema"]["openAPIV3Schema"]))
 
 
 def strict(schema: dict[str, Any]) -> dict[str, Any]:
@@ -57,10 +57,10 @@ def strict(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 @functools.cache
-def ray_up_schema() -> dict[str, Any]:
-    """What `ray up` checks a cluster's configuration against."""
+def ray_up() -> Draft7Validator:
+    """What checks a cluster's configuration as `ray up` does."""
     (folder,) = importlib.util.find_spec("ray").submodule_search_locations
-    return json.loads((Path(folder) / "autoscaler" / "ray-schema.json").read_text())
+    return Draft7Validator(json.loads((Path(folder) / "autoscaler" / "ray-schema.json").read_text()))
 
 
 def check(manifest: dict[str, Any]) -> None:
@@ -70,9 +70,9 @@ def check(manifest: dict[str, Any]) -> None:
         jsonschema.ValidationError, kubernetes_validate.ValidationError: with the field.
     """
     if "cluster_name" in manifest:
-        jsonschema.validate(manifest, ray_up_schema())
+        ray_up().validate(manifest)
     elif manifest["apiVersion"].startswith("ray.io/"):
-        jsonschema.validate(manifest, kuberay_schema(manifest["kind"]))
+        kuberay(manifest["kind"]).validate(manifest)
     else:
         import kubernetes_validate
 

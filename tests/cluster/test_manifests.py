@@ -43,10 +43,11 @@ MANIFESTS = ("storage", "config", "network-policy", "raycluster", "rayjob", "cro
 
 
 def rendered(options: ClusterOptions) -> dict[str, Any]:
+    """Each file's content by its name without the suffix."""
     return {name.removesuffix(".yaml"): yaml.safe_load(text) for name, text in render(options).items()}
 
 
-@pytest.fixture(params=SIZINGS.values(), ids=SIZINGS)
+@pytest.fixture(scope="module", params=SIZINGS.values(), ids=SIZINGS)
 def files(request: pytest.FixtureRequest) -> dict[str, Any]:
     return rendered(request.param)
 
