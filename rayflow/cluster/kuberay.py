@@ -11,7 +11,15 @@ from typing import Any
 import yaml
 
 from rayflow.cluster.options import RAY_VERSION, ClusterOptions
-from rayflow.cluster.pods import Manifest, head_pod, job_command, labels, submitter_pod, worker_pod
+from rayflow.cluster.pods import (
+    Manifest,
+    head_pod,
+    job_command,
+    labels,
+    refresh_command,
+    submitter_pod,
+    worker_pod,
+)
 from rayflow.cluster.sizing import Group, groups
 
 _IDLE_SECONDS = 300
@@ -37,7 +45,7 @@ def ray_cron_job(options: ClusterOptions) -> Manifest:
         "schedule": options.schedule,
         "timeZone": options.time_zone,
         "suspend": False,
-        "jobTemplate": job_spec(options, job_command(options, "refresh")),
+        "jobTemplate": job_spec(options, refresh_command(options)),
     }
     return _object(options, "RayCronJob", f"{options.name}-refresh", spec)
 

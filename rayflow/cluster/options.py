@@ -34,6 +34,7 @@ class ClusterOptions(Options):
         image, head_image: with rayflow installed (cluster/Dockerfile.gpu); None: the head's is the same.
         config: the job's configuration, a path in the image or on the shared storage.
         command: what is done with it.
+        refresh_config: the nightly refresh's configuration; None is the job's.
         schedule, time_zone: of the nightly refresh, as cron writes it.
         storage, storage_class: size and class of the shared volume; None is the cluster's default class.
         redis_address: of a Redis for GCS fault tolerance; None goes without.
@@ -62,6 +63,7 @@ class ClusterOptions(Options):
     head_image: str | None = None
     config: str = "jobs/configs/quickstart.yaml"
     command: Literal["run", "train-reward"] = "run"
+    refresh_config: str | None = None
     schedule: str = "0 2 * * *"
     time_zone: str = "Etc/UTC"
     storage: str = "500Gi"

@@ -27,10 +27,19 @@ def names(options: ClusterOptions) -> dict[str, str]:
     return {"volume": f"{options.name}-shared", "compute": f"{options.name}-compute"}
 
 
-def job_command(options: ClusterOptions, command: str | None = None) -> list[str]:
-    """What a job runs on the cluster, in the project's folder: paths in configurations are relative to it."""
-    done = [command or options.command, options.config, "--set", f"@{COMPUTE}"]
-    return ["env", "-C", WORKDIR, "rayflow", *done]
+def job_command(options: ClusterOptions) -> list[str]:
+    """What a job runs on the cluster."""
+    return _command(options.command, options.config)
+
+
+def refresh_command(options: ClusterOptions) -> list[str]:
+    """What the nightly refresh runs on the cluster."""
+    return _command("refresh", options.refresh_config or options.config)
+
+
+def _command(command: str, config: str) -> list[str]:
+    """A command in the project's folder: paths in configurations are relative to it."""
+    return ["env", "-C", WORKDIR, "rayflow", command, config, "--set", f"@{COMPUTE}"]
 
 
 def head_pod(options: ClusterOptions) -> Manifest:

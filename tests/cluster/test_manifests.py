@@ -37,6 +37,7 @@ SIZINGS = {
         redis_address="redis:6379",
         node_selector={"pool": "gpu"},
         time_zone="Europe/Zurich",
+        refresh_config="jobs/configs/nightly.yaml",
     ),
 }
 MANIFESTS = ("storage", "config", "network-policy", "raycluster", "rayjob", "cronjob", "raycronjob", "ray-up")
@@ -195,6 +196,10 @@ def test_the_nightly_refresh_never_overlaps_itself_and_says_what_becomes_of_a_mi
     assert spec["concurrencyPolicy"] == "Forbid" and spec["startingDeadlineSeconds"] > 0
     assert spec["timeZone"] == files["raycronjob"]["spec"]["timeZone"] == "Europe/Zurich"
     assert spec["schedule"] == files["raycronjob"]["spec"]["schedule"]
+    command = containers(files["cronjob"])[0]["command"]
+    begin = command.index("env")
+    assert shlex.join(command[begin:]) == files["raycronjob"]["spec"]["jobTemplate"]["entrypoint"]
+    assert command[begin + 4 : begin + 6] == ["refresh", "jobs/configs/nightly.yaml"]
 
 
 def test_jobs_run_commands_that_exist_with_settings_that_load() -> None:
