@@ -16,7 +16,6 @@ from rayflow.cluster.pods import (
     head_pod,
     job_command,
     labels,
-    refresh_command,
     submitter_pod,
     worker_pod,
 )
@@ -45,7 +44,7 @@ def ray_cron_job(options: ClusterOptions) -> Manifest:
         "schedule": options.schedule,
         "timeZone": options.time_zone,
         "suspend": False,
-        "jobTemplate": job_spec(options, refresh_command(options)),
+        "jobTemplate": job_spec(options, job_command(options, "refresh")),
     }
     return _object(options, "RayCronJob", f"{options.name}-refresh", spec)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from rayflow.cluster.kuberay import JOB_ENV
 from rayflow.cluster.options import ClusterOptions
-from rayflow.cluster.pods import Manifest, labels, names, refresh_command, submitter_pod, token_env
+from rayflow.cluster.pods import Manifest, job_command, labels, names, submitter_pod, token_env
 
 _START_WITHIN_SECONDS = 6 * 3600
 
@@ -56,7 +56,7 @@ def cron_job(options: ClusterOptions) -> Manifest:
         "command": [
             *("ray", "job", "submit", "--address", f"http://{options.name}-head-svc:8265"),
             *("--runtime-env-json", json.dumps({"env_vars": JOB_ENV}), "--"),
-            *refresh_command(options),
+            *job_command(options, "refresh"),
         ],
         "env": token_env(options),
     }

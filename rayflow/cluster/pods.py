@@ -27,18 +27,10 @@ def names(options: ClusterOptions) -> dict[str, str]:
     return {"volume": f"{options.name}-shared", "compute": f"{options.name}-compute"}
 
 
-def job_command(options: ClusterOptions) -> list[str]:
-    """What a job runs on the cluster."""
-    return _command(options.command, options.config)
-
-
-def refresh_command(options: ClusterOptions) -> list[str]:
-    """What the nightly refresh runs on the cluster."""
-    return _command("refresh", options.refresh_config or options.config)
-
-
-def _command(command: str, config: str) -> list[str]:
-    """A command in the project's folder: paths in configurations are relative to it."""
+def job_command(options: ClusterOptions, command: str | None = None) -> list[str]:
+    """What a job runs on the cluster, in the project's folder: paths in configurations are relative to it."""
+    command = command or options.command
+    config = (options.refresh_config if command == "refresh" else None) or options.config
     return ["env", "-C", WORKDIR, "rayflow", command, config, "--set", f"@{COMPUTE}"]
 
 
