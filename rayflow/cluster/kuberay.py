@@ -11,14 +11,7 @@ from typing import Any
 import yaml
 
 from rayflow.cluster.options import RAY_VERSION, ClusterOptions
-from rayflow.cluster.pods import (
-    Manifest,
-    head_pod,
-    job_command,
-    labels,
-    submitter_pod,
-    worker_pod,
-)
+from rayflow.cluster.pods import Manifest, head_pod, job_command, labels, submitter_pod, worker_pod
 from rayflow.cluster.sizing import Group, groups
 
 _IDLE_SECONDS = 300

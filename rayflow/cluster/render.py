@@ -10,7 +10,7 @@ import yaml
 from rayflow.cluster.kuberay import ray_cluster, ray_cron_job, ray_job
 from rayflow.cluster.kubernetes import config_map, cron_job, network_policy, volume_claim
 from rayflow.cluster.options import SHARED, WORKDIR, ClusterOptions
-from rayflow.cluster.pods import COMPUTE
+from rayflow.cluster.pods import COMPUTE, USER
 from rayflow.cluster.ray_up import DEFAULT_GPU, ray_up
 from rayflow.cluster.sizing import compute_settings, groups
 
@@ -22,7 +22,8 @@ The settings of a run on this cluster, over those of any configuration:
 The cluster's pods see this file as {compute}.
 """,
     "storage.yaml": """
-The storage that every machine mounts at {shared}. Its class must offer ReadWriteMany (NFS, EFS, Filestore, CephFS).
+The storage that every machine mounts at {shared}. Its class must offer ReadWriteMany (NFS, EFS, Filestore, CephFS),
+and its root must be writable by user {user}.
 """,
     "config.yaml": """
 compute.yaml for the pods. Apply it again after a change; a running job keeps what it has read.
@@ -54,7 +55,7 @@ a pause of the operator every missed one is made up for.
 """,
     "ray-up.yaml": """
 The same cluster without Kubernetes, on AWS ({aws_gpu}). Before it: set ami (Ubuntu with NVIDIA's driver and Docker)
-and nfs, and make the token that is copied to every machine.
+and nfs (its root writable by user {user}), and make the token that is copied to every machine.
   ray get-auth-token --generate
   ray up ray-up.yaml
   ray rsync-up ray-up.yaml compute.yaml {workdir}/compute.yaml
@@ -104,7 +105,7 @@ def _text(options: ClusterOptions, name: str, data: dict[str, Any]) -> str:
 
 
 def _note(options: ClusterOptions, name: str) -> str:
-    places = {"shared": SHARED, "workdir": WORKDIR, "compute": COMPUTE}
+    places = {"shared": SHARED, "workdir": WORKDIR, "compute": COMPUTE, "user": USER}
     settings = {**options.model_dump(), "aws_gpu": options.gpu_type or DEFAULT_GPU}
     return _NOTES[name].strip().format(**places, **settings)
 
