@@ -91,7 +91,8 @@ def compute_settings(options: ClusterOptions) -> dict[str, Any]:
         nodes.append(node | ({"resources": group.resources} if group.resources else {}))
     return {
         "runs_dir": f"{SHARED}/runs",
-        **({"sample": {"engine": engine}} if engine else {}),
+        # A reward model's training does not sample, and knows no such block.
+        **({"sample": {"engine": engine}} if engine and options.command == "run" else {}),
         "compute": {"runner": "ray", "address": "auto", "shard_size": SHARD_SIZE, **pools, "nodes": nodes},
     }
 

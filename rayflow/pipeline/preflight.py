@@ -76,7 +76,7 @@ def _check_engine(config: RunConfig) -> None:
         ConfigError: Ray would hide the other GPUs from it.
     """
     spread, given = getattr(config.sample.engine, "tensor_parallel_size", 1), config.compute.sample.num_gpus
-    if given and spread > given:
+    if given and spread > max(given, 1):
         raise ConfigError(
             f"sample.engine.tensor_parallel_size={spread} spreads an engine over {spread} GPUs, and "
             f"compute.sample.num_gpus gives its worker {given:g}: set it to {spread}."
