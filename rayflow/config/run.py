@@ -104,9 +104,26 @@ class RunConfig(JobConfig):
             raise ValueError(
                 f"rounds.overrides has {len(self.rounds.overrides)} entries for {self.rounds.num} rounds"
             )
+        self._check_engines_fit_their_gpus()
         if self.train.choose and self.prompts.validation is None:
             raise ValueError("train.choose compares checkpoints on held-out prompts: set prompts.validation")
         return self
+
+    def _check_engines_fit_their_gpus(self) -> None:
+        """An engine over several GPUs needs that many in its worker; engines that share one share its memory."""
+        gpus = self.compute.sample.num_gpus
+        size = getattr(self.sample.engine, "tensor_parallel_size", 1)
+        if gpus and size > 1 and gpus != size:
+            raise ValueError(
+                f"sample.engine.tensor_parallel_size is {size}, so each sampling worker needs that many GPUs: "
+                f"set compute.sample.num_gpus to {size} (now {gpus:g})"
+            )
+        share = getattr(self.sample.engine, "gpu_memory_utilization", 0.0)
+        if 0 < gpus < 1 and share > gpus:
+            raise ValueError(
+                f"compute.sample.num_gpus is {gpus:g}, so sampling workers share a GPU, but each engine takes "
+                f"{share:g} of its memory: set sample.engine.gpu_memory_utilization to {gpus:g} or less"
+            )
 
     def _check_sampler_is_reference(self) -> None:
         if self.source != "sampled":

@@ -121,6 +121,9 @@ class VllmEngine:
         }
         if options.kv_cache_gib is not None:
             arguments["kv_cache_memory_bytes"] = int(options.kv_cache_gib * 2**30)
+        if options.tensor_parallel_size > 1:
+            # All GPUs of the engine are its worker's own. Inside an actor vLLM might ask Ray for others.
+            arguments["distributed_executor_backend"] = "mp"
         if is_cpu:
             if options.tensor_parallel_size == 1:
                 _use_all_cores()

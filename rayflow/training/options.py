@@ -43,7 +43,8 @@ class TrainOptions(Options):
             flattened partitions, so its update is not the paper's and depends on the number of workers.
         precision: of the forward and backward pass. The optimizer always keeps float32 master weights.
         micro_batch_tokens: padded tokens of one forward pass on one worker; memory grows with it (raise it
-            on a GPU), results do not depend on it. A single group that is longer still goes through, alone.
+            on a GPU), results do not depend on it. A group that is longer is split by response, each part with
+            a copy of the prompt; a loss needs the whole group, so it is then read twice (`training.split`).
         gradient_checkpointing: recompute activations in the backward pass: less memory, a third more time.
         share_prompt: compute each prompt once for all of its responses. "auto": where the model's family is
             tested for it and it saves arithmetic; true: insist; false: one sequence per response.
@@ -69,7 +70,7 @@ class TrainOptions(Options):
     max_grad_norm: float = Field(default=1.0, ge=0)
     optimizer: Literal["adamw", "adafactor"] = "adamw"
     precision: Literal["bfloat16", "float32"] = "bfloat16"
-    micro_batch_tokens: int = Field(default=1024, ge=1)
+    micro_batch_tokens: int = Field(default=2048, ge=1)
     gradient_checkpointing: bool = False
     share_prompt: Literal["auto"] | bool = "auto"
     zero_stage: Literal[1, 2, 3] = 1

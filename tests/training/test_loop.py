@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -35,9 +36,12 @@ def run(job: TrainJob) -> list[dict[str, float]]:
 
 
 def history(job: TrainJob) -> list[dict[str, float]]:
-    """The metrics without the one that depends on the clock."""
+    """The metrics without those that depend on the clock and on the machine."""
     lines = read_metrics(job.metrics_path)
-    return [{k: v for k, v in line.items() if k != "tokens_per_second"} for line in lines]
+    return [
+        {k: v for k, v in line.items() if k != "tokens_per_second" and not k.startswith("memory/")}
+        for line in lines
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +110,17 @@ def test_other_settings_learn_too(tiny_model, groups, tmp_path, options):
     assert lines[-1]["loss"] < lines[0]["loss"] - 0.05
     saved = AutoModelForCausalLM.from_pretrained(job.model_dir, dtype="auto")
     assert saved.dtype == getattr(torch, job.options.precision)
+
+
+def test_every_step_tells_the_most_memory_so_far(trained):
+    job, _ = trained
+    peaks = [line["memory/peak_rss_bytes"] for line in read_metrics(job.metrics_path)]
+    assert peaks == sorted(peaks)
+    assert psutil.Process().memory_info().rss / 4 < peaks[0]
+    assert peaks[-1] < psutil.virtual_memory().total
+    assert all("memory/peak_gpu_bytes" not in line for line in read_metrics(job.metrics_path)) or (
+        torch.cuda.is_available()
+    )
 
 
 def test_only_the_newest_checkpoints_stay(trained):
