@@ -22,7 +22,7 @@ from rayflow.training.loop import TrainJob, train
 from rayflow.training.metrics import read_metrics
 from rayflow.training.options import TrainOptions
 from rayflow.training.plain import PlainBackend
-from tests.training.helpers import small_job, write_random_groups
+from tests.training.helpers import reproducible, small_job, write_random_groups
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +36,7 @@ def run(job: TrainJob) -> list[dict[str, float]]:
 
 
 def history(job: TrainJob) -> list[dict[str, float]]:
-    """The metrics without those that depend on the clock and on the machine."""
-    lines = read_metrics(job.metrics_path)
-    return [
-        {k: v for k, v in line.items() if k != "tokens_per_second" and not k.startswith("memory/")}
-        for line in lines
-    ]
+    return reproducible(read_metrics(job.metrics_path))
 
 
 @pytest.fixture(scope="module")
