@@ -218,8 +218,8 @@ class ClassifierReward:
 def chosen_backend(config: Any, options: ClassifierReward.Config) -> Literal["transformers", "vllm"]:
     """What computes. Under "auto" it is vLLM for decoders that transformers would read whole, text by text.
 
-    For a family that reads the prompt once, transformers needs no second process and no cache, and an encoder
-    has no prefix to share.
+    A family that reads the prompt once in transformers needs no second process and no cache, and an encoder
+    has no prefix to share (`tests/benchmarks/score.py --vllm` measures both).
     """
     if options.backend != "auto":
         return options.backend

@@ -23,15 +23,13 @@ _UNLIMITED = 1 << 30
 """A model without a longest sequence; vLLM then takes what its cache holds."""
 
 
-DECODERS = frozenset(
-    {"mistral", "mixtral", "qwen2_moe", "qwen3_moe", "olmo2", "phi3", "gemma2", "gemma3_text"}
-)
-"""Families, besides those that read a prompt once in transformers, that vLLM serves as causal classifiers."""
+TESTED = frozenset({"llama", "mistral"})
+"""Families for which tests show that vLLM gives the float32 scores of transformers."""
 
 
 def vllm_serves(config: Any) -> bool:
-    """Whether vLLM is installed, and is known to score with a model of this configuration."""
-    return find_spec("vllm") is not None and config.model_type in DECODERS
+    """Whether vLLM is installed, and tests show that it scores with a model of this configuration."""
+    return find_spec("vllm") is not None and config.model_type in TESTED
 
 
 class VllmScorer:
