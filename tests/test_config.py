@@ -130,6 +130,13 @@ def test_an_engine_fits_the_gpus_of_its_worker(
     assert message in str(caught.value)
 
 
+def test_vllm_rewards_that_share_a_gpu_share_its_memory(file: Path) -> None:
+    overrides = ["reward={kind: classifier, model: m, backend: vllm}", "compute.score.num_gpus=0.25"]
+    with pytest.raises(ConfigError, match="set reward.gpu_memory_utilization to 0.25 or less"):
+        load_config(file, overrides)
+    load_config(file, [*overrides, "reward.gpu_memory_utilization=0.25"])
+
+
 def test_a_missing_key_and_all_other_mistakes_come_at_once(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump({"name": "a", "sedd": 1}))

@@ -17,7 +17,7 @@ from rayflow.config.blocks import (
     RoundOptions,
     SampleOptions,
 )
-from rayflow.core.options import Options, PairingOptions, RewardOptions, SelectionOptions
+from rayflow.core.options import KindOptions, Options, PairingOptions, RewardOptions, SelectionOptions
 from rayflow.training.options import TrainOptions
 
 
@@ -118,11 +118,17 @@ class RunConfig(JobConfig):
                 f"sample.engine.tensor_parallel_size is {size}, so each sampling worker needs that many GPUs: "
                 f"set compute.sample.num_gpus to {size} (now {gpus:g})"
             )
-        share = getattr(self.sample.engine, "gpu_memory_utilization", 0.0)
+        self._check_share("sample.engine", self.sample.engine, "sample")
+        if getattr(self.reward, "backend", None) == "vllm":
+            self._check_share("reward", self.reward, "score")
+
+    def _check_share(self, key: str, options: KindOptions, pool: str) -> None:
+        gpus = getattr(self.compute, pool).num_gpus
+        share = getattr(options, "gpu_memory_utilization", 0.0)
         if 0 < gpus < 1 and share > gpus:
             raise ValueError(
-                f"compute.sample.num_gpus is {gpus:g}, so sampling workers share a GPU, but each engine takes "
-                f"{share:g} of its memory: set sample.engine.gpu_memory_utilization to {gpus:g} or less"
+                f"compute.{pool}.num_gpus is {gpus:g}, so workers share a GPU, but each engine takes {share:g} of "
+                f"its memory: set {key}.gpu_memory_utilization to {gpus:g} or less"
             )
 
     def _check_sampler_is_reference(self) -> None:

@@ -59,7 +59,7 @@ def response_logprobs(model: nn.Module, batch: Batch, *, head_only: bool) -> tor
         [m] float32, nats: the sum over the response's tokens, computed with float32 softmax.
     """
     if head_only:
-        hidden = model.base_model(**batch.inputs).last_hidden_state
+        hidden = model.base_model(**batch.inputs(model)).last_hidden_state
         selected = hidden.flatten(0, 1)[batch.predictors]
         tokens = _project(model.get_output_embeddings(), selected, batch.targets)
     else:
@@ -73,9 +73,9 @@ def _logits(model: nn.Module, batch: Batch) -> torch.Tensor:
     width = batch.input_ids.shape[1]
     rows, columns = batch.predictors // width, batch.predictors % width
     if "logits_to_keep" not in inspect.signature(model.forward).parameters:
-        return model(**batch.inputs).logits[rows, columns]
+        return model(**batch.inputs(model)).logits[rows, columns]
     wanted, places = columns.unique(return_inverse=True)
-    return model(**batch.inputs, logits_to_keep=wanted).logits[rows, places]
+    return model(**batch.inputs(model), logits_to_keep=wanted).logits[rows, places]
 
 
 def _project(head: nn.Module, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
