@@ -31,7 +31,10 @@ RESPONSES = (
 
 
 def reward(model, **options):
-    built = build("reward", ClassifierReward.Config(**{"model": model, "dtype": "float32", **options}))
+    built = build(
+        "reward",
+        ClassifierReward.Config(**{"model": model, "dtype": "float32", "backend": "transformers", **options}),
+    )
     built.setup()
     return built
 

@@ -127,10 +127,26 @@ def test_a_small_budget_changes_no_step_of_a_training(tiny_model, tmp_path, budg
         train(job, PlainBackend(), FolderStore(job.output_dir / "checkpoints", 1))
         lines[tokens] = read_metrics(job.metrics_path)
     assert len(lines[budget]) == 4
-    for key in ("loss", "grad_norm", "logps/chosen", "rewards/accuracies"):
+    # Not the accuracy: at the first step policy and reference are one, and rounding decides who is ahead.
+    for key in ("loss", "grad_norm", "logps/chosen", "logps/rejected", "rewards/margins"):
         assert [x[key] for x in lines[budget]] == pytest.approx(
             [x[key] for x in lines[10_000]], abs=1e-4, rel=1e-4
         )
+
+
+def test_a_reward_models_groups_are_split_as_a_policys(tiny_model, tmp_path):
+    groups = write_random_groups(tmp_path / "groups.arrow", tiny_model, num_groups=6)
+    found = []
+    for tokens in (10_000, 30):
+        job = small_job(
+            tiny_model, groups, tmp_path / str(tokens), loss="bradley_terry", micro_batch_tokens=tokens
+        )
+        job = dataclasses.replace(job, objective="reward")
+        train(job, PlainBackend(), FolderStore(job.output_dir / "checkpoints", 1))
+        found.append(
+            [(x["loss"], x["grad_norm"], x["rewards/margins"]) for x in read_metrics(job.metrics_path)]
+        )
+    assert np.allclose(found[1], found[0], atol=1e-4, rtol=1e-4)
 
 
 def test_a_loss_that_is_flat_at_every_response_has_no_gradient_and_does_not_fail(tiny_model, tmp_path):
