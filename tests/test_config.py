@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from rayflow.config import RunConfig, load_config
+from rayflow.config.blocks import WorkerRange
 from rayflow.config.reward import RewardConfig
 from rayflow.errors import ConfigError
 
@@ -83,6 +84,19 @@ def test_the_resolved_configuration_reads_back_as_itself(file: Path, tmp_path: P
         ("train.loss.gama=1", "train.loss.gama: unknown key. Did you mean 'gamma'?"),
         ("seed=abc", "seed: Input should be a valid integer"),
         ("compute.sample.num_workers=0", "compute.sample.num_workers: Input should be greater than 0"),
+        (
+            "compute.sample.num_workers=many",
+            "num_workers: Input should be a whole number, or {min: .., max: ..}",
+        ),
+        (
+            "compute.sample.num_workers={min: 4, max: 2}",
+            "compute.sample.num_workers: min 4 is more than max 2",
+        ),
+        (
+            "compute.sample.num_workers={mn: 4}",
+            "compute.sample.num_workers.mn: unknown key. Did you mean 'min'?",
+        ),
+        ("compute.train.num_workers={max: 2}", "compute.train: num_workers must be a number"),
         ("name=../x", "name: String should match pattern"),
         ("reward={function: 'm:f'}", "reward: needs a 'kind': one of"),
         ("prompts.train.layout=trll", "prompts.train.layout: Unknown layout kind 'trll'. Did you mean 'trl'"),
@@ -96,6 +110,45 @@ def test_a_mistake_names_the_file_the_key_and_the_way_out(file: Path, override: 
         load_config(file, [override])
     assert str(file) in str(caught.value)
     assert message in str(caught.value)
+
+
+def test_a_pool_may_follow_its_queue(file: Path) -> None:
+    config = load_config(
+        file, ["compute.sample.num_workers={min: 2, max: 8}", "compute.score.num_workers={max: 4}"]
+    )
+    assert config.compute.sample.num_workers == WorkerRange(min=2, max=8)
+    assert config.compute.score.num_workers == WorkerRange(min=1, max=4)
+    assert yaml.safe_load(config.to_yaml())["compute"]["sample"]["num_workers"] == {"min": 2, "max": 8}
+
+
+@pytest.mark.parametrize(
+    ("engine", "gpus", "message"),
+    [
+        ("{tensor_parallel_size: 4}", 4, None),
+        ("{tensor_parallel_size: 4}", 0, None),  # on CPU
+        ("{tensor_parallel_size: 4}", 1, "set compute.sample.num_gpus to 4 (now 1)"),
+        ("{gpu_memory_utilization: 0.45}", 0.5, None),
+        ("{}", 0.5, "set sample.engine.gpu_memory_utilization to 0.5 or less"),
+        ("fake", 0.5, None),
+    ],
+)
+def test_an_engine_fits_the_gpus_of_its_worker(
+    file: Path, engine: str, gpus: float, message: str | None
+) -> None:
+    overrides = [f"sample.engine={engine}", f"compute.sample.num_gpus={gpus}"]
+    if message is None:
+        assert load_config(file, overrides).compute.sample.num_gpus == gpus
+        return
+    with pytest.raises(ConfigError) as caught:
+        load_config(file, overrides)
+    assert message in str(caught.value)
+
+
+def test_vllm_rewards_that_share_a_gpu_share_its_memory(file: Path) -> None:
+    overrides = ["reward={kind: classifier, model: m, backend: vllm}", "compute.score.num_gpus=0.25"]
+    with pytest.raises(ConfigError, match="set reward.gpu_memory_utilization to 0.25 or less"):
+        load_config(file, overrides)
+    load_config(file, [*overrides, "reward.gpu_memory_utilization=0.25"])
 
 
 def test_a_missing_key_and_all_other_mistakes_come_at_once(tmp_path: Path) -> None:

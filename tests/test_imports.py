@@ -23,7 +23,7 @@ INTERFACES = {
 }
 ONLY_IN = {
     "ray": ["dist/"],
-    "vllm": ["engines/vllm.py"],
+    "vllm": ["engines/vllm.py", "rewards/vllm_scorer.py"],
     "deepspeed": ["training/deepspeed.py"],
 }
 # Lower rooms never know the higher ones.

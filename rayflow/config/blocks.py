@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from rayflow.core.options import EngineOptions, LayoutOptions, Options
+from rayflow.core.options import EngineOptions, InvalidChoiceError, LayoutOptions, Options
 from rayflow.engines.base import SamplingOptions
 
 
@@ -94,17 +94,55 @@ class EvaluationOptions(Options):
     num_resamples: int = Field(default=10_000, gt=0)
 
 
+class WorkerRange(Options):
+    """A pool that grows while shards wait for it, and shrinks when they do not.
+
+    Attributes:
+        min: workers from the start, and always.
+        max: workers at most.
+    """
+
+    min: int = Field(default=1, gt=0)
+    max: int = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> WorkerRange:
+        if self.min > self.max:
+            raise ValueError(f"min {self.min} is more than max {self.max}")
+        return self
+
+    def __str__(self) -> str:
+        return f"{self.min}-{self.max}"
+
+
+def _workers(value: Any) -> Any:
+    """One sentence for a mistake, not one for each of the two forms."""
+    if isinstance(value, WorkerRange):
+        return value
+    if isinstance(value, dict):
+        try:
+            return WorkerRange.model_validate(value)
+        except ValidationError as error:
+            raise InvalidChoiceError(error, WorkerRange) from error
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError("Input should be a whole number, or {min: .., max: ..}")
+    if value <= 0:
+        raise ValueError("Input should be greater than 0")
+    return value
+
+
 class PoolOptions(Options):
     """The machines of one stage. Outside the fingerprint: results do not depend on it.
 
     Attributes:
-        num_workers: actors (each holds one engine or model), or training processes.
-        num_cpus, num_gpus: of each worker; fractions share a device.
+        num_workers: actors (each holds one engine or model), or training processes; {min: .., max: ..} for a
+            pool of actors that follows its queue.
+        num_cpus, num_gpus: of each worker; fractions share a device. All GPUs of a worker are of one machine.
         in_flight: shards that one worker works on at the same time.
         resources: Ray's custom resources of each worker, which pin it to the machines that offer them.
     """
 
-    num_workers: int = Field(default=1, gt=0)
+    num_workers: Annotated[int | WorkerRange, BeforeValidator(_workers)] = 1
     num_cpus: float = Field(default=1.0, ge=0)
     num_gpus: float = Field(default=0.0, ge=0)
     in_flight: int = Field(default=1, gt=0)
@@ -155,6 +193,16 @@ class ComputeOptions(Options):
     train: PoolOptions = PoolOptions(num_workers=2)
     max_restarts: int = Field(default=3, ge=0)
     nodes: tuple[NodeOptions, ...] = ()
+
+    @field_validator("train")
+    @classmethod
+    def _training_has_a_number_of_workers(cls, pool: PoolOptions) -> PoolOptions:
+        if isinstance(pool.num_workers, WorkerRange):
+            raise ValueError(
+                "num_workers must be a number: training workers compute every step together. Stop the run "
+                "and go on with another number where the cluster has changed"
+            )
+        return pool
 
 
 class RoundOptions(Options):

@@ -20,6 +20,7 @@ import numpy as np
 import ray
 
 from rayflow import errors
+from rayflow.config.blocks import WorkerRange
 from rayflow.errors import EngineDeadError, RayflowError, StageError
 from rayflow.pipeline.stage import ShardStage, ShardWorker
 
@@ -104,10 +105,7 @@ def _add(data: ray.data.Dataset, worker: ShardWorker, options: StreamOptions) ->
     if not stage.actor:
         return data.map_batches(run_task, batch_size=1, fn_kwargs={"worker": worker}, **resources)
     strategy = ray.data.ActorPoolStrategy(
-        size=pool.num_workers,
-        max_concurrent_calls_per_actor=pool.in_flight,
-        # one more than can run, so that the next shard is already there when one ends
-        max_tasks_in_flight_per_actor=pool.in_flight + 1,
+        max_concurrent_calls_per_actor=pool.in_flight, **_size(pool.num_workers, pool.in_flight)
     )
     return data.map_batches(
         ShardActor,
@@ -117,6 +115,19 @@ def _add(data: ray.data.Dataset, worker: ShardWorker, options: StreamOptions) ->
         max_restarts=options.max_restarts,
         **resources,
     )
+
+
+def _size(workers: int | WorkerRange, in_flight: int) -> dict[str, int]:
+    """Size and queue of an actor pool."""
+    if isinstance(workers, int):
+        # One more than can run, so that the next shard is already there when one ends.
+        return {"size": workers, "max_tasks_in_flight_per_actor": in_flight + 1}
+    # Ray Data grows a pool once 1.75 times as many shards are at its actors as can run: let them queue there.
+    return {
+        "min_size": workers.min,
+        "max_size": workers.max,
+        "max_tasks_in_flight_per_actor": 2 * in_flight,
+    }
 
 
 def explain(error: BaseException, workers: Sequence[ShardWorker], logs: Path) -> RayflowError:

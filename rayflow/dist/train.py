@@ -2,7 +2,7 @@
 
 Every worker runs the same `training.loop`. A lost worker restarts the group from the last checkpoint with
 the loss history that an undisturbed run would have had; so does running the driver again with the same name
-and storage path.
+and storage path, also with another number of workers.
 """
 
 from __future__ import annotations

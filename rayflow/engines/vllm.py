@@ -7,25 +7,19 @@ are shared. Requests of many prompts run at once; the caller only keeps enough `
 from __future__ import annotations
 
 import asyncio
-import os
 import uuid
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from rayflow.core.memory import keep_freed_memory_in_children
 from rayflow.core.model_folder import check_model_folder, resolve_model
 from rayflow.core.options import KindOptions
+from rayflow.core.vllm_settings import cpu_arguments, quiet, use_all_cores
 from rayflow.engines.base import Generation, SamplingOptions
 from rayflow.engines.limits import check_length
 from rayflow.errors import DataError, EngineDeadError, MissingPackageError, ModelError, StageError
 
-_QUIET = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
-_CPU_KV_CACHE_GIB = 2.0
-_CPU_BLOCK_SIZE = 32
 _CPU_MAX_NUM_SEQS = 256
-_SMALL_MACHINE = 8
-"""Up to this many cores one kept free costs too much; beyond, vLLM's NUMA-aware choice is better."""
 
 
 class VllmEngine:
@@ -79,8 +73,7 @@ class VllmEngine:
             StageError: the model is readable, but the engine did not start (memory, devices).
         """
         check_model_folder(model)
-        for name, value in _QUIET.items():
-            os.environ.setdefault(name, value)
+        quiet()
         try:
             from vllm.engine.arg_utils import AsyncEngineArgs
             from vllm.platforms import current_platform
@@ -121,10 +114,12 @@ class VllmEngine:
         }
         if options.kv_cache_gib is not None:
             arguments["kv_cache_memory_bytes"] = int(options.kv_cache_gib * 2**30)
+        if options.tensor_parallel_size > 1:
+            # All GPUs of the engine are its worker's own. Inside an actor vLLM might ask Ray for others.
+            arguments["distributed_executor_backend"] = "mp"
         if is_cpu:
             if options.tensor_parallel_size == 1:
-                _use_all_cores()
-            keep_freed_memory_in_children()
+                use_all_cores()
             arguments |= self._cpu_arguments()
         return arguments | options.extra
 
@@ -137,13 +132,8 @@ class VllmEngine:
             "enable_chunked_prefill": False,
             "enforce_eager": options.enforce_eager is not False,
             "max_num_seqs": options.max_num_seqs or _CPU_MAX_NUM_SEQS,
-            # Only whole blocks are shared between candidates, and vLLM's 128 is longer than most prompts.
-            "block_size": _CPU_BLOCK_SIZE,
         }
-        if options.kv_cache_gib is None and not os.environ.get("VLLM_CPU_KVCACHE_SPACE"):
-            # An explicit size also skips the warm-up pass, which would only measure memory.
-            arguments["kv_cache_memory_bytes"] = int(_CPU_KV_CACHE_GIB * 2**30)
-        return arguments
+        return arguments | cpu_arguments(options.kv_cache_gib)
 
     @property
     def tokenizer(self) -> Any:
@@ -229,19 +219,3 @@ def _params(sampling: SamplingOptions, seed: int) -> Any:
         output_kind=RequestOutputKind.FINAL_ONLY,
         detokenize=False,  # whole responses are decoded at once when they are finished
     )
-
-
-def _use_all_cores() -> None:
-    """Let the CPU engine compute on every core it may use, unless the user has bound its threads.
-
-    vLLM keeps one core free for its scheduler, which is half of a two-core machine, and Ray sets
-    OMP_NUM_THREADS to the actor's num_cpus, by default 1. More than one is taken as the actor's share: that
-    many threads, and none pinned, since the other actors of the node would be pinned to the same cores.
-    """
-    if "VLLM_CPU_OMP_THREADS_BIND" in os.environ:
-        return
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    if int(os.environ.get("OMP_NUM_THREADS") or 1) > 1:
-        os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
-    elif 0 < len(cores) <= _SMALL_MACHINE:
-        os.environ["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, cores))

@@ -19,7 +19,7 @@ from rayflow.engines.base import SamplingOptions
 from rayflow.errors import RewardError
 from rayflow.evaluation.pairwise import compare_all
 from rayflow.evaluation.win_rate import compare
-from rayflow.rewards.base import is_pairwise
+from rayflow.rewards.base import close_reward, is_pairwise
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ class ProxyJudge:
             else:
                 count += 1
         engine.close()
+        close_reward(reward)
         return wins, count
 
     def _win_share(self, engine: Any, reward: Any, row: Any) -> float:

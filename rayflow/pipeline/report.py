@@ -179,6 +179,7 @@ def timing_of(artifact: Artifact) -> StageTiming:
         seconds=manifest.seconds,
         rows=manifest.num_rows or None,
         tokens=manifest.num_tokens or None,
+        peak_memory_bytes=manifest.extra.get("peak_memory_bytes"),
     )
 
 

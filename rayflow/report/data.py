@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Literal
 
 import numpy as np
 
@@ -85,7 +86,8 @@ class TrainingSection:
     Attributes:
         history: one mapping per logged step, with "step" and any of "loss", "rewards/margins",
             "rewards/accuracies" (share), "rewards/chosen", "rewards/rejected" (nats times gamma),
-            "learning_rate", "grad_norm". A key may be absent from some steps.
+            "learning_rate", "grad_norm", "memory/peak_rss_bytes", "memory/peak_gpu_bytes". A key may be absent
+            from some steps.
         loss: the loss as a reader calls it, such as "hinge_norm (gamma 0.05)".
         num_epochs: passes over the pairs; None if unknown.
     """
@@ -93,6 +95,11 @@ class TrainingSection:
     history: tuple[Mapping[str, float], ...]
     loss: str | None = None
     num_epochs: float | None = None
+
+    def peak(self, kind: Literal["rss", "gpu"]) -> int | None:
+        """Most bytes that any training process held resident, or on its GPU; None where it was not logged."""
+        logged = [row.get(f"memory/peak_{kind}_bytes") for row in self.history]
+        return max((int(size) for size in logged if size), default=None)
 
 
 @dataclass(frozen=True, kw_only=True)

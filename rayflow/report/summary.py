@@ -40,8 +40,8 @@ def summary(data: ReportData) -> dict[str, Any]:
         `selection`: `num_prompts`, `num_candidates`, `num_accepted`, `target_per_prompt`, `num_short`,
             `candidate_reward`, `accepted_reward` (means), `acceptance_rate` (mean share), `rounds` (mean);
         `pairing`: `num_pairs`, `num_prompts`, `num_by_ranker`, `margin` (mean);
-        `training`: `loss_name`, `num_epochs`, `num_logged`, `last_step`, and `first` and `last`, the first
-            and last logged value of each metric;
+        `training`: `loss_name`, `num_epochs`, `num_logged`, `last_step`, `peak_rss_bytes` and `peak_gpu_bytes`
+            of the largest training process, and `first` and `last`, the first and last logged value of each metric;
         `reference`: `source`, `num_compared`, `mean_difference`, `max_difference` (nats), `threshold`;
         `samples`: `num_shown`, `num_prompts`, `seed`;
         `failures`: list of `stage`, `reason`, `count`, `example`;
@@ -104,13 +104,15 @@ def _selection(section: SelectionSection) -> dict[str, Any]:
 
 
 def training_summary(section: TrainingSection) -> dict[str, Any]:
-    """First and last logged value of each metric."""
+    """First and last logged value of each metric, and the most memory."""
     logged = {key: [row[key] for row in section.history if row.get(key) is not None] for key in _METRICS}
     return {
         "loss_name": section.loss,
         "num_epochs": section.num_epochs,
         "num_logged": len(section.history),
         "last_step": section.history[-1]["step"] if section.history else None,
+        "peak_rss_bytes": section.peak("rss"),
+        "peak_gpu_bytes": section.peak("gpu"),
         "first": {key: values[0] if values else None for key, values in logged.items()},
         "last": {key: values[-1] if values else None for key, values in logged.items()},
     }

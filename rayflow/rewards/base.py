@@ -19,9 +19,10 @@ SURE = 1e-12
 class Reward(Protocol):
     """What every reward offers. Built on the driver without heavy imports; loaded on its worker in `setup`.
 
-    Three attributes are optional: `pairwise = True` says that the reward is a `PairwiseReward`, `components`
+    Four attributes are optional: `pairwise = True` says that the reward is a `PairwiseReward`, `components`
     that it is a `ComponentReward`, and `waits = True` that a call spends its time waiting for another process,
-    so that prompts should be scored several at a time (`score` is then called from threads).
+    so that prompts should be scored several at a time (`score` is then called from threads). `close()` ends what
+    would outlive the reward, such as another process.
     """
 
     Config: type[KindOptions]
@@ -106,6 +107,13 @@ def is_pairwise(reward: Any) -> bool:
 def components_of(reward: Any) -> tuple[str, ...]:
     """Names of a reward's parts; empty where it is one piece."""
     return tuple(getattr(reward, "components", ()))
+
+
+def close_reward(reward: Any) -> None:
+    """Call `close` where the reward has it."""
+    close = getattr(reward, "close", None)
+    if close is not None:
+        close()
 
 
 def preferences(

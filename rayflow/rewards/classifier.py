@@ -6,10 +6,10 @@ Row in: a prompt with its responses. Row out: one logit per response, no sigmoid
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rayflow.core.branches import why_not_shared
 from rayflow.core.chat import (
@@ -22,9 +22,19 @@ from rayflow.core.chat import (
 from rayflow.core.model_folder import resolve_model
 from rayflow.core.options import KindOptions
 from rayflow.core.rows import Prompt
-from rayflow.errors import ConfigError, ModelError, RewardError
-from rayflow.rewards.models import Dtype, batches, checked_max_length, load_config, load_weights
+from rayflow.errors import RewardError
+from rayflow.rewards.models import (
+    Dtype,
+    batches,
+    checked_label,
+    checked_max_length,
+    load_config,
+    load_weights,
+    require_classifier,
+    stored_dtype,
+)
 from rayflow.rewards.prompt_once import PromptOnce
+from rayflow.rewards.vllm_scorer import VllmScorer, vllm_serves
 
 
 class ClassifierReward:
@@ -32,7 +42,7 @@ class ClassifierReward:
 
     Decoders of the families for which it is shown to be exact (`core.branches`) read the prompt once, and the
     score is the head's value at each response's last token. Other models read each text whole, sorted by
-    length into padded batches.
+    length into padded batches, or, with `backend: vllm`, in vLLM's pooling runner with its prefix cache.
 
     A decoder's own head reads the last token that is not the pad id. Many reward models pad with
     their EOS token, and a text that ends in EOS would then be read one token too early; so each batch is
@@ -48,26 +58,40 @@ class ClassifierReward:
         Attributes:
             model: folder or hub id of an AutoModelForSequenceClassification checkpoint, in safetensors.
             dtype: of the weights and the forward pass; "auto" is the one they are stored in.
-            device: "auto" takes a GPU where there is one.
+            device: "auto" takes a GPU where there is one. vLLM takes what it was built for.
+            backend: what computes: "transformers", "vllm", or "auto" (see `chosen_backend`).
+            gpu_memory_utilization: share of a GPU's memory that vLLM may take.
             batch_tokens: tokens of one forward pass, padding included. A prompt that is read once counts once.
             max_length: longest conversation in tokens; None is the model's own limit. A longer one is an
                 error, never cut: a judgement of half a response is no judgement of the response.
             label: index of the logit to read, required for a model with several labels.
         """
 
-        HARDWARE: ClassVar[frozenset[str]] = frozenset({"device", "batch_tokens"})
+        HARDWARE: ClassVar[frozenset[str]] = frozenset(
+            {"device", "batch_tokens", "backend", "gpu_memory_utilization"}
+        )
 
         kind: str = "classifier"
         model: str = Field(min_length=1)
         dtype: Dtype = "auto"
         device: str = "auto"
+        backend: Literal["auto", "transformers", "vllm"] = "auto"
+        gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
         batch_tokens: int = Field(default=16384, gt=0)
         max_length: int | None = Field(default=None, gt=0)
         label: int | None = Field(default=None, ge=0)
 
+        @model_validator(mode="after")
+        def _vllm_has_its_device(self) -> ClassifierReward.Config:
+            if self.backend == "vllm" and self.device != "auto":
+                raise ValueError("backend vllm computes where it was built for: leave device at auto")
+            return self
+
     def __init__(self, options: Config) -> None:
         self.options = options
+        self._config: Any = None
         self._model: Any = None
+        self._vllm: VllmScorer | None = None
         self._tokenizer: Any = None
         self._prompt_once: PromptOnce | None = None
         self._label = 0
@@ -87,14 +111,28 @@ class ClassifierReward:
             MissingPackageError: torch or transformers is not installed.
         """
         path, config, self._tokenizer = load_config(self.options.model, "classifier")
-        _require_classifier(path, config)
-        self._label = _checked_label(path, config, self.options.label)
+        self._config = config
+        require_classifier(path, config)
+        self._label = checked_label(path, config, self.options.label)
         self._max_length = checked_max_length(path, config, self._tokenizer, self.options.max_length)
+        if chosen_backend(config, self.options) == "vllm":
+            self._vllm = VllmScorer(
+                path,
+                stored_dtype(config, self.options.dtype),
+                self._max_length,
+                self.options.gpu_memory_utilization,
+            )
+            return
         from transformers import AutoModelForSequenceClassification as Auto
 
         self._model = load_weights(Auto, path, self.options.dtype, self.options.device)
         if why_not_shared(config) is None:
             self._prompt_once = PromptOnce(self._model, self.options.batch_tokens)
+
+    def close(self) -> None:
+        """End vLLM's process, where there is one."""
+        if self._vllm is not None:
+            self._vllm.close()
 
     def score(self, prompt: Prompt, responses: Sequence[str]) -> np.ndarray:
         """Rewards of one prompt's candidates: [n] float64, the raw logits.
@@ -115,7 +153,7 @@ class ClassifierReward:
     def _encode(self, prompt: Prompt, responses: list[str]) -> list[list[int]]:
         """Token ids of the whole conversations."""
         name, value = POLICY_ENCODING
-        as_policy = getattr(self._model.config, name, None) == value
+        as_policy = getattr(self._config, name, None) == value
         sequences = (self._policy_ids if as_policy else self._text_ids)(prompt, responses)
         longest = max(map(len, sequences))
         if longest > self._max_length:
@@ -141,6 +179,8 @@ class ClassifierReward:
 
     def _logits(self, sequences: list[list[int]]) -> np.ndarray:
         """The label's logit of each sequence: [n] float64."""
+        if self._vllm is not None:
+            return self._vllm.logits(sequences)[:, self._label]
         import torch
 
         lengths = [len(s) for s in sequences]
@@ -175,6 +215,20 @@ class ClassifierReward:
         return logits[:, self._label].double().cpu().numpy()
 
 
+def chosen_backend(config: Any, options: ClassifierReward.Config) -> Literal["transformers", "vllm"]:
+    """What computes. Under "auto" it is vLLM for decoders that transformers would read whole, text by text.
+
+    A family that reads the prompt once in transformers needs no second process and no cache, and an encoder
+    has no prefix to share (`tests/benchmarks/score.py --vllm` measures both).
+    """
+    if options.backend != "auto":
+        return options.backend
+    own_device = options.device != "auto"
+    if own_device or why_not_shared(config) is None or not vllm_serves(config):
+        return "transformers"
+    return "vllm"
+
+
 def free_pad_id(sequences: list[list[int]], preferred: Sequence[int | None], vocab_size: int) -> int:
     """A pad id that occurs in none of `sequences`: the first preferred one that is free, else the lowest.
 
@@ -188,25 +242,3 @@ def free_pad_id(sequences: list[list[int]], preferred: Sequence[int | None], voc
     raise RewardError(
         "one batch uses every token of the vocabulary, none is left for padding; lower batch_tokens."
     )
-
-
-def _require_classifier(path: str, config: Any) -> None:
-    names = config.architectures or []
-    if names and not any(name.endswith("ForSequenceClassification") for name in names):
-        raise ModelError(
-            f"Reward model '{path}' is a {names[0]}, not a sequence classifier: it has no trained reward head. "
-            "Give a model saved from AutoModelForSequenceClassification."
-        )
-
-
-def _checked_label(path: str, config: Any, label: int | None) -> int:
-    if label is None and config.num_labels > 1:
-        raise ConfigError(
-            f"Reward model '{path}' has {config.num_labels} labels {dict(config.id2label)}: set the reward's "
-            "'label' to the index of the one that is the reward."
-        )
-    if label is not None and label >= config.num_labels:
-        raise ConfigError(
-            f"label: {label}, but reward model '{path}' has {config.num_labels} label(s), from 0."
-        )
-    return label or 0

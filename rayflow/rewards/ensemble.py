@@ -16,7 +16,7 @@ from rayflow.core.options import KindOptions, MemberOptions, Options, build
 from rayflow.core.rows import Prompt
 from rayflow.core.stats import logit, sigmoid
 from rayflow.errors import ConfigError, RewardError
-from rayflow.rewards.base import ComponentRewards, is_pairwise, preferences
+from rayflow.rewards.base import ComponentRewards, close_reward, is_pairwise, preferences
 
 
 class Member(Options):
@@ -96,6 +96,11 @@ class EnsembleReward:
         """Set up every member."""
         for member in self.members:
             member.setup()
+
+    def close(self) -> None:
+        """Close the members that hold a process."""
+        for member in self.members:
+            close_reward(member)
 
     def score(self, prompt: Prompt, responses: Sequence[str]) -> np.ndarray:
         """Rewards of one prompt's candidates: [n] float64, the weighted sum."""

@@ -35,6 +35,30 @@ def load_config(model: str, kind: str) -> tuple[str, Any, Any]:
         raise ModelError(f"Reward model '{path}' cannot be loaded: {error}") from error
 
 
+def require_classifier(path: str, config: Any) -> None:
+    """Raise ModelError where the configuration names another architecture."""
+    names = config.architectures or []
+    if names and not any(name.endswith("ForSequenceClassification") for name in names):
+        raise ModelError(
+            f"Reward model '{path}' is a {names[0]}, not a sequence classifier: it has no trained reward head. "
+            "Give a model saved from AutoModelForSequenceClassification."
+        )
+
+
+def checked_label(path: str, config: Any, label: int | None) -> int:
+    """The index of the logit to read; ConfigError where it must be named, or is not there."""
+    if label is None and config.num_labels > 1:
+        raise ConfigError(
+            f"Reward model '{path}' has {config.num_labels} labels {dict(config.id2label)}: set the reward's "
+            "'label' to the index of the one that is the reward."
+        )
+    if label is not None and label >= config.num_labels:
+        raise ConfigError(
+            f"label: {label}, but reward model '{path}' has {config.num_labels} label(s), from 0."
+        )
+    return label or 0
+
+
 def load_weights(auto: Any, path: str, dtype: Dtype, device: str) -> Any:
     """The model in evaluation mode, every weight of it from the checkpoint.
 
@@ -67,6 +91,13 @@ def load_weights(auto: Any, path: str, dtype: Dtype, device: str) -> Any:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return model.to(device).eval()
+
+
+def stored_dtype(config: Any, dtype: Dtype) -> Any:
+    """The torch dtype that `dtype` means: "auto" is the one that the configuration names, float32 if none."""
+    import torch
+
+    return (config.dtype or torch.float32) if dtype == "auto" else getattr(torch, dtype)
 
 
 def checked_max_length(path: str, config: Any, tokenizer: Any, asked: int | None) -> int:

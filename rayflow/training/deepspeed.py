@@ -6,10 +6,13 @@ workers, ZeRO-2 the gradients too, ZeRO-3 the weights too; the losses are the sa
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import io
 import json
 import logging
 import os
+import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,6 +57,7 @@ class DeepSpeedBackend:
             )
         self.config = scorer.model.config
         self.stage = options.zero_stage
+        self._optimizer_name, self._scratch = options.optimizer, Path(job.output_dir)
         self.engine, self.optimizer, _, _ = deepspeed.initialize(
             model=scorer,
             optimizer=make_optimizer(options, list(scorer.parameters())),
@@ -90,28 +94,83 @@ class DeepSpeedBackend:
         return tensor.cpu().numpy()
 
     def save_state(self, folder: Path, step: int) -> None:
-        """This worker's files of DeepSpeed's sharded checkpoint."""
+        """This worker's files of DeepSpeed's sharded checkpoint, and on rank 0 what they are split by."""
         self.engine.save_checkpoint(
             str(folder), tag=_TAG, client_state={"rayflow_step": step}, save_latest=False
         )
+        if self.rank == 0:
+            (folder / _SHAPE).write_text(json.dumps(self._shape()))
 
     def load_state(self, folder: Path) -> int:
-        """Restore what as many workers with the same ZeRO stage saved.
+        """Restore what any number of workers saved.
+
+        Other than it was saved, it is first made into a universal checkpoint, a file for every weight. The batches
+        do not depend on the workers, so training goes on with the step and the groups that come next.
 
         Raises:
-            StageError: the checkpoint is another number of workers' or another stage's.
+            StageError: DeepSpeed cannot convert it: another ZeRO stage with 3 on one side, or Adafactor.
         """
         saved = json.loads((folder / _SHAPE).read_text())
-        if saved != self._shape():
-            raise StageError(
-                f"The checkpoint is of {saved}, this run has {self._shape()}. Continue with the same number of "
-                "workers and zero_stage, or delete the unfinished training folder to start again."
-            )
+        if saved == self._shape():
+            return self._load(folder)
+        self._check_convertible(saved)
+        with self._universal(folder) as universal:
+            return self._load(universal)
+
+    def _load(self, folder: Path) -> int:
         _, client = self.engine.load_checkpoint(str(folder), tag=_TAG)
         return int(client["rayflow_step"])
 
     def _shape(self) -> dict[str, int]:
         return {"num_workers": self.world_size, "zero_stage": self.stage}
+
+    def _check_convertible(self, saved: dict[str, int]) -> None:
+        reason = None
+        if saved["zero_stage"] != self.stage and 3 in (saved["zero_stage"], self.stage):
+            reason = "ZeRO-3 splits weights in another way than ZeRO-1 and 2: keep the zero_stage"
+        elif self._optimizer_name == "adafactor":
+            reason = "Adafactor's state cannot be split anew: keep the number of workers and the zero_stage"
+        if reason is not None:
+            raise StageError(
+                f"The checkpoint is of {saved}, this run has {self._shape()}. {reason}, or delete the unfinished "
+                "training folder to start again."
+            )
+
+    @contextlib.contextmanager
+    def _universal(self, folder: Path) -> Iterator[Path]:
+        """The checkpoint in DeepSpeed's universal form, for as long as all workers read it.
+
+        Rank 0 writes it to a folder that all machines see. One process does it: a pool would fork this one, which
+        holds threads and perhaps a GPU.
+        """
+        from deepspeed.checkpoint import ds_to_universal
+
+        target = self._scratch / "universal"
+        if self.rank == 0:
+            shutil.rmtree(target, ignore_errors=True)
+            arguments = argparse.Namespace(
+                input_folder=str(folder / _TAG),
+                output_folder=str(target / _TAG),
+                num_extract_workers=1,
+                num_merge_workers=1,
+                keep_temp_folder=False,
+                strict=True,
+                inject_missing_state=True,  # for tensor parallelism, of which there is none here
+            )
+            noise = io.StringIO()
+            with contextlib.redirect_stdout(noise), contextlib.redirect_stderr(noise):
+                ds_to_universal.main(arguments)
+        torch.distributed.barrier()
+        # DeepSpeed reads this setting when it loads. It is not part of `engine_config`, because a checkpoint of
+        # the same shape is read as it is.
+        self.engine._config.load_universal_checkpoint = True
+        try:
+            yield target
+        finally:
+            self.engine._config.load_universal_checkpoint = False
+        torch.distributed.barrier()
+        if self.rank == 0:
+            shutil.rmtree(target)
 
     def save_model(self, folder: Path, source: str) -> None:
         """Gather the weights where they are split, and write the model folder on rank 0."""

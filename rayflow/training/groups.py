@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -54,6 +55,11 @@ class TrainingGroup:
     pairs: np.ndarray
     target: int = -1
 
+    @property
+    def branches(self) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+        """The prompt and its responses (`pack.Branches`)."""
+        return self.prompt_token_ids, self.response_token_ids
+
     def check(self) -> None:
         """Refuse a group that training cannot use.
 
@@ -88,7 +94,7 @@ class TrainingGroup:
 
 @dataclass(frozen=True)
 class GroupLengths:
-    """Sizes of all groups, what the schedule and the layout are made from. Each is [g] int64.
+    """Sizes of all groups, what the schedule and the layout are made from. Each is [g] int64 but `responses`.
 
     Attributes:
         prompt: prompt tokens.
@@ -96,6 +102,7 @@ class GroupLengths:
         response_total: tokens of all responses together.
         response_max: tokens of the longest response.
         num_pairs: pairs.
+        responses: tokens of every response, group after group: [sum of num_responses] int32.
     """
 
     prompt: np.ndarray
@@ -103,6 +110,16 @@ class GroupLengths:
     response_total: np.ndarray
     response_max: np.ndarray
     num_pairs: np.ndarray
+    responses: np.ndarray
+
+    @cached_property
+    def _ends(self) -> np.ndarray:
+        return np.cumsum(self.num_responses)
+
+    def responses_of(self, index: int) -> list[int]:
+        """Tokens of each response of one group."""
+        end = int(self._ends[index])
+        return self.responses[end - int(self.num_responses[index]) : end].tolist()
 
 
 def write_groups(path: str | Path, groups: Iterable[TrainingGroup]) -> int:
@@ -184,27 +201,29 @@ class GroupFile:
     def lengths(self) -> GroupLengths:
         """Sizes of all groups, from the offsets alone: no token is read."""
         parts = [_batch_lengths(batch) for batch in self._batches]
-        empty = np.zeros((5, 0), dtype=np.int64)
-        return GroupLengths(*np.concatenate([empty, *parts], axis=1))
+        empty = np.zeros((5, 0), dtype=np.int64), np.zeros(0, dtype=np.int32)
+        columns, responses = zip(empty, *parts, strict=True)
+        return GroupLengths(*np.concatenate(columns, axis=1), np.concatenate(responses))
 
 
 def _numbers(values: pa.Array) -> np.ndarray:
     return values.to_numpy(zero_copy_only=True)
 
 
-def _batch_lengths(batch: pa.RecordBatch) -> np.ndarray:
-    """[5, rows] int64: the fields of GroupLengths for one record batch."""
+def _batch_lengths(batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
+    """The fields of GroupLengths for one record batch: [5, rows] int64, and [responses] int32."""
     nested = batch.column(2)
     outer = nested.offsets.to_numpy().astype(np.int64)  # response index at each group's border
-    inner = nested.values.offsets.to_numpy().astype(np.int64)  # token index at each response's border
+    inner = nested.values.offsets.to_numpy()[: outer[-1] + 1].astype(
+        np.int64
+    )  # token index at each response's
     per_response = np.diff(inner)
     longest = [per_response[a:b].max(initial=0) for a, b in zip(outer[:-1], outer[1:], strict=True)]
-    return np.stack(
-        [
-            np.diff(batch.column(1).offsets.to_numpy()),
-            np.diff(outer),
-            inner[outer[1:]] - inner[outer[:-1]],
-            np.asarray(longest, dtype=np.int64),
-            np.diff(batch.column(5).offsets.to_numpy()) // 2,
-        ]
-    ).astype(np.int64)
+    columns = [
+        np.diff(batch.column(1).offsets.to_numpy()),
+        np.diff(outer),
+        inner[outer[1:]] - inner[outer[:-1]],
+        np.asarray(longest, dtype=np.int64),
+        np.diff(batch.column(5).offsets.to_numpy()) // 2,
+    ]
+    return np.stack(columns).astype(np.int64), per_response[outer[0] :].astype(np.int32)

@@ -1,4 +1,4 @@
-"""How groups become rows of tokens: which layout a model allows and which one is cheaper.
+"""How groups become rows of tokens: which layout a model allows, which one is cheaper, what one pass holds.
 
 Works on lengths and the model's configuration only, without torch and without tokens.
 """
@@ -6,8 +6,9 @@ Works on lengths and the model's configuration only, without torch and without t
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,29 @@ def lengths_of(groups: Sequence[Branches]) -> GroupLengths:
         [max(s, default=0) for s in sizes],
         [0] * len(groups),
     ]
-    return GroupLengths(*np.asarray(columns, dtype=np.int64))
+    flat = np.array([length for s in sizes for length in s], dtype=np.int32)
+    return GroupLengths(*np.asarray(columns, dtype=np.int64), flat)
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """What one forward pass holds: whole groups, or a part of one group that is longer than the budget.
+
+    Attributes:
+        groups: indices of the groups.
+        part: of the only group, which responses; None: all responses of all groups.
+    """
+
+    groups: tuple[int, ...]
+    part: tuple[int, ...] | None = None
+
+    def branches(self, read: Callable[[int], Branches]) -> list[Branches]:
+        """What `pack` lays out; `read` gives a group's prompt and responses."""
+        found = [read(index) for index in self.groups]
+        if self.part is None:
+            return found
+        ((prompt, responses),) = found
+        return [(prompt, [responses[i] for i in self.part])]
 
 
 @dataclass(frozen=True)
@@ -44,13 +67,22 @@ class Layout:
 
     Attributes:
         shared: one row per group (the prompt computed once), else one row per response.
-        rows: [g] int64, rows of each group.
-        width: [g] int64, tokens of a group's longest row.
+        lengths: sizes of the groups.
     """
 
     shared: bool
-    rows: np.ndarray
-    width: np.ndarray
+    lengths: GroupLengths
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """[g] int64, rows of each group."""
+        return np.ones_like(self.lengths.prompt) if self.shared else self.lengths.num_responses
+
+    @cached_property
+    def width(self) -> np.ndarray:
+        """[g] int64, tokens of a group's longest row."""
+        own = self.lengths.response_total if self.shared else self.lengths.response_max
+        return self.lengths.prompt + own
 
     @classmethod
     def choose(cls, config: Any, lengths: GroupLengths, share_prompt: str | bool) -> Layout:
@@ -66,8 +98,7 @@ class Layout:
             ModelError: `share_prompt` is True and the model does not allow it.
         """
         _check_context(config, lengths)
-        shared = cls(True, np.ones_like(lengths.prompt), lengths.prompt + lengths.response_total)
-        single = cls(False, lengths.num_responses, lengths.prompt + lengths.response_max)
+        shared, single = cls(True, lengths), cls(False, lengths)
         if share_prompt is False:
             return single
         reason = why_not_shared(config)
@@ -92,23 +123,48 @@ class Layout:
         rows, width = self.rows.astype(np.float64), self.width.astype(np.float64)
         return float((rows * width * (linear + attention * width)).sum())
 
-    def padded_tokens(self, members: Sequence[int]) -> int:
-        """Tokens of one batch with these groups, padding included."""
-        chosen = np.asarray(members, dtype=np.int64)
+    def padded_tokens(self, batch: MicroBatch) -> int:
+        """Tokens of one forward pass, padding included."""
+        if batch.part is not None:
+            (index,) = batch.groups
+            lengths = self.lengths.responses_of(index)
+            return self._tokens(int(self.lengths.prompt[index]), [lengths[i] for i in batch.part])
+        chosen = np.asarray(batch.groups, dtype=np.int64)
         return int(self.rows[chosen].sum() * self.width[chosen].max(initial=0))
 
-    def micro_batches(self, members: Iterable[int], budget: int) -> list[list[int]]:
-        """Split groups into batches of similar length whose padded size stays within `budget` tokens.
+    def _tokens(self, prompt: int, responses: Sequence[int]) -> int:
+        """Tokens of a prompt with some of its responses."""
+        return prompt + sum(responses) if self.shared else len(responses) * (prompt + max(responses))
 
-        A group that is longer than the budget is a batch of its own.
+    def micro_batches(self, members: Iterable[int], budget: int) -> list[MicroBatch]:
+        """Split groups into passes of similar length whose padded size stays within `budget` tokens.
+
+        A group that is longer is split by response, each part with its own copy of the prompt. A response that
+        is longer with its prompt alone is a pass of its own.
         """
         batches: list[list[int]] = []
+        parts: list[MicroBatch] = []
         for index in sorted(members, key=lambda i: (-int(self.width[i]), i)):
-            if batches and self.padded_tokens([*batches[-1], index]) <= budget:
+            if self.rows[index] * self.width[index] > budget and self.lengths.num_responses[index] > 1:
+                parts += self._parts(index, budget)
+            elif batches and self.padded_tokens(MicroBatch((*batches[-1], index))) <= budget:
                 batches[-1].append(index)
             else:
                 batches.append([index])
-        return batches
+        return parts + [MicroBatch(tuple(groups)) for groups in batches]
+
+    def _parts(self, index: int, budget: int) -> list[MicroBatch]:
+        """The parts of one group: longest response first, each into the first part that has room."""
+        prompt, lengths = int(self.lengths.prompt[index]), self.lengths.responses_of(index)
+        parts: list[list[int]] = []
+        for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+            room = (p for p in parts if self._tokens(prompt, [lengths[j] for j in (*p, i)]) <= budget)
+            part = next(room, None)
+            if part is None:
+                parts.append([i])
+            else:
+                part.append(i)
+        return [MicroBatch((index,), tuple(sorted(part))) for part in parts]
 
 
 def _check_context(config: Any, lengths: GroupLengths) -> None:

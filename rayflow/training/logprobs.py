@@ -6,6 +6,7 @@ response token only, a chunk at a time, and recomputed in the backward pass.
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -28,7 +29,8 @@ class ResponseScorer(nn.Module):
     Args:
         model: a transformers causal language model.
         head_only: project selected positions with the model's output embeddings. Only for families whose
-            logits are exactly that projection (no scaling, no soft-capping); otherwise full logits.
+            logits are exactly that projection (no scaling, no soft-capping); otherwise the model's own logits,
+            of the columns in which any row of the batch predicts a response token.
     """
 
     def __init__(self, model: nn.Module, head_only: bool) -> None:
@@ -57,14 +59,23 @@ def response_logprobs(model: nn.Module, batch: Batch, *, head_only: bool) -> tor
         [m] float32, nats: the sum over the response's tokens, computed with float32 softmax.
     """
     if head_only:
-        hidden = model.base_model(**batch.inputs).last_hidden_state
+        hidden = model.base_model(**batch.inputs(model)).last_hidden_state
         selected = hidden.flatten(0, 1)[batch.predictors]
         tokens = _project(model.get_output_embeddings(), selected, batch.targets)
     else:
-        logits = model(**batch.inputs).logits.flatten(0, 1)
-        tokens = _token_logprobs(logits[batch.predictors], batch.targets)
+        tokens = _token_logprobs(_logits(model, batch), batch.targets)
     total = tokens.new_zeros(len(batch.num_tokens))
     return total.index_add(0, batch.owners, tokens)
+
+
+def _logits(model: nn.Module, batch: Batch) -> torch.Tensor:
+    """[n, vocabulary]: what the model itself says before each response token."""
+    width = batch.input_ids.shape[1]
+    rows, columns = batch.predictors // width, batch.predictors % width
+    if "logits_to_keep" not in inspect.signature(model.forward).parameters:
+        return model(**batch.inputs(model)).logits[rows, columns]
+    wanted, places = columns.unique(return_inverse=True)
+    return model(**batch.inputs(model), logits_to_keep=wanted).logits[rows, places]
 
 
 def _project(head: nn.Module, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 Metrics = dict[str, float]
 
+PEAK_RSS, PEAK_GPU = "memory/peak_rss_bytes", "memory/peak_gpu_bytes"
+"""Of the worker that held the most, since it started."""
+
 _SUMS = ("loss", "rewards/chosen", "rewards/rejected", "rewards/accuracies", "logps/chosen", "logps/rejected")
 
 

@@ -14,9 +14,11 @@ from rayflow.core.model_folder import is_hub_id, resolve_model
 from rayflow.errors import ModelError
 
 Precision = Literal["bfloat16", "float32"]
+Attention = Literal["sdpa", "flex_attention"]
+"""Those that follow an explicit mask, which flash attention does not."""
 
 
-def load_model(model: str, precision: Precision) -> nn.Module:
+def load_model(model: str, precision: Precision, attention: Attention = "sdpa") -> nn.Module:
     """A causal language model from safetensors, on the CPU, without remote code.
 
     Raises:
@@ -24,10 +26,12 @@ def load_model(model: str, precision: Precision) -> nn.Module:
     """
     from transformers import AutoModelForCausalLM
 
-    return _load(AutoModelForCausalLM, model, precision)
+    return _load(AutoModelForCausalLM, model, precision, attn_implementation=attention)
 
 
-def load_classifier(model: str, precision: Precision) -> tuple[nn.Module, set[str]]:
+def load_classifier(
+    model: str, precision: Precision, attention: Attention = "sdpa"
+) -> tuple[nn.Module, set[str]]:
     """A sequence classifier with one label, as `load_model` loads, and the weights that its folder lacks.
 
     Raises:
@@ -36,6 +40,7 @@ def load_classifier(model: str, precision: Precision) -> tuple[nn.Module, set[st
     from transformers import AutoModelForSequenceClassification
 
     more = {"num_labels": 1, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    more["attn_implementation"] = attention
     with _quiet():
         made, info = _load(AutoModelForSequenceClassification, model, precision, **more)
     if info["mismatched_keys"]:
@@ -55,7 +60,6 @@ def _load(kind: Any, model: str, precision: Precision, **more: Any) -> Any:
                 use_safetensors=True,
                 trust_remote_code=False,
                 local_files_only=not is_hub_id(path),
-                attn_implementation="sdpa",  # follows an explicit mask, which flash attention does not
                 **more,
             )
     except (OSError, ValueError, KeyError, RuntimeError) as error:

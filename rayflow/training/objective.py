@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
+
+from rayflow.errors import StageError
 from rayflow.training.layout import has_plain_head
 from rayflow.training.logprobs import ResponseScorer
-from rayflow.training.models import disable_dropout, load_model
+from rayflow.training.models import Attention, disable_dropout, load_model
 from rayflow.training.scores import RewardScorer, load_reward_model
 
 if TYPE_CHECKING:
@@ -23,13 +26,17 @@ def build_scorer(job: TrainJob) -> ResponseScorer | RewardScorer:
 
     Raises:
         ModelError: the model cannot be loaded, or does not fit the objective.
+        StageError: the settings need a GPU, and there is none.
     """
     options = job.options
+    if options.attention == "flex" and not torch.cuda.is_available():
+        raise StageError("train.attention: flex needs a GPU, on which it is compiled. Set it to sdpa.")
+    attention: Attention = "flex_attention" if options.attention == "flex" else "sdpa"
     scorer: ResponseScorer | RewardScorer
     if job.objective == "reward":
-        scorer = RewardScorer(load_reward_model(job.model_path, options.precision, job.seed))
+        scorer = RewardScorer(load_reward_model(job.model_path, options.precision, job.seed, attention))
     else:
-        model = load_model(job.model_path, options.precision)
+        model = load_model(job.model_path, options.precision, attention)
         scorer = ResponseScorer(model, has_plain_head(model.config))
     disable_dropout(scorer.model)
     scorer.train()

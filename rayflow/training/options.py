@@ -43,10 +43,13 @@ class TrainOptions(Options):
             flattened partitions, so its update is not the paper's and depends on the number of workers.
         precision: of the forward and backward pass. The optimizer always keeps float32 master weights.
         micro_batch_tokens: padded tokens of one forward pass on one worker; memory grows with it (raise it
-            on a GPU), results do not depend on it. A single group that is longer still goes through, alone.
+            on a GPU), results do not depend on it. A group that is longer is split by response, each part with
+            a copy of the prompt; a loss needs the whole group, so it is then read twice (`training.split`).
         gradient_checkpointing: recompute activations in the backward pass: less memory, a third more time.
         share_prompt: compute each prompt once for all of its responses. "auto": where the model's family is
             tested for it and it saves arithmetic; true: insist; false: one sequence per response.
+        attention: how branches attend: "sdpa", with a table of who sees whom; or, on GPUs, "flex": PyTorch's
+            FlexAttention, which skips the blocks between branches and needs no table.
         zero_stage: DeepSpeed's partitioning between workers: 1 optimizer state, 2 and gradients, 3 and
             weights. The losses are the same; 1 is the fastest on CPU.
         checkpoint_every_steps: optimizer steps between checkpoints; 0 keeps none.
@@ -55,7 +58,7 @@ class TrainOptions(Options):
     """
 
     HARDWARE: ClassVar[frozenset[str]] = frozenset(
-        {"micro_batch_tokens", "gradient_checkpointing", "share_prompt", "zero_stage"}
+        {"micro_batch_tokens", "gradient_checkpointing", "share_prompt", "zero_stage", "attention"}
         | {"checkpoint_every_steps", "keep_checkpoints"}
     )
 
@@ -69,9 +72,10 @@ class TrainOptions(Options):
     max_grad_norm: float = Field(default=1.0, ge=0)
     optimizer: Literal["adamw", "adafactor"] = "adamw"
     precision: Literal["bfloat16", "float32"] = "bfloat16"
-    micro_batch_tokens: int = Field(default=1024, ge=1)
+    micro_batch_tokens: int = Field(default=2048, ge=1)
     gradient_checkpointing: bool = False
     share_prompt: Literal["auto"] | bool = "auto"
+    attention: Literal["sdpa", "flex"] = "sdpa"
     zero_stage: Literal[1, 2, 3] = 1
     checkpoint_every_steps: int = Field(default=50, ge=0)
     keep_checkpoints: int = Field(default=2, ge=1)

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rayflow.training.masks import block_mask, branch_mask
+
 if TYPE_CHECKING:
     import torch
 
@@ -32,7 +34,7 @@ class Batch:
     Attributes:
         input_ids: [b, t] int64.
         position_ids: [b, t] int64.
-        attention_mask: [b, 1, t, t] bool, query before key (shared), or [b, t] int64 (unshared).
+        branches: [b, t] int64, what each position belongs to: 0 is the prompt, j the row's response j, -1 padding.
         predictors: [n] int64, the position, in the flattened b * t, that predicts each response token. A
             response's first token is predicted by the LAST PROMPT token, the others by their predecessor.
         targets: [n] int64, the response tokens.
@@ -44,26 +46,33 @@ class Batch:
 
     input_ids: torch.Tensor
     position_ids: torch.Tensor
-    attention_mask: torch.Tensor
+    branches: torch.Tensor
     predictors: torch.Tensor
     targets: torch.Tensor
     owners: torch.Tensor
     num_tokens: torch.Tensor
     ends: torch.Tensor
+    shared: bool
 
     @property
-    def inputs(self) -> dict[str, Any]:
-        """What a transformers model is called with."""
+    def attention_mask(self) -> torch.Tensor:
+        """[b, 1, t, t] bool, query before key (shared), or [b, t] int64 (unshared)."""
+        return branch_mask(self.branches) if self.shared else (self.branches >= 0).long()
+
+    def inputs(self, model: Any) -> dict[str, Any]:
+        """What a transformers model is called with: a dense mask, or blocks of it for FlexAttention."""
+        in_blocks = self.shared and model.config._attn_implementation == "flex_attention"
         return {
             "input_ids": self.input_ids,
-            "attention_mask": self.attention_mask,
+            "attention_mask": block_mask(self.branches) if in_blocks else self.attention_mask,
             "position_ids": self.position_ids,
             "use_cache": False,
         }
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
-        return Batch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+        tensors = {name: value.to(device) for name, value in vars(self).items() if name != "shared"}
+        return Batch(**tensors, shared=self.shared)
 
 
 @dataclass(frozen=True)
@@ -129,27 +138,14 @@ def _collate(rows: list[_Row], counts: list[int], shared: bool) -> Batch:
         branches[i, : len(row.tokens)] = row.branches
     first = np.cumsum(counts) - counts
     owners = _join([row.owners + offset for row, offset in zip(rows, first, strict=True)])
-    mask = (
-        _branch_mask(torch.from_numpy(branches))
-        if shared
-        else torch.from_numpy((branches >= 0).astype(np.int64))
-    )
     return Batch(
         input_ids=torch.from_numpy(tokens),
         position_ids=torch.from_numpy(positions),
-        attention_mask=mask,
+        branches=torch.from_numpy(branches),
         predictors=torch.from_numpy(_join([row.predictors + i * width for i, row in enumerate(rows)])),
         targets=torch.from_numpy(_join([row.targets for row in rows])),
         owners=torch.from_numpy(owners),
         num_tokens=torch.from_numpy(np.bincount(owners, minlength=sum(counts)).astype(np.int64)),
         ends=torch.from_numpy(_join([row.ends + i * width for i, row in enumerate(rows)])),
+        shared=shared,
     )
-
-
-def _branch_mask(branches: torch.Tensor) -> torch.Tensor:
-    """[b, 1, t, t] bool: key before or at the query, and in the prompt or in the query's own branch.
-
-    A padding position (branch -1) sees itself, because a row without any visible key is NaN in some kernels.
-    """
-    query, key = branches[:, :, None], branches[:, None, :]
-    return ((key == 0) | (key == query)).tril().unsqueeze(1)

@@ -18,7 +18,7 @@ class ReferenceScorer:
         model: local folder or hub id; safetensors only.
         precision: "bfloat16" or "float32". Use the training precision, so that the policy starts at the
             reference.
-        micro_batch_tokens: padded tokens of one forward pass.
+        micro_batch_tokens: padded tokens of one forward pass; longer groups are split by response.
         share_prompt: as in `TrainOptions`.
     """
 
@@ -66,12 +66,11 @@ class ReferenceScorer:
             StageError: a log-probability is not finite.
         """
         layout = Layout.choose(self.config, lengths_of(groups), self.share_prompt)
-        results: list[np.ndarray] = [np.zeros(0, np.float32)] * len(groups)
-        for members in layout.micro_batches(range(len(groups)), self.micro_batch_tokens):
-            for index, values in zip(
-                members, self._forward([groups[i] for i in members], layout.shared), strict=True
-            ):
-                results[index] = values
+        results = [np.zeros(len(responses), np.float32) for _, responses in groups]
+        for batch in layout.micro_batches(range(len(groups)), self.micro_batch_tokens):
+            found = self._forward(batch.branches(groups.__getitem__), layout.shared)
+            for index, values in zip(batch.groups, found, strict=True):
+                results[index][slice(None) if batch.part is None else list(batch.part)] = values
         return results
 
     def _forward(self, groups: list[Branches], shared: bool) -> list[np.ndarray]:

@@ -1,8 +1,8 @@
 """Which worker computes which groups in which forward pass: a pure function, the same on every worker.
 
 Nobody sends the plan: each worker derives it from the seed and the groups' lengths. Every worker gets the
-same number of micro-steps for each optimizer step, because a collective that one worker does not enter hangs
-all others; where there is nothing left to do, it repeats a group with weight 0.
+same number of groups and of micro-steps for each optimizer step, because a collective that one worker does not
+enter hangs all others; where there is nothing left to do, it repeats a group with weight 0.
 """
 
 from __future__ import annotations
@@ -11,23 +11,24 @@ import heapq
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 
 from rayflow.core.seeds import rng
-from rayflow.training.layout import Layout
+from rayflow.training.layout import Layout, MicroBatch
+
+_Share = tuple[int, list[int]]  # tokens, and the groups that have them
 
 
 @dataclass(frozen=True)
-class MicroStep:
-    """One forward and backward pass of one worker.
+class MicroStep(MicroBatch):
+    """One pass of one worker over groups of the group file.
 
     Attributes:
-        groups: indices into the group file.
         weight: 1, or 0 for a repeated group that only keeps the worker in step with the others.
     """
 
-    groups: tuple[int, ...]
     weight: int = 1
 
 
@@ -39,11 +40,14 @@ class OptimizerStep:
         epoch: 0-based.
         groups: the batch, in shuffled order.
         micro_steps: for each worker its micro-steps; all of the same number.
+        looks: for each worker the passes without gradients that come first, all of the same number: a loss
+            over a whole group needs the numbers of all parts of a group that was split.
     """
 
     epoch: int
     groups: tuple[int, ...]
     micro_steps: tuple[tuple[MicroStep, ...], ...]
+    looks: tuple[tuple[MicroStep, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -81,38 +85,94 @@ def epoch_plan(batching: Batching, layout: Layout, members: Sequence[int], epoch
     """
     order = np.asarray(members, dtype=np.int64)[rng(batching.seed, "train", epoch).permutation(len(members))]
     batches = [order[i : i + batching.batch_size].tolist() for i in range(0, len(order), batching.batch_size)]
-    return [OptimizerStep(epoch, tuple(batch), _assign(batch, batching, layout)) for batch in batches]
+    return [_optimizer_step(epoch, batch, batching, layout) for batch in batches]
 
 
-def _assign(batch: list[int], batching: Batching, layout: Layout) -> tuple[tuple[MicroStep, ...], ...]:
+def _optimizer_step(epoch: int, batch: list[int], batching: Batching, layout: Layout) -> OptimizerStep:
     """Micro-steps of each worker for one global batch."""
-    shares = _balance(batch, layout, batching.world_size)
-    plans = [layout.micro_batches(share, batching.micro_batch_tokens) for share in shares]
-    count = max(len(plan) for plan in plans)
-    idle = MicroStep((min(batch, key=lambda i: (int(layout.rows[i] * layout.width[i]), i)),), weight=0)
-    result = []
+    budget = batching.micro_batch_tokens
+    tokens = {i: sum(map(layout.padded_tokens, layout.micro_batches([i], budget))) for i in batch}
+    plans = [layout.micro_batches(share, budget) for share in balanced(tokens, batching.world_size)]
+    longest = max(map(len, plans))
     for plan in plans:
-        _split_until(plan, count)
-        steps = [MicroStep(tuple(groups)) for groups in plan]
-        result.append(tuple(steps + [idle] * (count - len(steps))))
-    return tuple(result)
+        _split_until(plan, longest)
+    looks = [[m for m in plan if m.part is not None] for plan in plans]
+    shortest = min(batch, key=lambda i: (tokens[i], i))
+    idle = min(layout.micro_batches([shortest], budget), key=layout.padded_tokens)
+    return OptimizerStep(epoch, tuple(batch), _in_step(plans, idle), _in_step(looks, idle))
 
 
-def _balance(batch: list[int], layout: Layout, world_size: int) -> list[list[int]]:
-    """Longest group first, each to the worker with the fewest tokens so far (ties: the lowest rank)."""
-    tokens = layout.rows * layout.width
-    shares: list[list[int]] = [[] for _ in range(world_size)]
-    loads = [(0, rank) for rank in range(world_size)]
-    for index in sorted(batch, key=lambda i: (-int(tokens[i]), i)):
-        load, rank = heapq.heappop(loads)
-        shares[rank].append(index)
-        heapq.heappush(loads, (load + int(tokens[index]), rank))
+def _in_step(plans: list[list[MicroBatch]], idle: MicroBatch) -> tuple[tuple[MicroStep, ...], ...]:
+    """As many passes for every worker: who has fewer repeats `idle` with weight 0."""
+    longest = max(map(len, plans))
+    waiting = MicroStep(idle.groups, idle.part, weight=0)
+    return tuple(
+        tuple([MicroStep(m.groups, m.part) for m in plan] + [waiting] * (longest - len(plan)))
+        for plan in plans
+    )
+
+
+def balanced(tokens: dict[int, int], world_size: int) -> list[list[int]]:
+    """Shares of the same number of groups, or of one fewer where they do not divide, and of about equal tokens.
+
+    The groups are dealt in rounds, longest first, one to each worker. Of the rounds, the two that differ most
+    within are joined, most tokens to fewest, until one is left: the largest differencing method for parts of
+    equal size (Michiels, Korst, Aarts and van Leeuwen, STACS 2003). Joining never makes a difference larger, so
+    workers differ by no more than the groups of one round did. Then the worker with the most and the one with
+    the fewest exchange two groups for as long as that brings them closer.
+
+    Args:
+        tokens: of each group, by its index.
+        world_size: workers.
+
+    Returns:
+        For each worker its groups.
+    """
+    order = sorted(tokens, key=lambda i: (-tokens[i], i))
+    tie = count()
+
+    def entry(shares: list[_Share]) -> tuple[int, int, list[_Share]]:
+        shares = sorted(shares, key=lambda share: (-share[0], share[1]))
+        return shares[-1][0] - shares[0][0], next(tie), shares
+
+    rounds = []
+    for start in range(0, len(order), world_size):
+        dealt: list[_Share] = [(tokens[i], [i]) for i in order[start : start + world_size]]
+        rounds.append(entry(dealt + [(0, [])] * (world_size - len(dealt))))
+    heapq.heapify(rounds)
+    while len(rounds) > 1:
+        (_, _, one), (_, _, other) = heapq.heappop(rounds), heapq.heappop(rounds)
+        joined = [(a + b, x + y) for (a, x), (b, y) in zip(one, reversed(other), strict=True)]
+        heapq.heappush(rounds, entry(joined))
+    shares = [groups for _, groups in rounds[0][2]]
+    while _exchange(shares, tokens):
+        pass
     return shares
 
 
-def _split_until(plan: list[list[int]], count: int) -> None:
-    """Halve the fullest micro-batches until there are `count`, as real work is better than idle passes."""
-    while len(plan) < count and (fullest := max(plan, key=len, default=[])) and len(fullest) > 1:
-        middle = len(fullest) // 2
-        plan.append(fullest[middle:])
-        del fullest[middle:]
+def _exchange(shares: list[list[int]], tokens: dict[int, int]) -> bool:
+    """Swap the two groups that best even out the largest and the smallest share; False if none does."""
+    loads = [sum(tokens[i] for i in share) for share in shares]
+    most, fewest = shares[int(np.argmax(loads))], shares[int(np.argmin(loads))]
+    gap = max(loads) - min(loads)
+    if not fewest or not gap:
+        return False
+    more, less = (np.array([tokens[i] for i in share]) for share in (most, fewest))
+    moved = more[:, None] - less
+    x, y = np.unravel_index(np.abs(2 * moved - gap).argmin(), moved.shape)
+    if not 0 < moved[x, y] < gap:
+        return False
+    most[x], fewest[y] = fewest[y], most[x]
+    return True
+
+
+def _split_until(plan: list[MicroBatch], num: int) -> None:
+    """Halve the fullest micro-batches until there are `num`, as real work is better than idle passes."""
+    while 0 < len(plan) < num:
+        fullest = max(range(len(plan)), key=lambda i: len(plan[i].groups))
+        groups = plan[fullest].groups
+        if len(groups) == 1:
+            return
+        middle = len(groups) // 2
+        plan[fullest] = MicroBatch(groups[:middle])
+        plan.append(MicroBatch(groups[middle:]))

@@ -15,7 +15,7 @@ from rayflow.core.chat import POLICY_ENCODING
 from rayflow.core.model_folder import load_tokenizer
 from rayflow.core.seeds import derive
 from rayflow.errors import ModelError
-from rayflow.training.models import Precision, load_classifier
+from rayflow.training.models import Attention, Precision, load_classifier
 
 if TYPE_CHECKING:
     from rayflow.training.pack import Batch
@@ -36,7 +36,7 @@ class RewardScorer(nn.Module):
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """The head's value at the last token of each response: [m] float32."""
-        hidden = self.model.base_model(**batch.inputs).last_hidden_state
+        hidden = self.model.base_model(**batch.inputs(self.model)).last_hidden_state
         return self.model.score(hidden.flatten(0, 1)[batch.ends])[:, 0].float()
 
     def tokenizer(self, source: str) -> Any:
@@ -44,7 +44,9 @@ class RewardScorer(nn.Module):
         return reward_tokenizer(source)
 
 
-def load_reward_model(model: str, precision: Precision, seed: int) -> nn.Module:
+def load_reward_model(
+    model: str, precision: Precision, seed: int, attention: Attention = "sdpa"
+) -> nn.Module:
     """A sequence classifier with one label, on the CPU; a model that is none yet gets a new head.
 
     The new head is drawn from a normal distribution with variance 1 / (hidden size + 1): scores of order one,
@@ -54,6 +56,7 @@ def load_reward_model(model: str, precision: Precision, seed: int) -> nn.Module:
         model: local folder or hub id of a causal language model, or of a classifier with one label.
         precision: of the weights.
         seed: of the new head.
+        attention: how the model attends.
 
     Raises:
         ModelError: it cannot be loaded, or has no head that can be read at any token.
@@ -61,7 +64,7 @@ def load_reward_model(model: str, precision: Precision, seed: int) -> nn.Module:
     Source:
         Learning to summarize from human feedback (arXiv:2009.01325) appendix B.1, for the head's variance.
     """
-    made, missing = load_classifier(model, precision)
+    made, missing = load_classifier(model, precision, attention)
     head = getattr(made, "score", None)
     if not isinstance(head, nn.Linear) or missing - {"score.weight"}:
         raise ModelError(

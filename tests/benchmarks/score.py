@@ -2,6 +2,8 @@
 
 A random classifier in bfloat16, each side with its own copy in one process, the same threads and texts. Both
 tokenise; transformers has the best of a few batch sizes. The sides take turns, each time with another prompt.
+With `--vllm` the same reward in vLLM's pooling runner is a third side, in a process of its own. With `--family
+mistral` transformers reads every text whole in the reward, too, which is where `backend: auto` takes vLLM.
 """
 
 from __future__ import annotations
@@ -45,6 +47,8 @@ WORDS = [f"w{i}" for i in range(4000)]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Sizes of the comparison."""
     parser.add_argument("--size", choices=SIZES, default="135m")
+    parser.add_argument("--family", choices=("llama", "mistral"), default="llama")
+    parser.add_argument("--vllm", action="store_true", help="measure backend: vllm as a third side")
     parser.add_argument("--prompt-tokens", type=int, default=350)
     parser.add_argument("--response-tokens", type=int, default=40)
     parser.add_argument(
@@ -66,13 +70,19 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         torch.set_num_threads(arguments.threads)
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
-        save_classifier(Path(folder), SIZES[arguments.size])
-        reward = build("reward", ClassifierReward.Config(model=folder, device=arguments.device))
+        save_classifier(Path(folder), SIZES[arguments.size], arguments.family)
+        options = ClassifierReward.Config(model=folder, backend="transformers", device=arguments.device)
+        reward = build("reward", options)
         reward.setup()
         padded = Padded(folder, arguments.device)
+        in_vllm = build("reward", ClassifierReward.Config(model=folder, backend="vllm"))
+        if arguments.vllm:
+            in_vllm.setup()
     counts = {"rayflow": Tokens(reward._model), "padded": Tokens(padded.model)}
     warm = group(arguments, rng)
     reward.score(*warm)
+    if arguments.vllm:
+        in_vllm.score(*warm)
     best = min(arguments.padded_batches, key=lambda batch: timed(padded.score, [warm], batch)[0])
     seconds: dict[str, list[float]] = {"rayflow": [], "padded": []}
     for count in counts.values():
@@ -83,8 +93,13 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         theirs, expected = timed(padded.score, groups, best)
         seconds["rayflow"].append(ours)
         seconds["padded"].append(theirs)
+        if arguments.vllm:
+            spent, _ = timed(in_vllm.score, groups)
+            seconds.setdefault("vllm", []).append(spent)
+            print(f"repeat {repeat}: vllm {spent:.2f} s", file=sys.stderr)
         apart = max(np.abs(a - b).max() for a, b in zip(found, expected, strict=True))
         print(f"repeat {repeat}: {ours:.2f} s, padded {theirs:.2f} s, apart {apart:.3f}", file=sys.stderr)
+    in_vllm.close()
     return _summary(arguments, seconds, best, {side: count.total for side, count in counts.items()})
 
 
@@ -98,11 +113,13 @@ def _summary(
     floor = arguments.prompt_tokens + arguments.candidates * arguments.response_tokens
     ratio = medians["padded"] / medians["rayflow"]
     return {
+        "family": arguments.family,
         "size": arguments.size,
         "shape": f"{arguments.prompt_tokens}x{arguments.response_tokens}",
         "device": arguments.device,
         "rayflow_candidates_per_s": round(candidates / medians["rayflow"], 2),
         "padded_candidates_per_s": round(candidates / medians["padded"], 2),
+        **({"vllm_candidates_per_s": round(candidates / medians["vllm"], 2)} if "vllm" in medians else {}),
         "padded_batch": best,
         "ratio": round(ratio, 2),
         "ratios": [round(b / a, 2) for a, b in zip(seconds["rayflow"], seconds["padded"], strict=True)],
@@ -166,15 +183,15 @@ def group(arguments: argparse.Namespace, rng: np.random.Generator) -> tuple[Prom
     return Prompt(prompt_id="p", prompt=text, messages=(), target=None), responses
 
 
-def save_classifier(folder: Path, sizes: dict[str, int]) -> None:
-    """A random Llama with one label, in bfloat16, and a tokenizer of whole words."""
+def save_classifier(folder: Path, sizes: dict[str, int], family: str = "llama") -> None:
+    """A random decoder with one label, in bfloat16, and a tokenizer of whole words."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForSequenceClassification, PreTrainedTokenizerFast
+    from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
-    config = LlamaConfig(max_position_embeddings=8192, num_labels=1, pad_token_id=0, **sizes)
+    config = AutoConfig.for_model(family, max_position_embeddings=8192, num_labels=1, pad_token_id=0, **sizes)
     torch.manual_seed(0)
-    LlamaForSequenceClassification(config).to(torch.bfloat16).save_pretrained(folder)
+    AutoModelForSequenceClassification.from_config(config).to(torch.bfloat16).save_pretrained(folder)
     vocabulary = {word: i for i, word in enumerate(["<pad>", "<unk>", *WORDS])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()

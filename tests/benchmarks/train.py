@@ -73,7 +73,7 @@ class OwnClock:
         )
         job = TrainJob(options, model, folder / "groups.arrow", folder, seed=0)
         backend = PlainBackend()
-        backend.setup(job.model_path, options)
+        backend.setup(job)
         self._steps = Steps(job, GroupFile(job.groups_path), backend)
         self._plans = self._steps.plans(first=0)
         self.step_seconds()  # the first step is not counted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import signal
 import threading
@@ -18,9 +19,11 @@ import torch
 from rayflow.dist.train import TrainCompute, train_with_ray
 from rayflow.errors import StageError
 from rayflow.training.checkpoints import FolderStore
+from rayflow.training.deepspeed import DeepSpeedBackend
 from rayflow.training.groups import GroupFile, write_groups
 from rayflow.training.loop import train
 from rayflow.training.metrics import read_metrics
+from rayflow.training.options import ChoiceOptions
 from rayflow.training.plain import PlainBackend
 from tests.training.helpers import small_job, write_random_groups
 
@@ -56,14 +59,16 @@ def assert_same_history(got, expected):
         assert [x[key] for x in got] == pytest.approx([x[key] for x in expected], abs=1e-4, rel=1e-5)
 
 
-@pytest.mark.parametrize("stage", [1, 3])
+@pytest.mark.parametrize(
+    ("stage", "budget"), [(1, 120), pytest.param(3, 40, id="3, with groups that are split")]
+)
 def test_two_workers_give_the_plain_loops_losses_and_weights(
-    cluster, tiny_model, groups, plain, tmp_path, stage
+    cluster, tiny_model, groups, plain, tmp_path, stage, budget
 ):
     from transformers import AutoModelForCausalLM
 
     plain_job, expected = plain
-    job = small_job(tiny_model, groups, tmp_path / "out", zero_stage=stage)
+    job = small_job(tiny_model, groups, tmp_path / "out", zero_stage=stage, micro_batch_tokens=budget)
     seen = []
     result = train_with_ray(job, COMPUTE, "run", tmp_path / "storage", seen.append)
     assert_same_history(result.metrics_history, expected)
@@ -120,6 +125,67 @@ def _training_workers() -> list[int]:
             if "RayTrainWorker" in " ".join(process.cmdline()):
                 found.append(process.pid)
     return found
+
+
+class Stopped(Exception):
+    """The run was stopped from outside."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StopsOnce:
+    """A judge that stops the run when it is first asked, after the checkpoint of step 2; then it is content."""
+
+    marker: Path
+
+    def __call__(self, model_dir: Path, rank: int, world_size: int) -> tuple[float, int]:
+        if not self.marker.exists():
+            torch.distributed.barrier()
+            if rank == 0:
+                self.marker.touch()
+            raise Stopped
+        return float(model_dir.name.removeprefix("step-")), 100 * world_size
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param({"num_workers": 2, "zero_stage": 1}, {"num_workers": 1, "zero_stage": 1}, id="2 to 1"),
+        pytest.param({"num_workers": 1, "zero_stage": 2}, {"num_workers": 2, "zero_stage": 1}, id="1 to 2"),
+        pytest.param({"num_workers": 2, "zero_stage": 3}, {"num_workers": 1, "zero_stage": 3}, id="ZeRO-3"),
+    ],
+)
+def test_training_goes_on_with_another_number_of_workers(
+    cluster, tiny_model, groups, plain, tmp_path, before, after
+):
+    """Stopped at step 3, after the checkpoint of step 2: the history from there on is the undisturbed one."""
+
+    def run(num_workers, zero_stage):
+        choose = ChoiceOptions(every_steps=3)
+        job = small_job(tiny_model, groups, tmp_path / "out", zero_stage=zero_stage, choose=choose)
+        job = dataclasses.replace(job, judge=StopsOnce(tmp_path / "stopped"))
+        return train_with_ray(job, TrainCompute(num_workers, max_failures=0), "run", tmp_path / "storage")
+
+    with pytest.raises(StageError, match="restarts are used up"):
+        run(**before)
+    done = read_metrics(tmp_path / "out" / "metrics.jsonl")
+    assert [line["step"] for line in done] == [1, 2]
+    result = run(**after)
+    assert_same_history(result.metrics_history, plain[1])
+    assert result.metrics_history[:2] == done  # to the last digit of their speed: they were not run again
+    assert not (tmp_path / "out" / "universal").exists()
+
+
+def test_what_cannot_be_split_anew_is_refused_with_a_way_out(tmp_path):
+    def load(saved, zero_stage, optimizer="adamw"):
+        backend = object.__new__(DeepSpeedBackend)
+        backend.world_size, backend.stage, backend._optimizer_name = 1, zero_stage, optimizer
+        (tmp_path / "shape.json").write_text(json.dumps(saved))
+        backend.load_state(tmp_path)
+
+    with pytest.raises(StageError, match="keep the zero_stage, or delete the unfinished"):
+        load({"num_workers": 1, "zero_stage": 3}, zero_stage=1)
+    with pytest.raises(StageError, match="Adafactor's state cannot be split anew"):
+        load({"num_workers": 2, "zero_stage": 1}, zero_stage=1, optimizer="adafactor")
 
 
 def test_a_workers_own_error_reaches_the_caller(cluster, tiny_model, groups, tmp_path):

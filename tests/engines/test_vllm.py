@@ -13,8 +13,9 @@ import numpy as np
 import psutil
 import pytest
 
+from rayflow.core.vllm_settings import use_all_cores
 from rayflow.engines.base import Generation, SamplingOptions
-from rayflow.engines.vllm import VllmEngine, _use_all_cores
+from rayflow.engines.vllm import VllmEngine
 from rayflow.errors import DataError, EngineDeadError, ModelError, StageError
 
 ForwardLogprobs = Callable[[np.ndarray, tuple[np.ndarray, ...]], np.ndarray]
@@ -160,12 +161,12 @@ def test_threads_of_the_cpu_engine(
     environment = {} if omp is None else {"OMP_NUM_THREADS": omp}
     monkeypatch.setattr("os.environ", environment)
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: cores)
-    _use_all_cores()
+    use_all_cores()
     assert environment.get("VLLM_CPU_OMP_THREADS_BIND") == binding
 
 
 def test_the_users_thread_binding_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "auto")
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
-    _use_all_cores()
+    use_all_cores()
     assert os.environ["VLLM_CPU_OMP_THREADS_BIND"] == "auto"

@@ -67,6 +67,8 @@ def test_it_learns_what_the_pairs_have_in_common(runs, kind):
     assert sum(b["count"] for b in found["bins"]) == found["num_pairs"]
     assert abs(found["length"]["spearman"]) < 0.5
     assert summary["training"]["last"]["loss"] < summary["training"]["first"]["loss"] / 2
+    (timing,) = [timing for timing in summary["timings"] if timing["stage"] == "train"]
+    assert timing["peak_memory_bytes"] == summary["training"]["peak_rss_bytes"] > 2**27
     assert (plan.config.root / "report.html").stat().st_size > 20_000
 
 

@@ -39,6 +39,7 @@ def history(steps: int, rng: np.random.Generator) -> tuple[dict[str, float], ...
                 "rewards/rejected": -0.3 * done - margin,
                 "learning_rate": 1e-5 * (min(1, 10 * done) if done < 0.1 else (1 - done) / 0.9),
                 "grad_norm": 2 + abs(rng.normal()),
+                "memory/peak_rss_bytes": (2 + done) * 2**30,
             }
         )
     return tuple(rows)

@@ -88,6 +88,17 @@ def test_names_and_labels_cannot_plant_markup():
     assert "<script" not in render(data)
 
 
+def test_the_most_memory_of_training_is_on_the_page_and_in_the_summary():
+    data = example.finished()
+    assert "held up to 3.0 GiB.</p>" in render(data)
+    assert summary(data)["training"]["peak_rss_bytes"] == 3 * 2**30
+    assert summary(data)["training"]["peak_gpu_bytes"] is None
+    on_gpu = [{**row, "memory/peak_gpu_bytes": 5.5 * 2**30} for row in data.training.history]
+    data = replace(data, training=replace(data.training, history=tuple(on_gpu)))
+    assert "held up to 3.0 GiB, and 5.5 GiB on its GPU.</p>" in render(data)
+    assert summary(data)["training"]["peak_gpu_bytes"] == 5.5 * 2**30
+
+
 def test_the_page_fetches_nothing():
     page = render(example.finished())
     assert "default-src 'none'" in page

@@ -31,7 +31,10 @@ RESPONSES = (
 
 
 def reward(model, **options):
-    built = build("reward", ClassifierReward.Config(**{"model": model, "dtype": "float32", **options}))
+    built = build(
+        "reward",
+        ClassifierReward.Config(**{"model": model, "dtype": "float32", "backend": "transformers", **options}),
+    )
     built.setup()
     return built
 
@@ -185,7 +188,12 @@ def test_the_model_is_named_for_the_fingerprint_without_loading_it(monkeypatch):
     monkeypatch.setenv("MODELS", "/srv/models")
     built = build("reward", ClassifierReward.Config(model="$MODELS/rm"))
     assert built.models == ("/srv/models/rm",)
-    assert sorted(ClassifierReward.Config.HARDWARE) == ["batch_tokens", "device"]
+    assert sorted(ClassifierReward.Config.HARDWARE) == [
+        "backend",
+        "batch_tokens",
+        "device",
+        "gpu_memory_utilization",
+    ]
 
 
 def test_batches_hold_every_index_once_within_the_budget():

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from rayflow.core.options import build
+from rayflow.config import PoolOptions
+from rayflow.core.options import KindOptions, build
 from rayflow.core.rows import Prompt
 from rayflow.core.stats import logit
 from rayflow.errors import ConfigError, RewardError
+from rayflow.pipeline.stages.score import ScoreStage
 from rayflow.rewards.ensemble import EnsembleReward, standardized
 
 PROMPT = Prompt(prompt_id="p1", prompt="?", messages=(), target=None)
@@ -32,11 +34,41 @@ def broken(prompt: str, response: str) -> float:
     return float("nan")
 
 
+class Server:
+    """A reward that holds something until it is closed."""
+
+    Config = KindOptions
+    models: tuple[str, ...] = ()
+    closed = 0
+
+    def __init__(self, options: KindOptions) -> None:
+        pass
+
+    def setup(self) -> None:
+        pass
+
+    def score(self, prompt: Prompt, responses: list[str]) -> np.ndarray:
+        return np.zeros(len(responses))
+
+    def close(self) -> None:
+        type(self).closed += 1
+
+
 def ensemble(*members: tuple[dict, float], **options: object) -> EnsembleReward:
     parts = [{"reward": reward, "weight": w, "name": f"m{i}"} for i, (reward, w) in enumerate(members)]
     built = build("reward", EnsembleReward.Config(members=parts, **options))
     built.setup()
     return built
+
+
+def test_a_stage_that_ends_closes_the_members_that_hold_something(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Server, "closed", 0)
+    server = {"kind": "tests.rewards.test_ensemble:Server"}
+    parts = [{"reward": LENGTH, "name": "length"}, {"reward": server, "name": "server"}]
+    stage = ScoreStage("score", ("prompts", "sample"), EnsembleReward.Config(members=parts), PoolOptions())
+    stage.setup()
+    stage.close()
+    assert Server.closed == 1
 
 
 def test_rewards_are_the_weighted_sum_and_the_parts_stay_as_they_are() -> None:

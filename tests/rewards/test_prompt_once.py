@@ -74,7 +74,10 @@ def classifiers(tmp_path_factory) -> dict[str, str]:
 
 
 def reward(model: str, **options) -> ClassifierReward:
-    built = build("reward", ClassifierReward.Config(**{"model": model, "dtype": "float32", **options}))
+    built = build(
+        "reward",
+        ClassifierReward.Config(**{"model": model, "backend": "transformers", "dtype": "float32", **options}),
+    )
     built.setup()
     return built
 

@@ -75,6 +75,11 @@ def write_random_groups(path: Path, model: str, num_groups: int = 21) -> Path:
     return path
 
 
+def reproducible(lines):
+    """Metrics without those that depend on the clock and on the machine."""
+    return [{k: v for k, v in line.items() if not k.startswith(("tokens_per", "memory/"))} for line in lines]
+
+
 def small_job(model: str, groups: Path, output_dir: Path, **options) -> TrainJob:
     """Six optimizer steps of several micro-batches each, with a checkpoint after the second and the fourth."""
     settings = {

@@ -44,6 +44,9 @@ def test_lengths_are_those_of_the_groups(tmp_path, monkeypatch):
     lengths = GroupFile(tmp_path / "g.arrow").lengths()
     assert lengths.prompt.tolist() == [len(g.prompt_token_ids) for g in written]
     assert lengths.num_responses.tolist() == [3] * 7
+    assert [lengths.responses_of(i) for i in range(7)] == [
+        [len(ids) for ids in g.response_token_ids] for g in written
+    ]
     assert lengths.response_total.tolist() == [sum(map(len, g.response_token_ids)) for g in written]
     assert lengths.response_max.tolist() == [max(map(len, g.response_token_ids)) for g in written]
     assert lengths.num_pairs.tolist() == [len(g.pairs) for g in written]

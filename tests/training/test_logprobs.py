@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from rayflow.core.branches import SHARED_FAMILIES
 from rayflow.errors import DataError, ModelError
+from rayflow.training import logprobs
 from rayflow.training.layout import Layout, lengths_of
 from rayflow.training.logprobs import response_logprobs
 from rayflow.training.pack import pack
@@ -45,6 +48,43 @@ def test_values_and_gradients_are_those_of_one_response_at_a_time(family, shared
     assert torch.allclose(got, expected, atol=1e-4)
     difference = (gradients(model, got) - expected_gradients).norm() / expected_gradients.norm()
     assert difference < 1e-3
+
+
+class Shapes(TorchDispatchMode):
+    """Notes the shape of every tensor that is computed, in the backward pass too."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        self.seen |= {tuple(x.shape) for x in tree_flatten(found)[0] if isinstance(x, torch.Tensor)}
+        return found
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_vocabulary_meets_a_chunk_of_response_positions_at_a_time(shared, monkeypatch):
+    """No [tokens, vocabulary] tensor of the prompt ever exists, nor of all response tokens together."""
+    monkeypatch.setattr(logprobs, "_CHUNK", 7)
+    rng = np.random.default_rng(0)
+    group = rng.integers(3, 120, 30), [rng.integers(3, 120, n) for n in (5, 9, 6)]
+    model = tiny("llama")
+    vocabulary, size = model.lm_head.weight.shape
+    with Shapes() as shapes:
+        response_logprobs(model, pack([group], shared=shared), head_only=True).sum().backward()
+    wide = {tuple(sorted(shape)) for shape in shapes.seen if vocabulary in shape}
+    assert wide - {(vocabulary,)} == {(20 % 7, vocabulary), (7, vocabulary), (size, vocabulary)}
+
+
+def test_a_head_of_its_own_sees_the_columns_that_predict_a_response():
+    model, group = tiny("gemma2"), (np.arange(3, 33), [np.arange(40, 45), np.arange(50, 59)])
+    batch = pack([group], shared=False)
+    with torch.no_grad(), Shapes() as shapes:
+        got = response_logprobs(model, batch, head_only=False)
+    assert torch.allclose(got, one_by_one(model, [group]), atol=1e-4)
+    rows = {shape[1] for shape in shapes.seen if len(shape) == 3 and shape[2] == model.config.vocab_size}
+    assert rows == {9}  # of 39 columns
 
 
 def test_full_logits_are_used_where_the_head_is_not_a_plain_projection():

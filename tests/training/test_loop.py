@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -21,7 +22,7 @@ from rayflow.training.loop import TrainJob, train
 from rayflow.training.metrics import read_metrics
 from rayflow.training.options import TrainOptions
 from rayflow.training.plain import PlainBackend
-from tests.training.helpers import small_job, write_random_groups
+from tests.training.helpers import reproducible, small_job, write_random_groups
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +36,7 @@ def run(job: TrainJob) -> list[dict[str, float]]:
 
 
 def history(job: TrainJob) -> list[dict[str, float]]:
-    """The metrics without the one that depends on the clock."""
-    lines = read_metrics(job.metrics_path)
-    return [{k: v for k, v in line.items() if k != "tokens_per_second"} for line in lines]
+    return reproducible(read_metrics(job.metrics_path))
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +105,17 @@ def test_other_settings_learn_too(tiny_model, groups, tmp_path, options):
     assert lines[-1]["loss"] < lines[0]["loss"] - 0.05
     saved = AutoModelForCausalLM.from_pretrained(job.model_dir, dtype="auto")
     assert saved.dtype == getattr(torch, job.options.precision)
+
+
+def test_every_step_tells_the_most_memory_so_far(trained):
+    job, _ = trained
+    peaks = [line["memory/peak_rss_bytes"] for line in read_metrics(job.metrics_path)]
+    assert peaks == sorted(peaks)
+    assert psutil.Process().memory_info().rss / 4 < peaks[0]
+    assert peaks[-1] < psutil.virtual_memory().total
+    assert all("memory/peak_gpu_bytes" not in line for line in read_metrics(job.metrics_path)) or (
+        torch.cuda.is_available()
+    )
 
 
 def test_only_the_newest_checkpoints_stay(trained):

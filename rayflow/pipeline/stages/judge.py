@@ -15,7 +15,7 @@ from rayflow.core.rows import Example, Failure, Judged
 from rayflow.core.stats import logit
 from rayflow.errors import DataError, RewardError
 from rayflow.pipeline.stage import failure_of
-from rayflow.rewards.base import is_pairwise, preferences
+from rayflow.rewards.base import close_reward, is_pairwise, preferences
 
 
 @dataclass
@@ -75,5 +75,6 @@ class JudgeStage:
         return sum(int(row.num_tokens.sum()) for row in rows)
 
     def close(self) -> None:
-        """Drop the model."""
+        """End what the reward has started, and drop its model."""
+        close_reward(self._reward)
         self._reward = None

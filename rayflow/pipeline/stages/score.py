@@ -14,7 +14,7 @@ from rayflow.core.options import KindOptions, build
 from rayflow.core.rows import ComponentScores, Failure, Prompt, Row, Scores
 from rayflow.errors import DataError, RewardError
 from rayflow.pipeline.stage import failure_of
-from rayflow.rewards.base import ComponentRewards, Reward, components_of
+from rayflow.rewards.base import ComponentRewards, Reward, close_reward, components_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,4 +96,5 @@ class ScoreStage:
         return 0
 
     def close(self) -> None:
-        """Nothing outlives the worker."""
+        """End what the reward has started."""
+        close_reward(self._reward)

@@ -27,6 +27,7 @@ from rayflow.pipeline.proxy import ProxyJudge
 from rayflow.pipeline.stage import StageContext, read_rows
 from rayflow.pipeline.stages.reference import AcceptedTokens
 from rayflow.rewards.base import is_pairwise
+from rayflow.training.metrics import PEAK_RSS
 from rayflow.training.options import Objective, TrainOptions
 
 if TYPE_CHECKING:
@@ -146,14 +147,16 @@ class TrainStage:
         """Train, or go on from the last checkpoint.
 
         Returns:
-            What the manifest keeps: groups, pairs, steps, and the last step's metrics.
+            What the manifest keeps: groups, pairs, steps, the last step's metrics, and the most memory that a
+            training process held.
 
         Raises:
             StageError: there is nothing for the loss to train on.
             DataError: the loss reads rewards or targets that the data does not have.
         """
         from rayflow.training.groups import GroupFile, write_groups
-        from rayflow.training.loop import TrainJob, units_of
+        from rayflow.training.loop import TrainJob
+        from rayflow.training.steps import units_of
 
         context.artifact.begin(context.identity, num_shards=0)
         folder = context.artifact.folder
@@ -179,6 +182,9 @@ class TrainStage:
             "num_pairs": int(lengths.num_pairs.sum()),
             "num_steps": len(history),
             "last": history[-1] if history else {},
+            "peak_memory_bytes": max(
+                (int(line[PEAK_RSS]) for line in history if PEAK_RSS in line), default=None
+            ),
         }
 
 

@@ -1,0 +1,51 @@
+"""What every vLLM of this project is started with, the sampler and the scorer. Imports no vllm."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from rayflow.core.memory import keep_freed_memory_in_children
+
+_QUIET = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
+_CPU_KV_CACHE_GIB = 2.0
+_CPU_BLOCK_SIZE = 32
+_SMALL_MACHINE = 8
+"""Up to this many cores one kept free costs too much; beyond, vLLM's NUMA-aware choice is better."""
+
+
+def quiet() -> None:
+    """Errors only, and nothing sent home; to be called before vllm is imported."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+
+
+def cpu_arguments(kv_cache_gib: float | None) -> dict[str, Any]:
+    """Engine arguments that differ on CPU, whatever the engine is for; sets the environment of its processes.
+
+    Args:
+        kv_cache_gib: as the user has set it; None takes 2 GiB, unless VLLM_CPU_KVCACHE_SPACE says otherwise.
+    """
+    keep_freed_memory_in_children()
+    # Only whole blocks are shared between candidates, and vLLM's 128 is longer than most prompts.
+    arguments: dict[str, Any] = {"block_size": _CPU_BLOCK_SIZE}
+    if kv_cache_gib is None and not os.environ.get("VLLM_CPU_KVCACHE_SPACE"):
+        # An explicit size also skips the warm-up pass, which would only measure memory.
+        arguments["kv_cache_memory_bytes"] = int(_CPU_KV_CACHE_GIB * 2**30)
+    return arguments
+
+
+def use_all_cores() -> None:
+    """Let the CPU engine compute on every core it may use, unless the user has bound its threads.
+
+    vLLM keeps one core free for its scheduler, which is half of a two-core machine, and Ray sets
+    OMP_NUM_THREADS to the actor's num_cpus, by default 1. More than one is taken as the actor's share: that
+    many threads, and none pinned, since the other actors of the node would be pinned to the same cores.
+    """
+    if "VLLM_CPU_OMP_THREADS_BIND" in os.environ:
+        return
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    if int(os.environ.get("OMP_NUM_THREADS") or 1) > 1:
+        os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
+    elif 0 < len(cores) <= _SMALL_MACHINE:
+        os.environ["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, cores))
