@@ -36,6 +36,17 @@ def load_config(
     return _validate(data, schema, str(path))
 
 
+def schema_of(path: str | Path) -> type[JobConfig]:
+    """The job that a file describes, by its keys: a run, or the training of a reward model.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    from rayflow.config.reward import RewardConfig  # which knows this package
+
+    return RewardConfig if "data" in _with_base(Path(path)) else RunConfig
+
+
 def override(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
     """The configuration with some settings changed, each named by its dotted path, and checked again.
 

@@ -1,0 +1,1 @@
+"""The commands that look: doctor at this machine, lineage at where a pair came from."""
