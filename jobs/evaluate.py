@@ -1,4 +1,4 @@
-"""Compares the trained policy with its baseline on held-out prompts: python jobs/evaluate.py CONFIG [options of `rayflow run`]."""
+"""Compares the trained policy with its baseline: python jobs/evaluate.py CONFIG [options of `rayflow run`]."""
 
 import sys
 

@@ -40,14 +40,18 @@ def submit(
     config: Config,
     address: Address = None,
     set_: Overrides = None,
-    name: Annotated[str | None, typer.Option(help="Name of the run, in place of the configuration's.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the run, in place of the configuration's.")
+    ] = None,
     job: Annotated[
         str | None,
         typer.Option(help="Entry point in jobs/: pipeline, train_reward, or a part of a run such as score."),
     ] = None,
     env: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Send this variable of the shell, sealed with the cluster's token."),
+        typer.Option(
+            metavar="NAME", help="Send this variable of the shell, sealed with the cluster's token."
+        ),
     ] = None,
     cluster_env: Annotated[
         list[str] | None,
@@ -74,7 +78,10 @@ def submit(
     default = "train_reward" if schema.__name__ == "RewardConfig" else "pipeline"
     lists = {"env": env, "cluster_env": cluster_env, "shared": shared, "force": force_stage}
     options = SubmitOptions(
-        job=job or default, stop_wait_s=stop_wait, python=python, **{key: each or () for key, each in lists.items()}
+        job=job or default,
+        stop_wait_s=stop_wait,
+        python=python,
+        **{key: each or () for key, each in lists.items()},
     )
     with tempfile.TemporaryDirectory(prefix="rayflow-submit-") as folder:
         package, request = prepare(checked, Path(folder), options)
@@ -124,7 +131,9 @@ def status(job_id: JobId, address: Address = None, as_json: AsJson = False) -> N
     server = JobServer(address)
     job = server.job(job_id)
     if as_json:
-        typer.echo(json.dumps(_as_dict(job) | {"message": job.message, "link": server.link(job.id)}, indent=2))
+        typer.echo(
+            json.dumps(_as_dict(job) | {"message": job.message, "link": server.link(job.id)}, indent=2)
+        )
         return
     ended = f", exit code {job.exit_code}" if job.exit_code is not None else ""
     rows = {
@@ -172,7 +181,8 @@ def _finish(server: JobServer, identity: str, follow: bool) -> None:
         job = server.follow(identity, _write) if follow else server.wait(identity)
     except KeyboardInterrupt:
         console.print(
-            f"\nThe job goes on. rayflow logs {identity} -f shows it, rayflow cancel {identity} ends it.", soft_wrap=True
+            f"\nThe job goes on: rayflow logs {identity} -f shows it, rayflow cancel {identity} ends it.",
+            soft_wrap=True,
         )
         raise typer.Exit(130) from None
     console.print(f"{job.id} {job.state}", soft_wrap=True)

@@ -70,5 +70,7 @@ def _cipher(token: RayToken):  # noqa: ANN202 - the type is the optional package
     except ImportError:
         raise MissingPackageError("cryptography", "Sending secrets with --env", "ray") from None
     # A key of its own, so that what is encrypted says nothing about the token's use in requests.
-    key = HKDF(SHA256(), length=32, salt=None, info=b"rayflow sealed environment").derive(token.value.encode())
+    key = HKDF(SHA256(), length=32, salt=None, info=b"rayflow sealed environment").derive(
+        token.value.encode()
+    )
     return Fernet(base64.urlsafe_b64encode(key))

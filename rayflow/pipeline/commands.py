@@ -20,6 +20,7 @@ from rayflow.pipeline.preflight import preflight
 from rayflow.pipeline.reward_plan import build_reward_plan
 from rayflow.pipeline.rounds import SHARED, round_configs, write_summary
 from rayflow.pipeline.runner import LocalRunner, Runner
+from rayflow.pipeline.tracking import Tracking
 
 
 def run(
@@ -89,8 +90,10 @@ def _run_once(
         print_plan(plan, console)
         return
     console.print(f"[bold]{plan.config.name}[/]  {plan.config.root}")
-    Pipeline(plan, make_runner(plan.config), console).run(force, only)
+    tracking = Tracking(plan, console)
+    Pipeline(plan, make_runner(plan.config), console, tracking.step).run(force, only)
     _report(plan, console)
+    tracking.finish()
 
 
 def make_runner(config: RunConfig | RewardConfig) -> Runner:

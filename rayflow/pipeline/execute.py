@@ -18,7 +18,7 @@ from rayflow.pipeline.artifact import Manifest
 from rayflow.pipeline.plan import Plan, Stage
 from rayflow.pipeline.preflight import preflight
 from rayflow.pipeline.progress import ProgressMonitor, StageCount, clock
-from rayflow.pipeline.runner import Runner
+from rayflow.pipeline.runner import OnStep, Runner
 from rayflow.pipeline.stage import ShardStage, StageContext, WholeStage
 
 
@@ -29,9 +29,17 @@ class Pipeline:
         plan: what to do.
         runner: where. It is started only if there is something left to compute.
         console: for the person who waits.
+        on_step: told of the metrics of every optimizer step.
     """
 
-    def __init__(self, plan: Plan, runner: Runner, console: Console) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        runner: Runner,
+        console: Console,
+        on_step: OnStep = lambda metrics: None,
+    ) -> None:
+        self._on_step = on_step
         self._plan = plan
         self._runner = runner
         self._console = console
@@ -117,9 +125,8 @@ class Pipeline:
 
     def _run_whole(self, stage: WholeStage) -> None:
         plan, artifact = self._plan, self._plan.artifacts[stage.name]
-        context = StageContext(
-            artifact, plan.identities[stage.name], plan.artifacts, self._runner, self._console
-        )
+        identity = plan.identities[stage.name]
+        context = StageContext(artifact, identity, plan.artifacts, self._runner, self._console, self._on_step)
         start, clock_start = time.time(), time.monotonic()
         extra = stage.run(context)
         manifest = artifact.commit(start, time.monotonic() - clock_start, extra)

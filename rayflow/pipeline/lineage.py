@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from rayflow.core.files import read_json
-from rayflow.core.rows import prompt_id as prompt_only
 from rayflow.errors import ArtifactError, DataError
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.identity import fingerprint
@@ -43,7 +42,9 @@ class PairPath:
         """
         match = _ID.fullmatch(text)
         if match is None:
-            raise DataError(f"'{text}' is not an id. Ids are paths: PROMPT, PROMPT/3 or PROMPT/3>5 (in quotes, for >).")
+            raise DataError(
+                f"'{text}' is not an id. Ids are paths: PROMPT, PROMPT/3 or PROMPT/3>5 (in quotes, for >)."
+            )
         given = (match["chosen"], match["rejected"])
         return cls(match["prompt"], tuple(int(each) for each in given if each is not None))
 
@@ -74,7 +75,9 @@ def trace(folder: Path, text: str) -> dict[str, Any]:
             shard, rows[artifact.name] = found
             records[artifact.name] = _record(artifact, shard)
     if not rows:
-        raise DataError(f"{folder} has no prompt '{path.prompt}'. `rayflow export` writes the ids of all pairs.")
+        raise DataError(
+            f"{folder} has no prompt '{path.prompt}'. `rayflow export` writes the ids of all pairs."
+        )
     columns = {key: value for row in rows.values() for key, value in row.items()}
     trained = next((a for a in stages if a.name == "train" and a.identity), None)
     if trained is not None:
@@ -84,7 +87,6 @@ def trace(folder: Path, text: str) -> dict[str, Any]:
         "id": text,
         "run": read_json(folder / "run.json"),
         "prompt": {key: columns.get(key) for key in ("prompt_id", "prompt", "messages", "target")},
-        "prompt_content_id": prompt_only(columns.get("prompt"), columns.get("messages") or ()),
         "seed": columns.get("seed"),
         "candidates": candidates,
         "pair": _pair(columns, path) if len(path.candidates) == 2 else None,
@@ -152,7 +154,9 @@ def _pair(columns: dict[str, Any], path: PairPath) -> dict[str, Any]:
     pairs = [tuple(pair) for pair in columns.get("pairs") or ()]
     if path.candidates not in pairs:
         have = ", ".join(f"{a}>{b}" for a, b in pairs) or "none"
-        raise DataError(f"Prompt {path.prompt} has no pair {'>'.join(map(str, path.candidates))}. Its pairs: {have}.")
+        raise DataError(
+            f"Prompt {path.prompt} has no pair {'>'.join(map(str, path.candidates))}. Its pairs: {have}."
+        )
     place = pairs.index(path.candidates)
     chosen, rejected = path.candidates
     margins = columns.get("margins")

@@ -105,15 +105,17 @@ def _check_models(config: JobConfig) -> None:
             continue
         if value.startswith(".") or (Path(value).exists() and not value.startswith(("/", "~"))):
             raise ConfigError(
-                f"{'.'.join(map(str, keys))} '{value}' is a relative path, and models are not sent. Give a hub id, or the "
-                "absolute path of a folder that the cluster's machines see."
+                f"{_dotted(keys)} '{value}' is a relative path, and models are not sent. Give a hub id, or the absolute "
+                "path of a folder that the cluster's machines see."
             )
 
 
 def _walk(value: Any, above: Keys = ()) -> Iterator[tuple[Keys, Any]]:
     """Every setting and block inside a configuration, with the keys that lead to it."""
     if isinstance(value, BaseModel):
-        inside: Iterable[tuple[str | int, Any]] = ((name, getattr(value, name)) for name in type(value).model_fields)
+        inside: Iterable[tuple[str | int, Any]] = (
+            (name, getattr(value, name)) for name in type(value).model_fields
+        )
     else:
         inside = enumerate(value) if isinstance(value, tuple) else ()
     for key, item in inside:
@@ -137,8 +139,8 @@ def _take_inputs(
         size += sum(file.stat().st_size for file in _files(keys, source))
         if size > MAX_INPUT_BYTES:
             raise DataError(
-                f"{'.'.join(map(str, keys))}: with '{path}' the data is larger than {MAX_INPUT_BYTES >> 20} MiB, too much "
-                "to send with a job. Put it on storage that the cluster's machines see, and name that with --shared FOLDER."
+                f"{_dotted(keys)}: with '{path}' the data is larger than {MAX_INPUT_BYTES >> 20} MiB, too much to send "
+                "with a job. Put it on storage that the cluster's machines see, and name that with --shared FOLDER."
             )
         name = _take(path, folder / INPUTS)
         _set_path(settings, keys, str(PurePosixPath(config.runs_dir, STORE, name)))
@@ -151,8 +153,12 @@ def _files(keys: Keys, source: PromptSource) -> list[Path]:
         return data_files(source)
     except DataError as error:
         raise DataError(
-            f"{'.'.join(map(str, keys))}: {error} If only the cluster's machines have it: --shared FOLDER."
+            f"{_dotted(keys)}: {error} If only the cluster's machines have it: --shared FOLDER."
         ) from None
+
+
+def _dotted(keys: Keys) -> str:
+    return ".".join(map(str, keys))
 
 
 def _set_path(settings: Any, keys: Keys, path: str) -> None:

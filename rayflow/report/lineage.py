@@ -12,7 +12,11 @@ def lineage_lines(found: dict[str, Any]) -> list[str]:
     """The result of `pipeline.lineage.trace`, as lines of text."""
     prompt = found["prompt"]
     text = prompt["prompt"] or "\n".join(f"{m['role']}: {m['content']}" for m in prompt["messages"] or ())
-    lines = [f"{found['id']}  in run {found['run']['name']} (rayflow {found['run']['version']})", "", "prompt"]
+    lines = [
+        f"{found['id']}  in run {found['run']['name']} (rayflow {found['run']['version']})",
+        "",
+        "prompt",
+    ]
     lines += _indented(text)
     pair = found["pair"]
     for index, candidate in found["candidates"].items():
