@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rayflow.cli.options import Config, DryRun, Force, Overrides, console
+from rayflow.cli.options import Config, DryRun, Force, Overrides, Until, console
 
 if TYPE_CHECKING:
     from rayflow.dist.jobs import Job, JobServer, Request
@@ -62,6 +62,7 @@ def submit(
         typer.Option(metavar="FOLDER", help="The cluster sees this folder too: data in it is not sent."),
     ] = None,
     force_stage: Force = None,
+    until: Until = None,
     stop_wait: Annotated[int, typer.Option(metavar="SECONDS", help="Time to end when cancelled.")] = 60,
     python: Annotated[str, typer.Option(help="The interpreter on the cluster.")] = "python",
     wait: Annotated[bool, typer.Option("--wait", help="Wait, and end with the job's exit code.")] = False,
@@ -79,6 +80,7 @@ def submit(
     lists = {"env": env, "cluster_env": cluster_env, "shared": shared, "force": force_stage}
     options = SubmitOptions(
         job=job or default,
+        until=until,
         stop_wait_s=stop_wait,
         python=python,
         **{key: each or () for key, each in lists.items()},

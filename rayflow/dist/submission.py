@@ -39,6 +39,7 @@ class SubmitOptions:
         cluster_env: variables that the cluster's machines must have.
         shared: folders that are the same here and there.
         force: stages to redo.
+        until: the last part of a run to compute; None is the whole job.
         stop_wait_s: seconds that a cancelled job gets to end by itself.
         python: the interpreter there.
     """
@@ -48,6 +49,7 @@ class SubmitOptions:
     cluster_env: Sequence[str] = ()
     shared: Sequence[str] = ()
     force: Sequence[str] = ()
+    until: str | None = None
     stop_wait_s: int = 60
     python: str = "python"
 
@@ -84,6 +86,8 @@ def _command(options: SubmitOptions, package: Package) -> str:
         words = [options.python, "-m", "rayflow.cli", command, "config.yaml", *rest]
     for stage in options.force:
         words += ["--force-stage", stage]
+    if options.until:
+        words += ["--until", options.until]
     return shlex.join(words)
 
 

@@ -105,8 +105,8 @@ def _check_models(config: JobConfig) -> None:
             continue
         if value.startswith(".") or (Path(value).exists() and not value.startswith(("/", "~"))):
             raise ConfigError(
-                f"{_dotted(keys)} '{value}' is a relative path, and models are not sent. Give a hub id, or the absolute "
-                "path of a folder that the cluster's machines see."
+                f"{_dotted(keys)} '{value}' is a relative path, and models are not sent. Give a hub id, or the "
+                "absolute path of a folder that the cluster's machines see."
             )
 
 
