@@ -153,15 +153,13 @@ def test_a_reward_inside_an_ensemble_is_found(settings: dict, own_code: Path, tm
     member = {"name": "a", "reward": {"kind": "rule", "function": "their_reward:kind"}}
     other = {"name": "b", "reward": {"kind": "classifier", "model": "./mine"}}
     (tmp_path / "one").mkdir()
-    config = RunConfig.model_validate(
-        {**settings, "reward": {"kind": "ensemble", "members": [member, {**member, "name": "c"}]}}
-    )
-    assert "their_reward" in pack(config, tmp_path / "one").plugins
-    config = RunConfig.model_validate(
-        {**settings, "reward": {"kind": "ensemble", "members": [member, other]}}
-    )
+
+    def of(*members: dict) -> RunConfig:
+        return RunConfig.model_validate({**settings, "reward": {"kind": "ensemble", "members": members}})
+
+    assert "their_reward" in pack(of(member, {**member, "name": "c"}), tmp_path / "one").plugins
     with pytest.raises(ConfigError, match="reward.members.1.reward.model './mine'"):
-        packed(config, tmp_path / "two")
+        packed(of(member, other), tmp_path / "two")
 
 
 def test_a_plug_in_that_is_nowhere_is_refused(settings: dict, tmp_path: Path) -> None:
