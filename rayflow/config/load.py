@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +14,8 @@ from rayflow.config.run import JobConfig, RunConfig
 from rayflow.core.options import InvalidChoiceError
 from rayflow.errors import ConfigError
 
+_PASSWORD = re.compile(r"//[^/@\s]+@")
+"""What stands before the host in an address: never repeated in a message."""
 Config = TypeVar("Config", bound=JobConfig)
 
 
@@ -152,7 +155,7 @@ def _describe(error: ValidationError, model: type[BaseModel]) -> list[tuple[tupl
             given = (
                 ""
                 if item["input"] is None or isinstance(item["input"], dict)
-                else f" (given: {item['input']!r})"
+                else f" (given: {_PASSWORD.sub('//***@', repr(item['input']))})"
             )
             found.append((loc, text + given))
     return found

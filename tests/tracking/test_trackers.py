@@ -47,7 +47,8 @@ def test_tensorboard_gets_every_step_and_the_summary(settings: dict) -> None:
     plan = finished_run(config)
     seen = scalars(config.root / "tensorboard")
     stored = [
-        json.loads(l) for l in (plan.artifacts["train"].folder / "metrics.jsonl").read_text().splitlines()
+        json.loads(line)
+        for line in (plan.artifacts["train"].folder / "metrics.jsonl").read_text().splitlines()
     ]
     assert [step for step, _ in seen["train/loss"]] == [row["step"] for row in stored] == [1, 2, 3]
     assert [value for _, value in seen["train/loss"]] == pytest.approx([row["loss"] for row in stored])
@@ -174,7 +175,7 @@ def test_a_password_in_the_address_is_refused(settings: dict, tmp_path: Path) ->
     path.write_text(json.dumps({**settings, "track": {"kind": "mlflow", "uri": "https://me:secret@host"}}))
     with pytest.raises(ConfigError, match="MLFLOW_TRACKING_PASSWORD") as caught:
         load_config(path)
-    assert "secret" not in str(caught.value)
+    assert "secret" not in str(caught.value) and "//***@host" in str(caught.value)
 
 
 def test_the_trackers_are_those_of_the_table() -> None:
