@@ -14,7 +14,8 @@ import typer
 from rayflow.cli.options import Config, DryRun, Force, Overrides, Until, console
 
 if TYPE_CHECKING:
-    from rayflow.dist.jobs import Job, JobServer, Request
+    from rayflow.dist.job import Job, Request
+    from rayflow.dist.jobs import JobServer
     from rayflow.pipeline.package import Package
 
 Address = Annotated[
@@ -71,7 +72,8 @@ def submit(
 ) -> None:
     """Send a run to a Ray cluster. The same run that is still under way there is found, not started twice."""
     from rayflow.config import load_config, schema_of
-    from rayflow.dist.jobs import JobServer, url_of
+    from rayflow.dist.job import url_of
+    from rayflow.dist.jobs import JobServer
     from rayflow.dist.submission import SubmitOptions, prepare
 
     schema = schema_of(config)

@@ -12,7 +12,7 @@ from pathlib import Path
 from rayflow.config import JobConfig
 from rayflow.core.ray_token import find_token
 from rayflow.core.sealed import SEALED, seal
-from rayflow.dist.jobs import Request
+from rayflow.dist.job import Request
 from rayflow.errors import ConfigError
 from rayflow.pipeline.arrival import REQUIRED, SUBMITTED
 from rayflow.pipeline.package import Package, pack

@@ -16,7 +16,8 @@ from rayflow.cli.app import app
 from rayflow.config import RunConfig
 from rayflow.core.sealed import SEALED
 from rayflow.dist import exposure
-from rayflow.dist.jobs import Job, JobServer, Request, _running, url_of
+from rayflow.dist.job import Job, Request, running_job, url_of
+from rayflow.dist.jobs import JobServer
 from rayflow.dist.submission import JOBS, SubmitOptions, prepare
 from rayflow.errors import ConfigError, JobError
 from tests.pipeline.conftest import config, prompt_file, settings  # noqa: F401
@@ -104,12 +105,12 @@ def request(root: str = "/runs/a") -> Request:
 
 
 def test_the_same_job_is_found_while_it_is_under_way() -> None:
-    assert _running([job(2, "RUNNING"), job(1, "FAILED")], request()).id == "a-123-2"
-    assert _running([job(1, "PENDING")], request()) is not None
-    assert _running([job(1, "SUCCEEDED"), job(2, "STOPPED")], request()) is None
-    assert _running([job(1, "RUNNING", root="/runs/b", key="b-9")], request()) is None
+    assert running_job([job(2, "RUNNING"), job(1, "FAILED")], request()).id == "a-123-2"
+    assert running_job([job(1, "PENDING")], request()) is not None
+    assert running_job([job(1, "SUCCEEDED"), job(2, "STOPPED")], request()) is None
+    assert running_job([job(1, "RUNNING", root="/runs/b", key="b-9")], request()) is None
     with pytest.raises(JobError, match="Job a-77-1 works in /runs/a with another configuration"):
-        _running([job(1, "RUNNING", key="a-77")], request())
+        running_job([job(1, "RUNNING", key="a-77")], request())
 
 
 def test_exit_codes_follow_the_state() -> None:
