@@ -76,12 +76,11 @@ def submit(
     from rayflow.dist.jobs import JobServer
     from rayflow.dist.submission import SubmitOptions, prepare
 
-    schema = schema_of(config)
-    checked = load_config(config, [*(set_ or []), *([f"name={name}"] if name else [])], schema)
-    default = "train_reward" if schema.__name__ == "RewardConfig" else "pipeline"
+    named = [f"name={name}"] if name else []
+    checked = load_config(config, [*(set_ or []), *named], schema_of(config))
     lists = {"env": env, "cluster_env": cluster_env, "shared": shared, "force": force_stage}
     options = SubmitOptions(
-        job=job or default,
+        job=job,
         until=until,
         stop_wait_s=stop_wait,
         python=python,

@@ -12,8 +12,11 @@ from pydantic import BaseModel, ValidationError
 
 from rayflow.config.run import JobConfig, RunConfig
 from rayflow.core.options import InvalidChoiceError
+from rayflow.core.registry import load_object
 from rayflow.errors import ConfigError
 
+_SCHEMAS = {"data": "rayflow.config.reward:RewardConfig"}
+"""Blocks that only another job than a run has; by name, because their modules know this one."""
 _PASSWORD = re.compile(r"//[^/@\s]+@")
 """What stands before the host in an address: never repeated in a message."""
 Config = TypeVar("Config", bound=JobConfig)
@@ -40,14 +43,14 @@ def load_config(
 
 
 def schema_of(path: str | Path) -> type[JobConfig]:
-    """The job that a file describes, by its keys: a run, or the training of a reward model.
+    """The job that a file describes, by its keys: a run, unless a block says otherwise.
 
     Raises:
         ConfigError: as `load_config`.
     """
-    from rayflow.config.reward import RewardConfig  # which knows this package
-
-    return RewardConfig if "data" in _with_base(Path(path)) else RunConfig
+    data = _with_base(Path(path))
+    target = next((schema for key, schema in _SCHEMAS.items() if key in data), None)
+    return RunConfig if target is None else load_object(target, "configuration")
 
 
 def override(config: RunConfig, settings: dict[str, Any]) -> RunConfig:

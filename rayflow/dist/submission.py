@@ -6,7 +6,7 @@ import hashlib
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rayflow.config import JobConfig
@@ -27,6 +27,8 @@ JOBS = {
     "train_reward": ("train-reward",),
 }
 """The entry points in `jobs/`, and the command that each of them is."""
+JOB_OF = {"RunConfig": "pipeline", "RewardConfig": "train_reward"}
+"""The entry point that a configuration is for, where none is named."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class SubmitOptions:
     """How a job is submitted.
 
     Attributes:
-        job: which entry point.
+        job: which entry point; None is the one that the configuration is for.
         env: variables of this shell to send, sealed.
         cluster_env: variables that the cluster's machines must have.
         shared: folders that are the same here and there.
@@ -44,7 +46,7 @@ class SubmitOptions:
         python: the interpreter there.
     """
 
-    job: str = "pipeline"
+    job: str | None = None
     env: Sequence[str] = ()
     cluster_env: Sequence[str] = ()
     shared: Sequence[str] = ()
@@ -60,6 +62,7 @@ def prepare(config: JobConfig, folder: Path, options: SubmitOptions) -> tuple[Pa
     Raises:
         ConfigError, DataError: see `pack`; an unknown job; a variable that cannot be sent.
     """
+    options = replace(options, job=options.job or JOB_OF[type(config).__name__])
     env = _environment(options)
     package = pack(config, folder, options.shared)
     command = _command(options, package)

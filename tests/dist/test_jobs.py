@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -62,8 +63,6 @@ def slow(settings: dict) -> dict:  # noqa: F811
 
 
 def until_pairs(head: Head, path: Path, *more: object, **env: str):  # noqa: ANN201, F811
-    import sys
-
     python = ("--python", sys.executable)
     return head.rayflow("submit", path, "--until", "select", *python, *more, **env)
 
@@ -146,6 +145,7 @@ def test_a_running_job_is_found_measured_cancelled_and_gone_on_with(
     assert {index: sample.marker(index).file for index in kept} == before
     ids = [row["prompt_id"] for i in range(sample.num_shards) for row in sample.read_shard(i).to_pylist()]
     assert len(ids) == len(set(ids)) == 10
+    assert 0 < value(head, "ray_rayflow_rows_total", run="slow", stage="select") <= 10  # a committed shard once
 
 
 def value(head: Head, name: str, **labels: str) -> float:

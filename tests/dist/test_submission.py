@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -45,6 +47,16 @@ def test_every_entry_point_exists_and_is_the_command_that_it_is_said_to_be() -> 
         command, *rest = words
         inside = [f'"{command}"', "*sys.argv[1:]", *(f'"{word}"' for word in rest)]
         assert f"main([{', '.join(inside)}])" in text
+
+
+def test_no_script_takes_its_neighbours_for_modules() -> None:
+    """`python jobs/x.py` puts `jobs/` first on the import path, where `select` would not be the library's."""
+    for path in (ROOT / "jobs").glob("*.py"):
+        assert "sys.path[:] = [entry for entry in sys.path if entry != __file__.rpartition" in path.read_text(), path
+    done = subprocess.run(
+        [sys.executable, ROOT / "jobs" / "select.py", "--help"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.returncode == 0 and "--only" in done.stdout, done.stderr
 
 
 def test_the_command_names_the_entry_point_and_its_options(config: RunConfig, tmp_path: Path) -> None:  # noqa: F811
