@@ -35,6 +35,10 @@ class RewardError(RayflowError):
     """A reward could not be computed. Never replaced by a number: the row becomes a failure."""
 
 
+class JobError(RayflowError):
+    """A job server does not answer, refuses the token or the request, or does not know the job."""
+
+
 class MissingPackageError(RayflowError):
     """An optional package is needed for what was asked, and is not installed."""
 

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1] / "rayflow"
 FAMILIES = {
     *("engines", "rewards", "selection", "pairing", "losses"),
-    *("training", "evaluation", "report", "sources"),
+    *("training", "evaluation", "report", "sources", "tracking", "doctor"),
 }
 # Who may read whose interface; everything else between families goes through the pipeline.
 INTERFACES = {
@@ -25,6 +25,8 @@ ONLY_IN = {
     "ray": ["dist/"],
     "vllm": ["engines/vllm.py", "rewards/vllm_scorer.py"],
     "deepspeed": ["training/deepspeed.py"],
+    "mlflow": ["tracking/mlflow.py"],
+    "tensorboardX": ["tracking/tensorboard.py"],
 }
 # Lower rooms never know the higher ones.
 FORBIDDEN = {

@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
 from typer.testing import CliRunner
 
@@ -133,6 +134,22 @@ def test_commands_name_files_and_options_that_exist() -> None:
         assert (ROOT / line.split()[1]).exists()
     for path in re.findall(r"\]\(((?!https?://)[^)]+)\)", README):
         assert (ROOT / path).exists(), path
+
+
+COMMANDS = [
+    line
+    for kind, text in BLOCKS
+    if kind == "bash"
+    for line in text.splitlines()
+    if line.startswith("rayflow ")
+]
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_the_commands_take_the_arguments_that_are_shown(line: str) -> None:
+    name, *arguments = shlex.split(line, comments=True)[1:]
+    command = typer.main.get_command(app).commands[name]
+    command.make_context(name, arguments)  # parses them, and runs nothing
 
 
 def test_the_tables_list_what_there_is() -> None:

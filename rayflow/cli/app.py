@@ -12,10 +12,10 @@ import sys
 import typer
 from rich.console import Console
 
-from rayflow.cli import cluster, runs
+from rayflow.cli import cluster, diagnostics, jobs, runs
 from rayflow.errors import RayflowError
 
-GROUPS = (runs, cluster)
+GROUPS = (runs, jobs, diagnostics, cluster)
 
 app = typer.Typer(
     help="Prompts in, aligned language model out, as one resumable job on Ray.",
@@ -27,10 +27,18 @@ for _group in GROUPS:
     _group.register(app)
 
 
-def main() -> None:
-    """Entry point: an error of ours is a sentence, not a traceback."""
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point: an error of ours is a sentence, not a traceback.
+
+    Args:
+        arguments: of the command line; None takes the process's own.
+    """
     try:
-        app()
+        if "RAYFLOW_SUBMITTED" in os.environ:  # `arrival.SUBMITTED`, whose module is not for every command
+            from rayflow.pipeline.arrival import arrive
+
+            arrive()
+        app(arguments)
     except RayflowError as error:
         Console(stderr=True, highlight=False, soft_wrap=True).print("[bold red]Error:[/] ", end="")
         print(error, file=sys.stderr)

@@ -23,3 +23,10 @@ Force = Annotated[
     typer.Option(metavar="STAGE", help="Redo this stage and what depends on it; repeatable."),
 ]
 DryRun = Annotated[bool, typer.Option(help="Check everything and print the plan; start nothing.")]
+Only = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PART", help="Run one part from what is stored: sample, score, select, train or evaluate."
+    ),
+]
+Until = Annotated[str | None, typer.Option(metavar="PART", help="Run everything up to this part.")]

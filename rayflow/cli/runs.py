@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rayflow.cli.options import Config, DryRun, Force, Overrides, RunFolder, console
+from rayflow.cli.options import Config, DryRun, Force, Only, Overrides, RunFolder, Until, console
 
 
 def register(app: typer.Typer) -> None:
@@ -21,12 +21,14 @@ def run(
     set_: Overrides = None,
     force_stage: Force = None,
     dry_run: DryRun = False,
+    only: Only = None,
+    until: Until = None,
 ) -> None:
     """Run the job: sample, score, select, pair, train, evaluate, report. Run again to go on or to skip."""
     from rayflow.config import load_config
     from rayflow.pipeline import commands
 
-    commands.run(load_config(config, set_), console, force=force_stage or [], dry_run=dry_run)
+    commands.run(load_config(config, set_), console, force_stage or (), dry_run, only, until)
 
 
 def train_reward(
@@ -40,9 +42,7 @@ def train_reward(
     from rayflow.config.reward import RewardConfig
     from rayflow.pipeline import commands
 
-    commands.train_reward(
-        load_config(config, set_, RewardConfig), console, force=force_stage or [], dry_run=dry_run
-    )
+    commands.train_reward(load_config(config, set_, RewardConfig), console, force_stage or (), dry_run)
 
 
 def report(run_folder: RunFolder) -> None:

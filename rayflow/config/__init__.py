@@ -14,7 +14,7 @@ from rayflow.config.blocks import (
     RoundOptions,
     SampleOptions,
 )
-from rayflow.config.load import Config, load_config, override
+from rayflow.config.load import Config, load_config, override, schema_of
 from rayflow.config.run import JobConfig, RunConfig
 
 __all__ = [
@@ -32,4 +32,5 @@ __all__ = [
     "SampleOptions",
     "load_config",
     "override",
+    "schema_of",
 ]

@@ -148,6 +148,11 @@ class PoolOptions(Options):
     in_flight: int = Field(default=1, gt=0)
     resources: dict[str, Annotated[float, Field(gt=0)]] = {}
 
+    @property
+    def most_workers(self) -> int:
+        """How many there may be at the same time."""
+        return self.num_workers.max if isinstance(self.num_workers, WorkerRange) else self.num_workers
+
 
 class NodeOptions(Options):
     """Machines of a cluster that are alike.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,8 +12,13 @@ from pydantic import BaseModel, ValidationError
 
 from rayflow.config.run import JobConfig, RunConfig
 from rayflow.core.options import InvalidChoiceError
+from rayflow.core.registry import load_object
 from rayflow.errors import ConfigError
 
+_SCHEMAS = {"data": "rayflow.config.reward:RewardConfig"}
+"""Blocks that only another job than a run has; by name, because their modules know this one."""
+_PASSWORD = re.compile(r"//[^/@\s]+@")
+"""What stands before the host in an address: never repeated in a message."""
 Config = TypeVar("Config", bound=JobConfig)
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -62,6 +68,17 @@ def _overridden(data: dict[str, Any], overrides: list[str] | None) -> dict[str, 
         else:
             _apply_override(data, *_parse_override(text))
     return data
+
+
+def schema_of(path: str | Path) -> type[JobConfig]:
+    """The job that a file describes, by its keys: a run, unless a block says otherwise.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    data = _with_base(Path(path))
+    target = next((schema for key, schema in _SCHEMAS.items() if key in data), None)
+    return RunConfig if target is None else load_object(target, "configuration")
 
 
 def override(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
@@ -169,7 +186,7 @@ def _describe(error: ValidationError, model: type[BaseModel]) -> list[tuple[tupl
             given = (
                 ""
                 if item["input"] is None or isinstance(item["input"], dict)
-                else f" (given: {item['input']!r})"
+                else f" (given: {_PASSWORD.sub('//***@', repr(item['input']))})"
             )
             found.append((loc, text + given))
     return found

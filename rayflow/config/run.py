@@ -17,7 +17,14 @@ from rayflow.config.blocks import (
     RoundOptions,
     SampleOptions,
 )
-from rayflow.core.options import KindOptions, Options, PairingOptions, RewardOptions, SelectionOptions
+from rayflow.core.options import (
+    KindOptions,
+    Options,
+    PairingOptions,
+    RewardOptions,
+    SelectionOptions,
+    TrackerOptions,
+)
 from rayflow.training.options import TrainOptions
 
 
@@ -28,12 +35,14 @@ class JobConfig(Options):
         name: names the run's folder, `<runs_dir>/<name>`.
         seed: every random draw derives from it, the stage and the prompt.
         model: what training starts from: a local folder or a hub id.
+        track: where training metrics and the summary go besides the report; never part of a fingerprint.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     runs_dir: str = "runs"
     seed: int = Field(default=0, ge=0)
     model: str
+    track: TrackerOptions = Field(default={"kind": "none"}, validate_default=True)
 
     @property
     def root(self) -> Path:

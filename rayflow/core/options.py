@@ -44,6 +44,7 @@ DEFAULT_KINDS = {
     "pairing": "first_round",
     "loss": "sigmoid_norm",
     "layout": "auto",
+    "tracker": "none",
 }
 """The RSO paper's choices, where the configuration names none; of layouts, the one that the data's keys tell.
 A reward must be named."""
@@ -79,6 +80,7 @@ MemberOptions = Annotated[SerializeAsAny[KindOptions], _parse("reward")]
 SelectionOptions = Annotated[SerializeAsAny[KindOptions] | None, _parse("selection")]
 PairingOptions = Annotated[SerializeAsAny[KindOptions] | None, _parse("pairing")]
 LossOptions = Annotated[SerializeAsAny[KindOptions], _parse("loss")]
+TrackerOptions = Annotated[SerializeAsAny[KindOptions], _parse("tracker")]
 LayoutOptions = Annotated[SerializeAsAny[KindOptions], _parse("layout")]
 
 

@@ -56,6 +56,11 @@ FAMILIES: dict[str, dict[str, str]] = {
         "simpo": "rayflow.losses.simpo:SimPo",
         "bradley_terry": "rayflow.losses.bradley_terry:BradleyTerry",
     },
+    "tracker": {
+        "none": "rayflow.tracking.nowhere:Nowhere",
+        "tensorboard": "rayflow.tracking.tensorboard:TensorBoard",
+        "mlflow": "rayflow.tracking.mlflow:Mlflow",
+    },
     # `auto` tries them in this order: the most particular first.
     "layout": {
         "hh": "rayflow.sources.hh:HelpfulHarmless",

@@ -21,6 +21,8 @@ import ray
 
 from rayflow import errors
 from rayflow.config.blocks import WorkerRange
+from rayflow.core.sealed import unseal
+from rayflow.dist.metrics import record, watched_queues
 from rayflow.errors import EngineDeadError, RayflowError, StageError
 from rayflow.pipeline.stage import ShardStage, ShardWorker
 
@@ -32,6 +34,7 @@ class ShardActor:
 
     def __init__(self, worker: ShardWorker, logs: Path) -> None:
         _log_to(logs / f"{worker.stage.name}-{os.getpid()}.log")
+        unseal()
         self._worker = worker
         worker.stage.setup()
 
@@ -39,7 +42,7 @@ class ShardActor:
         """Commit the shards of `batch`, and hand their numbers on."""
         try:
             for index in batch["shard"]:
-                await self._worker.run(int(index))
+                record(self._worker, await self._worker.run(int(index)))
         except EngineDeadError as error:
             # An actor whose engine died would go on failing every shard. Ending the process makes Ray start
             # a fresh one and give it the same shards again.
@@ -50,9 +53,10 @@ class ShardActor:
 
 def run_task(batch: Batch, worker: ShardWorker) -> Batch:
     """Commit the shards of `batch` in a stage that holds nothing."""
+    unseal()
     worker.stage.setup()
     for index in batch["shard"]:
-        asyncio.run(worker.run(int(index)))
+        record(worker, asyncio.run(worker.run(int(index))))
     return batch
 
 
@@ -90,8 +94,9 @@ def run_stream(
     for worker in workers:
         data = _add(data, worker, options)
     try:
-        for _ in data.iter_batches(batch_size=1, prefetch_batches=0):
-            check()
+        with watched_queues(workers):
+            for _ in data.iter_batches(batch_size=1, prefetch_batches=0):
+                check()
     except (ray.exceptions.RayError, RuntimeError) as error:
         raise explain(error, workers, options.logs) from error
 

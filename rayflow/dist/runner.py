@@ -20,6 +20,7 @@ import ray  # noqa: E402
 
 from rayflow.config import ComputeOptions, PoolOptions  # noqa: E402
 from rayflow.dist.data import StreamOptions, run_stream, widest  # noqa: E402
+from rayflow.dist.metrics import record_step  # noqa: E402
 from rayflow.errors import StageError  # noqa: E402
 from rayflow.pipeline.runner import Metrics, OnStep  # noqa: E402
 from rayflow.pipeline.stage import ShardStage, ShardWorker  # noqa: E402
@@ -99,7 +100,12 @@ class RayRunner:
             use_gpu=pool.num_gpus > 0,
             max_failures=max_restarts,
         )
-        return train_with_ray(job, compute, "checkpoints", job.output_dir, on_step).metrics_history
+
+        def on_metrics(metrics: Metrics) -> None:
+            record_step(Path(job.output_dir).parent.name, metrics)
+            on_step(metrics)
+
+        return train_with_ray(job, compute, "checkpoints", job.output_dir, on_metrics).metrics_history
 
     def stop(self) -> None:
         """Shut down a Ray that this runner started."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rayflow.core.sealed import unseal
 from rayflow.errors import RayflowError, StageError
 from rayflow.training.metrics import Metrics, read_metrics
 
@@ -124,6 +125,7 @@ def _worker(config: dict[str, Any]) -> None:
     from rayflow.training.deepspeed import DeepSpeedBackend, logs_to
     from rayflow.training.loop import train
 
+    unseal()  # a reward that chooses the checkpoint may need a token
     job: TrainJob = config["job"]
     rank = ray.train.get_context().get_world_rank()
     if rank == 0:

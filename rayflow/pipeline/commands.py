@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import yaml
@@ -14,21 +14,48 @@ from rayflow.config import Config, RunConfig, load_config
 from rayflow.config.reward import RewardConfig
 from rayflow.errors import ArtifactError, ConfigError
 from rayflow.pipeline.execute import Pipeline, is_sharded
+from rayflow.pipeline.parts import stages_of
 from rayflow.pipeline.placement import place
 from rayflow.pipeline.plan import Plan, build_plan
 from rayflow.pipeline.preflight import preflight
 from rayflow.pipeline.reward_plan import build_reward_plan
 from rayflow.pipeline.rounds import SHARED, round_configs, write_summary
 from rayflow.pipeline.runner import LocalRunner, Runner
+from rayflow.pipeline.tracking import Tracking
 
 
-def run(config: RunConfig, console: Console, force: Sequence[str] = (), dry_run: bool = False) -> None:
-    """Run a plan and write its report, for every round; `dry_run` only checks and prints the first one."""
-    if config.rounds.num > 1 and not dry_run:
-        _run_rounds(config, console, force)
+def run(
+    config: RunConfig,
+    console: Console,
+    force: Sequence[str] = (),
+    dry_run: bool = False,
+    only: str | None = None,
+    until: str | None = None,
+) -> None:
+    """Run a plan and write its report, for every round.
+
+    Args:
+        config: what to do.
+        console: for the person who waits.
+        force: stages to redo, with everything that depends on them.
+        dry_run: only check, and print the plan of the first round.
+        only, until: the one part to run, or the last one (see `parts`); the whole run if neither is given.
+
+    Raises:
+        RayflowError: see the stages.
+    """
+    if config.rounds.num == 1:
+        plan = build_plan(config)
+        _run_once(plan, console, force, dry_run, stages_of(plan, only, until))
+    elif only or until:
+        raise ConfigError(
+            f"--only and --until work on one round, and this configuration has {config.rounds.num}. Run it whole, "
+            "or set rounds.num=1."
+        )
+    elif dry_run:
+        _run_once(build_plan(next(round_configs(config))), console, dry_run=True)
     else:
-        first = next(round_configs(config)) if config.rounds.num > 1 else config
-        _run_once(build_plan(first), console, force, dry_run)
+        _run_rounds(config, console, force)
 
 
 def train_reward(
@@ -44,7 +71,7 @@ def _run_rounds(config: RunConfig, console: Console, force: Sequence[str]) -> No
         console.print(f"\n[bold]{config.name}, {current.name} of {config.rounds.num}[/]")
         if first is not None and not config.rounds.resample:
             _take_over(build_plan(first), build_plan(current))
-        _run_once(build_plan(current), console, force, dry_run=False)
+        _run_once(build_plan(current), console, force)
         first = first or current
     rounds = write_summary(config)
     for each in rounds:
@@ -52,14 +79,22 @@ def _run_rounds(config: RunConfig, console: Console, force: Sequence[str]) -> No
         console.print(f"round {each['round']}: " + (f"win rate {rate:.1%}" if rate else "not evaluated"))
 
 
-def _run_once(plan: Plan, console: Console, force: Sequence[str], dry_run: bool) -> None:
+def _run_once(
+    plan: Plan,
+    console: Console,
+    force: Sequence[str] = (),
+    dry_run: bool = False,
+    only: Collection[str] | None = None,
+) -> None:
     if dry_run:
         preflight(plan)
         print_plan(plan, console)
         return
     console.print(f"[bold]{plan.config.name}[/]  {plan.config.root}")
-    Pipeline(plan, make_runner(plan.config), console).run(force)
+    tracking = Tracking(plan, console)
+    Pipeline(plan, make_runner(plan.config), console, tracking.step).run(force, only)
     _report(plan, console)
+    tracking.finish()
 
 
 def make_runner(config: RunConfig | RewardConfig) -> Runner:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from rayflow.pipeline.artifact import Manifest
 from rayflow.pipeline.plan import Plan, Stage
 from rayflow.pipeline.preflight import preflight
 from rayflow.pipeline.progress import ProgressMonitor, StageCount, clock
-from rayflow.pipeline.runner import Runner
+from rayflow.pipeline.runner import OnStep, Runner
 from rayflow.pipeline.stage import ShardStage, StageContext, WholeStage
 
 
@@ -29,18 +29,27 @@ class Pipeline:
         plan: what to do.
         runner: where. It is started only if there is something left to compute.
         console: for the person who waits.
+        on_step: told of the metrics of every optimizer step.
     """
 
-    def __init__(self, plan: Plan, runner: Runner, console: Console) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        runner: Runner,
+        console: Console,
+        on_step: OnStep = lambda metrics: None,
+    ) -> None:
+        self._on_step = on_step
         self._plan = plan
         self._runner = runner
         self._console = console
 
-    def run(self, force: Sequence[str] = ()) -> None:
+    def run(self, force: Sequence[str] = (), only: Collection[str] | None = None) -> None:
         """Bring every stage to its committed state.
 
         Args:
             force: stages to redo, with everything that depends on them.
+            only: leave every stage that is not among these as it is; None runs all.
 
         Raises:
             RayflowError: see the stages; what was committed stays, and running again goes on from there.
@@ -57,13 +66,14 @@ class Pipeline:
             # Only now: a refused configuration must not replace the one that the stored stages were made from.
             (plan.config.root / "config.yaml").write_text(plan.config.to_yaml(), encoding="utf-8")
             try:
-                self._run_steps()
+                self._run_steps(plan.stages if only is None else only)
             finally:
                 self._runner.stop()
 
-    def _run_steps(self) -> None:
+    def _run_steps(self, wanted: Collection[str]) -> None:
         started = False
-        for step in self._plan.steps:
+        steps = [[stage for stage in step if stage.name in wanted] for step in self._plan.steps]
+        for step in steps:
             todo = []
             for stage in step:
                 artifact = self._plan.artifacts[stage.name]
@@ -71,13 +81,24 @@ class Pipeline:
                     self._say("[dim]✓[/]", artifact.manifest(), "[dim]stored[/]")
                 else:
                     todo.append(stage)
+            self._check_inputs(todo)
             if not started and any(is_heavy(stage) for stage in todo):
-                self._runner.start([s for each in self._plan.steps for s in each if is_heavy(s)])
+                self._runner.start([s for each in steps for s in each if is_heavy(s)])
                 started = True
             if todo and is_sharded(todo[0]):
                 self._run_stream(todo)
             elif todo:
                 self._run_whole(todo[0])
+
+    def _check_inputs(self, todo: Sequence[Stage]) -> None:
+        """Refuse to go on from a stage that is not finished, where only some stages are run.
+
+        Raises:
+            ArtifactError: which one.
+        """
+        made = {stage.name for stage in todo}
+        for name in sorted({name for stage in todo for name in stage.inputs} - made):
+            self._plan.artifacts[name].manifest()
 
     def _run_stream(self, stages: Sequence[ShardStage]) -> None:
         """The stages of one stream that are not finished, over every shard that any of them lacks."""
@@ -104,9 +125,8 @@ class Pipeline:
 
     def _run_whole(self, stage: WholeStage) -> None:
         plan, artifact = self._plan, self._plan.artifacts[stage.name]
-        context = StageContext(
-            artifact, plan.identities[stage.name], plan.artifacts, self._runner, self._console
-        )
+        identity = plan.identities[stage.name]
+        context = StageContext(artifact, identity, plan.artifacts, self._runner, self._console, self._on_step)
         start, clock_start = time.time(), time.monotonic()
         extra = stage.run(context)
         manifest = artifact.commit(start, time.monotonic() - clock_start, extra)

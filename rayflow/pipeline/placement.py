@@ -69,7 +69,7 @@ def _place_step(step: Sequence[Stage], nodes: Sequence[NodeOptions]) -> dict[str
     # The largest first, each onto the machine that has the least left for others.
     for name, pool in sorted(pools.items(), key=lambda item: _size(item[1]), reverse=True):
         found[name] = Counter()
-        count = 1 if name in tasks else pool.num_workers  # tasks come and go: one at a time is enough
+        count = 1 if name in tasks else pool.most_workers  # tasks come and go: one at a time is enough
         for _ in range(count):
             order = sorted(machines, key=lambda m: (sum(m.devices), sum(m.free.values())))
             chosen = next((machine for machine in order if machine.take(pool)), None)

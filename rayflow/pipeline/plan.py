@@ -97,6 +97,14 @@ class Plan:
                 chosen.add(name)
         return [name for name in self.stages if name in chosen]
 
+    def needed(self, names: Iterable[str]) -> list[str]:
+        """The named stages of this plan and everything that they are made from, in order."""
+        chosen = set(names)
+        for name, stage in reversed(self.stages.items()):
+            if name in chosen:
+                chosen.update(stage.inputs)
+        return [name for name in self.stages if name in chosen]
+
 
 def build_plan(config: RunConfig) -> Plan:
     """The stages that a configuration asks for."""

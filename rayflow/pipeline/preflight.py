@@ -22,6 +22,7 @@ def preflight(plan: Plan) -> None:
     for source in plan.config.sources:
         source_digest(source)
     check_model_folder(resolve_model(plan.config.model))
+    build("tracker", plan.config.track).check()
     if isinstance(plan.config, RunConfig):
         _check_run(plan.config)
     place(plan)

@@ -9,7 +9,7 @@ is bounded by the shards in flight.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
@@ -70,6 +70,7 @@ class StageContext:
         artifacts: every stage's folder, by name.
         runner: where heavy work goes.
         console: for the person who waits.
+        on_step: told of every optimizer step's metrics.
     """
 
     artifact: Artifact
@@ -77,6 +78,7 @@ class StageContext:
     artifacts: dict[str, Artifact]
     runner: Any
     console: Console
+    on_step: Callable[[dict[str, float]], None] = lambda metrics: None  # noqa: E731
 
 
 class WholeStage(Protocol):
@@ -110,6 +112,23 @@ class SimpleStage:
         """Nothing to free."""
 
 
+@dataclass(frozen=True)
+class Work:
+    """One shard, computed and committed.
+
+    Attributes:
+        rows: records that came out.
+        failures: rows that did not.
+        seconds: from reading to computing; the commit is not in it.
+        tokens: generated or processed; 0 where that has no meaning.
+    """
+
+    rows: Sequence[Row]
+    failures: Sequence[Failure]
+    seconds: float
+    tokens: int
+
+
 @dataclass
 class ShardWorker:
     """Runs one stage on shards: reads its columns, computes, commits. A committed shard is not redone.
@@ -124,23 +143,21 @@ class ShardWorker:
     sources: tuple[Artifact, ...]
     target: Artifact
 
-    async def run(self, index: int) -> None:
-        """Compute and commit shard `index`."""
+    async def run(self, index: int) -> Work | None:
+        """Compute and commit shard `index`; returns what was done, or None if it was committed already."""
         if self.target.has_shard(index):
-            return
+            return None
         begin = time.monotonic()
         rows = self.read(index)
         outcomes = await self.stage.process(rows) if rows else []
         if len(outcomes) != len(rows):
             raise StageError(f"{self.stage.name} returned {len(outcomes)} outcomes for {len(rows)} rows.")
         kept = [outcome for outcome in outcomes if isinstance(outcome, Row)]
-        self.target.write_shard(
-            index,
-            to_table(kept, self.stage.writes),
-            failures=[outcome for outcome in outcomes if isinstance(outcome, Failure)],
-            seconds=time.monotonic() - begin,
-            tokens=self.stage.count_tokens(kept),
-        )
+        failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
+        table = to_table(kept, self.stage.writes)
+        work = Work(kept, failures, time.monotonic() - begin, self.stage.count_tokens(kept))
+        self.target.write_shard(index, table, failures=failures, seconds=work.seconds, tokens=work.tokens)
+        return work
 
     def read(self, index: int) -> list[Any]:
         """The stage's input rows of one shard: the join of its sources, only the columns it reads.

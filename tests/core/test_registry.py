@@ -16,6 +16,7 @@ METHODS = {
     "pairing": "pair",
     "loss": "__call__",
     "layout": "example",
+    "tracker": "log",
 }
 
 

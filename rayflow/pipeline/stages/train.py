@@ -176,7 +176,12 @@ class TrainStage:
         job = TrainJob(self.options, self.model, groups, folder, self.seed, judge, self.objective)
         per_epoch = math.ceil(np.count_nonzero(units) / self.options.batch_size)
         with StepProgress(context.console, per_epoch * self.options.num_epochs) as progress:
-            history = context.runner.train(job, self.pool, self.max_restarts, progress.update)
+
+            def on_step(metrics: dict[str, float]) -> None:
+                progress.update(metrics)
+                context.on_step(metrics)
+
+            history = context.runner.train(job, self.pool, self.max_restarts, on_step)
         return {
             "num_groups": len(lengths.prompt),
             "num_pairs": int(lengths.num_pairs.sum()),

@@ -1,0 +1,85 @@
+"""The commands that look: doctor at this machine, lineage at where a row came from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rayflow.cli.options import RunFolder, console
+
+if TYPE_CHECKING:
+    from rayflow.doctor.finding import Finding
+
+AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
+_MARKS = {"ok": "[green]ok     [/]", "warning": "[yellow]warning[/]", "error": "[bold red]error  [/]"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    for command in (doctor, lineage):
+        app.command()(command)
+
+
+def doctor(
+    address: Annotated[
+        str | None, typer.Option(metavar="URL", help="Look at the job server of this cluster too.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look for what is known to break runs on this machine. Ends with 1 if there is an error."""
+    from rayflow.doctor.machine import check_machine
+    from rayflow.doctor.packages import Installed, check_packages
+
+    found = [*check_machine(), *check_packages(Installed.here())]
+    if address:
+        found += _cluster(address)
+    if as_json:
+        typer.echo(json.dumps([asdict(each) for each in found], indent=2))
+    else:
+        for each in found:
+            console.print(f"{_MARKS[each.level]} {each.subject:<14}", end="")
+            console.print(each.seen, markup=False, soft_wrap=True)
+            if each.remedy:
+                console.print(f"        {'':<14}-> {each.remedy}", markup=False, soft_wrap=True)
+    if any(each.level == "error" for each in found):
+        raise typer.Exit(1)
+
+
+def _cluster(address: str) -> list[Finding]:
+    from rayflow.dist.exposure import warnings_for
+    from rayflow.dist.jobs import JobServer
+    from rayflow.doctor.finding import Finding
+    from rayflow.errors import JobError
+
+    try:
+        server = JobServer(address)
+        server.jobs()
+    except JobError as error:
+        return [Finding("error", "cluster", str(error), "See above; then run this again.")]
+    told = [
+        Finding("error", "cluster", text, "See the README, Security.")
+        for text in warnings_for(server.address)
+    ]
+    return told or [Finding("ok", "cluster", f"{server.address} answers")]
+
+
+def lineage(
+    run_folder: RunFolder,
+    row: Annotated[
+        str, typer.Argument(metavar="ID", help="PROMPT, PROMPT/3 for a candidate, 'PROMPT/3>5' for a pair.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Say what made a row: policy, reward, seed and settings, with its log-probabilities and rewards."""
+    from rayflow.pipeline.lineage import trace
+    from rayflow.report.lineage import lineage_lines
+
+    found = trace(run_folder, row)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        for line in lineage_lines(found):
+            typer.echo(line)

@@ -1,0 +1,242 @@
+"""The commands for jobs on a cluster: submit, jobs, status, logs, cancel."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rayflow.cli.options import Config, DryRun, Force, Overrides, Until, console
+
+if TYPE_CHECKING:
+    from rayflow.dist.job import Job, Request
+    from rayflow.dist.jobs import JobServer
+    from rayflow.pipeline.package import Package
+
+Address = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="The cluster's dashboard; default: RAY_API_SERVER_ADDRESS, or port 8265 of this machine.",
+    ),
+]
+JobId = Annotated[
+    str, typer.Argument(metavar="ID", help="A submission id, or a run's name for its newest job.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands."""
+    for command in (submit, jobs, status, logs, cancel):
+        app.command()(command)
+
+
+def submit(
+    config: Config,
+    address: Address = None,
+    set_: Overrides = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the run, in place of the configuration's.")
+    ] = None,
+    job: Annotated[
+        str | None,
+        typer.Option(help="Entry point in jobs/: pipeline, train_reward, or a part of a run such as score."),
+    ] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Send this variable of the shell, sealed with the cluster's token."
+        ),
+    ] = None,
+    cluster_env: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A variable that the cluster's machines must have."),
+    ] = None,
+    shared: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FOLDER", help="The cluster sees this folder too: data in it is not sent."),
+    ] = None,
+    force_stage: Force = None,
+    until: Until = None,
+    stop_wait: Annotated[int, typer.Option(metavar="SECONDS", help="Time to end when cancelled.")] = 60,
+    python: Annotated[str, typer.Option(help="The interpreter on the cluster.")] = "python",
+    wait: Annotated[bool, typer.Option("--wait", help="Wait, and end with the job's exit code.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Wait, and show what the job prints.")] = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Send a run to a Ray cluster. The same run that is still under way there is found, not started twice."""
+    from rayflow.config import load_config, schema_of
+    from rayflow.dist.job import url_of
+    from rayflow.dist.jobs import JobServer
+    from rayflow.dist.submission import SubmitOptions, prepare
+
+    named = [f"name={name}"] if name else []
+    checked = load_config(config, [*(set_ or []), *named], schema_of(config))
+    lists = {"env": env, "cluster_env": cluster_env, "shared": shared, "force": force_stage}
+    options = SubmitOptions(
+        job=job,
+        until=until,
+        stop_wait_s=stop_wait,
+        python=python,
+        **{key: each or () for key, each in lists.items()},
+    )
+    with tempfile.TemporaryDirectory(prefix="rayflow-submit-") as folder:
+        package, request = prepare(checked, Path(folder), options)
+        if dry_run:
+            _print_package(package, request, url_of(address), options.env)
+            return
+        server = JobServer(address)
+        _warn(server)
+        found, started = server.submit(request)
+    console.print(f"{'Submitted' if started else 'Already under way:'} [bold]{found.id}[/]", soft_wrap=True)
+    console.print(f"  run        {request.root}", soft_wrap=True)
+    console.print(f"  dashboard  {server.link(found.id)}", soft_wrap=True)
+    for path in package.elsewhere:
+        console.print(f"  not sent   {path}", soft_wrap=True)
+    if follow or wait:
+        _finish(server, found.id, follow)
+    else:
+        console.print(f"  follow it  rayflow logs {found.id} -f --address {server.address}", soft_wrap=True)
+
+
+def jobs(
+    address: Address = None,
+    all_: Annotated[bool, typer.Option("--all", help="Also jobs that rayflow did not submit.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the jobs of a cluster, the newest first."""
+    from rich.table import Table
+
+    from rayflow.dist.jobs import JobServer
+
+    found = [job for job in JobServer(address).jobs() if all_ or job.name]
+    if as_json:
+        typer.echo(json.dumps([_as_dict(job) for job in found], indent=2))
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in ("id", "state", "started", "took", "run"):
+        table.add_column(heading, overflow="fold")
+    for job in found:
+        table.add_row(job.id, job.state, _time(job.started), _took(job), job.root)
+    console.print(table if found else "No jobs.")
+
+
+def status(job_id: JobId, address: Address = None, as_json: AsJson = False) -> None:
+    """Say how a job is doing."""
+    from rayflow.dist.jobs import JobServer
+
+    server = JobServer(address)
+    job = server.job(job_id)
+    if as_json:
+        typer.echo(
+            json.dumps(_as_dict(job) | {"message": job.message, "link": server.link(job.id)}, indent=2)
+        )
+        return
+    ended = f", exit code {job.exit_code}" if job.exit_code is not None else ""
+    rows = {
+        job.id: f"{job.state}{ended}",
+        "started": f"{_time(job.started)}, {_took(job)}",
+        "run": job.root,
+        "dashboard": server.link(job.id),
+        "says": job.message.strip(),
+    }
+    for key, value in rows.items():
+        typer.echo(f"{key}  {value}")
+
+
+def logs(
+    job_id: JobId,
+    address: Address = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job ends.")] = False,
+) -> None:
+    """Show what a job has printed."""
+    from rayflow.dist.jobs import JobServer
+
+    server = JobServer(address)
+    job = server.job(job_id)
+    if follow:
+        _finish(server, job.id, follow=True)
+    else:
+        _write(server.logs(job.id))
+
+
+def cancel(job_id: JobId, address: Address = None) -> None:
+    """End a job. What it has finished stays; submitting it again goes on from there."""
+    from rayflow.dist.jobs import JobServer
+
+    server = JobServer(address)
+    job = server.job(job_id)
+    if not job.finished:
+        console.print(f"Asked {job.id} to end; waiting.", soft_wrap=True)
+        job = server.cancel(job.id)
+    console.print(f"{job.id} {job.state}", soft_wrap=True)
+
+
+def _finish(server: JobServer, identity: str, follow: bool) -> None:
+    """Wait for a job, and end with its exit code."""
+    try:
+        job = server.follow(identity, _write) if follow else server.wait(identity)
+    except KeyboardInterrupt:
+        console.print(
+            f"\nThe job goes on: rayflow logs {identity} -f shows it, rayflow cancel {identity} ends it.",
+            soft_wrap=True,
+        )
+        raise typer.Exit(130) from None
+    console.print(f"{job.id} {job.state}", soft_wrap=True)
+    raise typer.Exit(job.exit_status)
+
+
+def _warn(server: JobServer) -> None:
+    from rayflow.dist.exposure import warnings_for
+
+    for text in warnings_for(server.address):
+        typer.echo(f"Warning: {text}", err=True)
+
+
+def _print_package(package: Package, request: Request, address: str, sealed: list[str]) -> None:
+    """What would be sent; of secrets only the names."""
+    files = [path for path in package.folder.rglob("*") if path.is_file()]
+    size = sum(path.stat().st_size for path in files) / 2**20
+    rows = [
+        ("to", address),
+        ("id", f"{request.key}-N"),
+        ("command", request.entrypoint),
+        ("run", request.root),
+        ("package", f"{len(files)} files, {size:.1f} MiB"),
+        *(("data", path) for path in package.inputs),
+        *(("plug-in", name) for name in package.plugins),
+        *(("not sent", path) for path in package.elsewhere),
+        *(("secret", f"{name}, sealed") for name in sealed),
+        *(("variable", f"{k}={v}") for k, v in request.env.items() if "SEALED" not in k),
+    ]
+    for key, value in rows:
+        typer.echo(f"{key:<9} {value}")
+    typer.echo("\n" + (package.folder / "config.yaml").read_text(encoding="utf-8"))
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _as_dict(job: Job) -> dict[str, object]:
+    names = ("id", "state", "name", "root", "started", "ended", "exit_code")
+    return {name: getattr(job, name) for name in names}
+
+
+def _time(seconds: float | None) -> str:
+    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S") if seconds else "-"
+
+
+def _took(job: Job) -> str:
+    from time import time
+
+    from rayflow.pipeline.progress import clock
+
+    return clock((job.ended or time()) - job.started) if job.started else "-"

@@ -1,0 +1,117 @@
+"""From a configuration to what is sent to a job server. Nothing here talks to a cluster."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rayflow.config import JobConfig
+from rayflow.core.ray_token import find_token
+from rayflow.core.sealed import SEALED, seal
+from rayflow.dist.job import Request
+from rayflow.errors import ConfigError
+from rayflow.pipeline.arrival import REQUIRED, SUBMITTED
+from rayflow.pipeline.package import Package, pack
+
+JOBS = {
+    "pipeline": ("run",),
+    "sample": ("run", "--only", "sample"),
+    "score": ("run", "--only", "score"),
+    "select": ("run", "--only", "select"),
+    "train": ("run", "--only", "train"),
+    "evaluate": ("run", "--only", "evaluate"),
+    "train_reward": ("train-reward",),
+}
+"""The entry points in `jobs/`, and the command that each of them is."""
+JOB_OF = {"RunConfig": "pipeline", "RewardConfig": "train_reward"}
+"""The entry point that a configuration is for, where none is named."""
+
+
+@dataclass(frozen=True)
+class SubmitOptions:
+    """How a job is submitted.
+
+    Attributes:
+        job: which entry point; None is the one that the configuration is for.
+        env: variables of this shell to send, sealed.
+        cluster_env: variables that the cluster's machines must have.
+        shared: folders that are the same here and there.
+        force: stages to redo.
+        until: the last part of a run to compute; None is the whole job.
+        stop_wait_s: seconds that a cancelled job gets to end by itself.
+        python: the interpreter there.
+    """
+
+    job: str | None = None
+    env: Sequence[str] = ()
+    cluster_env: Sequence[str] = ()
+    shared: Sequence[str] = ()
+    force: Sequence[str] = ()
+    until: str | None = None
+    stop_wait_s: int = 60
+    python: str = "python"
+
+
+def prepare(config: JobConfig, folder: Path, options: SubmitOptions) -> tuple[Package, Request]:
+    """Pack a job into an empty folder.
+
+    Raises:
+        ConfigError, DataError: see `pack`; an unknown job; a variable that cannot be sent.
+    """
+    options = replace(options, job=options.job or JOB_OF[type(config).__name__])
+    env = _environment(options)
+    package = pack(config, folder, options.shared)
+    command = _command(options, package)
+    digest = hashlib.sha256(f"{package.digest} {command}".encode()).hexdigest()[:12]
+    request = Request(
+        key=f"{config.name}-{digest}",
+        entrypoint=command,
+        working_dir=str(folder),
+        env=env,
+        name=config.name,
+        root=str(Path(package.config.runs_dir, config.name)),
+    )
+    return package, request
+
+
+def _command(options: SubmitOptions, package: Package) -> str:
+    if options.job not in JOBS:
+        raise ConfigError(f"Unknown job '{options.job}'. Known: {', '.join(JOBS)}.")
+    script = f"jobs/{options.job}.py"
+    if (package.folder / script).exists():
+        words = [options.python, script, "config.yaml"]
+    else:  # rayflow was installed from a wheel, which has no `jobs`
+        command, *rest = JOBS[options.job]
+        words = [options.python, "-m", "rayflow.cli", command, "config.yaml", *rest]
+    for stage in options.force:
+        words += ["--force-stage", stage]
+    if options.until:
+        words += ["--until", options.until]
+    return shlex.join(words)
+
+
+def _environment(options: SubmitOptions) -> dict[str, str]:
+    """The job's variables. The job server keeps and shows them, so secrets are sealed."""
+    for name in (*options.env, *options.cluster_env):
+        if not re.fullmatch(r"[A-Za-z_]\w*", name):
+            raise ConfigError(
+                f"'{name.partition('=')[0]}...' is not the name of an environment variable. Give the name alone; its value is "
+                "taken from this shell (--env) or from the cluster's machines (--cluster-env)."
+            )
+    env = {SUBMITTED: "1", "RAY_JOB_STOP_WAIT_TIME_S": str(options.stop_wait_s)}
+    if options.cluster_env:
+        env[REQUIRED] = ",".join(options.cluster_env)
+    if options.env:
+        token = find_token()
+        if token is None:
+            raise ConfigError(
+                f"--env {options.env[0]}: a cluster without a token would keep and show the value to everyone who can reach "
+                "it. Turn token authentication on (RAY_AUTH_MODE=token), or set the variable on the cluster's machines "
+                f"and use --cluster-env {options.env[0]}."
+            )
+        env[SEALED] = seal(options.env, token)
+    return env

@@ -1,0 +1,131 @@
+"""Lineage: what made a row, out of the stored records alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from rayflow.cli.app import app
+from rayflow.config import RunConfig
+from rayflow.core.seeds import sampling_seed
+from rayflow.errors import ArtifactError, DataError
+from rayflow.pipeline.lineage import PairPath, trace
+from rayflow.pipeline.plan import Plan, build_plan
+from rayflow.report.lineage import lineage_lines
+from tests.pipeline.helpers import run_data, tables
+
+
+@pytest.fixture
+def plan(config: RunConfig) -> Plan:
+    return run_data(config)[0]
+
+
+def a_pair(plan: Plan) -> tuple[dict, int, int]:
+    """A prompt that has one, not the first."""
+    row = next(row for row in reversed(tables(plan)["pair"]) if row["pairs"])
+    chosen, rejected = row["pairs"][0]
+    return row, chosen, rejected
+
+
+def test_a_pair_is_told_with_what_every_stage_stored_of_it(plan: Plan) -> None:
+    row, chosen, rejected = a_pair(plan)
+    prompt = row["prompt_id"]
+    found = trace(plan.config.root, f"{prompt}/{chosen}>{rejected}")
+    stored = {name: next(r for r in rows if r["prompt_id"] == prompt) for name, rows in tables(plan).items()}
+    assert found["prompt"]["prompt"] == stored["prompts"]["prompt"]
+    assert found["seed"] == sampling_seed(3, "sample", prompt)
+    assert list(found["candidates"]) == [str(chosen), str(rejected)]
+    for index in (chosen, rejected):
+        told = found["candidates"][str(index)]
+        assert told["response"] == stored["sample"]["responses"][index]
+        assert told["logprob"] == stored["sample"]["logprobs"][index]
+        assert told["reward"] == stored["score"]["rewards"][index]
+        assert told["finish_reason"] in ("stop", "length")
+        assert stored["select"]["accepted"][told["accepted_as"]] == index
+    assert found["pair"]["margin"] == row["margins"][0] and found["pair"]["label_source"] == "reward"
+    assert found["candidates"][str(chosen)]["reward"] > found["candidates"][str(rejected)]["reward"]
+    for name in stored:
+        record = found["stages"][name]
+        assert record["made_from"] == plan.identities[name] and record["committed"]
+        shard = plan.artifacts[name].read_shard(record["shard"]).column("prompt_id").to_pylist()
+        assert prompt in shard
+
+
+def test_it_comes_from_the_records_and_not_from_the_configuration(plan: Plan) -> None:
+    row, chosen, rejected = a_pair(plan)
+    (plan.config.root / "config.yaml").write_text("nothing: here")
+    found = trace(plan.config.root, f"{row['prompt_id']}/{chosen}>{rejected}")
+    assert found["stages"]["select"]["made_from"]["select"]["beta"] == 0.1
+    assert found["stages"]["score"]["made_from"]["reward"]["function"].endswith(":cheerful")
+
+
+def test_ids_are_paths_to_prompts_candidates_and_pairs(plan: Plan) -> None:
+    row, chosen, rejected = a_pair(plan)
+    whole = trace(plan.config.root, row["prompt_id"])
+    one = trace(plan.config.root, f"{row['prompt_id']}/{chosen}")
+    assert len(whole["candidates"]) == 16 and whole["pair"] is one["pair"] is None
+    assert one["candidates"] == {str(chosen): whole["candidates"][str(chosen)]}
+    assert PairPath.parse("p17/3>5") == PairPath("p17", (3, 5))
+
+
+def test_what_is_not_there_is_a_sentence(plan: Plan, tmp_path: Path) -> None:
+    row, chosen, rejected = a_pair(plan)
+    prompt, root = row["prompt_id"], plan.config.root
+    for text, message in {
+        "p/3/5": "is not an id. Ids are paths",
+        "nobody/1>2": "has no prompt 'nobody'",
+        f"{prompt}/99": "has candidates 0 to 15, not 99",
+        f"{prompt}/{rejected}>{chosen}": f"has no pair {rejected}>{chosen}. Its pairs: {chosen}>{rejected}",
+    }.items():
+        with pytest.raises(DataError, match=message):
+            trace(root, text)
+    with pytest.raises(ArtifactError, match="is not a run's folder"):
+        trace(tmp_path, f"{prompt}/1")
+
+
+def test_given_responses_have_a_lineage_too(settings: dict, tmp_path: Path, tiny_model: str) -> None:
+    from rich.console import Console
+
+    from rayflow.pipeline.execute import Pipeline
+    from rayflow.pipeline.runner import LocalRunner
+
+    path = tmp_path / "pairs.jsonl"
+    path.write_text(json.dumps({"prompt": "The sky is", "chosen": " blue.", "rejected": " green."}))
+    given = {k: v for k, v in settings.items() if k not in ("select", "sample")}
+    given |= {"source": "direct", "model": tiny_model, "prompts": {"train": {"path": str(path)}}}
+    config = RunConfig.model_validate(given)
+    Pipeline(build_plan(config), LocalRunner(config.compute), Console(quiet=True)).run(
+        only=("prompts", "encode")
+    )
+    (row,) = build_plan(config).artifacts["encode"].read_shard(0).to_pylist()
+    found = trace(config.root, f"{row['prompt_id']}/0>1")
+    assert found["candidates"]["0"]["response"] == " blue." and found["candidates"]["0"]["reward"] is None
+    assert found["pair"]["label_source"] == "data" and found["seed"] is None
+    json.dumps(found, allow_nan=False)
+
+
+def test_a_person_and_a_machine_can_read_it(plan: Plan) -> None:
+    row, chosen, rejected = a_pair(plan)
+    arguments = ["lineage", str(plan.config.root), f"{row['prompt_id']}/{chosen}>{rejected}"]
+    text = CliRunner().invoke(app, arguments).output
+    for words in (
+        f"candidate {chosen}, chosen",
+        f"candidate {rejected}, rejected",
+        "sampling.temperature",
+        "margin",
+    ):
+        assert words in text
+    assert "cheerful" in text and "shard" in text
+    found = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).output)
+    assert found == trace(plan.config.root, arguments[2])
+
+
+def test_a_response_cannot_steer_the_terminal(plan: Plan) -> None:
+    row, chosen, rejected = a_pair(plan)
+    found = trace(plan.config.root, f"{row['prompt_id']}/{chosen}>{rejected}")
+    found["candidates"][str(chosen)]["response"] = "\x1b[2Jgone\n" + "x" * 5000
+    lines = lineage_lines(found)
+    assert "\x1b" not in "".join(lines) and any("more signs" in line for line in lines)
