@@ -13,13 +13,14 @@ import pytest
 ROOT = Path(__file__).parents[1] / "rayflow"
 FAMILIES = {
     *("engines", "rewards", "selection", "pairing", "losses"),
-    *("training", "evaluation", "report", "sources"),
+    *("training", "evaluation", "report", "sources", "judges"),
 }
 # Who may read whose interface; everything else between families goes through the pipeline.
 INTERFACES = {
     ("training", "rayflow.losses.base"),
     ("pairing", "rayflow.rewards.base"),
     ("evaluation", "rayflow.rewards.base"),
+    ("judges", "rayflow.engines.base"),
 }
 ONLY_IN = {
     "ray": ["dist/"],
@@ -123,7 +124,7 @@ def modules(*rooms: str) -> list[str]:
     "rooms",
     [
         ("errors", "core", "config"),
-        ("selection", "pairing", "rewards", "sources"),
+        ("selection", "pairing", "rewards", "sources", "judges"),
         ("pipeline", "cli"),
     ],
     ids="-".join,

@@ -46,7 +46,7 @@ DEFAULT_KINDS = {
     "layout": "auto",
 }
 """The RSO paper's choices, where the configuration names none; of layouts, the one that the data's keys tell.
-A reward must be named."""
+A reward or a judge must be named."""
 
 
 def _parse(family: str) -> Any:
@@ -79,6 +79,7 @@ MemberOptions = Annotated[SerializeAsAny[KindOptions], _parse("reward")]
 SelectionOptions = Annotated[SerializeAsAny[KindOptions] | None, _parse("selection")]
 PairingOptions = Annotated[SerializeAsAny[KindOptions] | None, _parse("pairing")]
 LossOptions = Annotated[SerializeAsAny[KindOptions], _parse("loss")]
+JudgeOptions = Annotated[SerializeAsAny[KindOptions], _parse("judge")]
 LayoutOptions = Annotated[SerializeAsAny[KindOptions], _parse("layout")]
 
 

@@ -56,6 +56,10 @@ FAMILIES: dict[str, dict[str, str]] = {
         "simpo": "rayflow.losses.simpo:SimPo",
         "bradley_terry": "rayflow.losses.bradley_terry:BradleyTerry",
     },
+    "judge": {
+        "engine": "rayflow.judges.engine:EngineJudge",
+        "openai": "rayflow.judges.openai:OpenAiJudge",
+    },
     # `auto` tries them in this order: the most particular first.
     "layout": {
         "hh": "rayflow.sources.hh:HelpfulHarmless",
