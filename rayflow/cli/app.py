@@ -12,10 +12,10 @@ import sys
 import typer
 from rich.console import Console
 
-from rayflow.cli import runs
+from rayflow.cli import evaluate, human, runs
 from rayflow.errors import RayflowError
 
-GROUPS = (runs,)
+GROUPS = (runs, evaluate, human)
 
 app = typer.Typer(
     help="Prompts in, aligned language model out, as one resumable job on Ray.",

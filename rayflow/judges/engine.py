@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -30,6 +30,10 @@ class EngineJudge:
         model: str
         engine: EngineOptions = Field(default={"kind": "vllm"}, validate_default=True)
         chat: bool | Literal["auto"] = "auto"
+
+        def identity(self) -> dict[str, Any]:
+            """What decides the result: of the engine what it says of itself."""
+            return {**super().identity(), "engine": self.engine.identity()}
 
     def __init__(self, options: Config) -> None:
         self.options = options
