@@ -174,7 +174,9 @@ class EvaluateConfig(JobConfig):
     @model_validator(mode="after")
     def _fits(self) -> EvaluateConfig:
         if not self.rewards and self.side_by_side is None:
-            raise ValueError("nothing judges the responses: name a reward under rewards, or a side_by_side judge")
+            raise ValueError(
+                "nothing judges the responses: name a reward under rewards, or a side_by_side judge"
+            )
         if self.kl is not None and not self.policy.samples:
             raise ValueError("kl needs a policy that samples; this one's responses are given: set kl to null")
         if self.policy == self.baseline:

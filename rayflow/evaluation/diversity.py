@@ -80,7 +80,9 @@ def self_bleu(texts: Sequence[Words], grams: Sequence[Sequence[Counter[Words]]])
             logs += np.log((matches + smooth) / (totals + smooth)) / len(grams)
     scores = np.exp(np.minimum(0.0, 1 - _closest(lengths) / np.maximum(lengths, 1)) + logs)
     empty = lengths == 0
-    scores[empty] = float(empty.sum() > 1)  # an empty response is like another empty one, and like nothing else
+    scores[empty] = float(
+        empty.sum() > 1
+    )  # an empty response is like another empty one, and like nothing else
     return float(scores.mean())
 
 

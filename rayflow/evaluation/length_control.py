@@ -92,9 +92,7 @@ def _fit(x: np.ndarray, wins: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
     def loss(parameters: np.ndarray) -> float:
         odds = x @ parameters
-        return float(
-            weights @ (np.logaddexp(0, odds) - wins * odds) + _PRIOR / 2 * parameters @ parameters
-        )
+        return float(weights @ (np.logaddexp(0, odds) - wins * odds) + _PRIOR / 2 * parameters @ parameters)
 
     parameters = np.zeros(2)
     for _ in range(100):
@@ -117,7 +115,9 @@ def _by_prompt(
     chance = sigmoid(x @ fitted)
     pull, bend = weights * (wins - chance), weights * chance * (1 - chance)
     length = x[:, 1]
-    columns = [np.bincount(prompts, each) for each in (pull, pull * length, bend, bend * length, bend * length**2)]
+    columns = [
+        np.bincount(prompts, each) for each in (pull, pull * length, bend, bend * length, bend * length**2)
+    ]
     return np.stack(columns[:2], axis=1), np.stack(columns[2:], axis=1)
 
 

@@ -180,6 +180,4 @@ def _columns(means: np.ndarray, threshold: float) -> np.ndarray:
 
 def _shares(found: np.ndarray) -> Shares:
     win, tie, loss, rate = (float(value) for value in found[0])
-    return Shares(
-        win=win, tie=tie, loss=loss, win_rate=rate, low=float(found[1, 3]), high=float(found[2, 3])
-    )
+    return Shares(win=win, tie=tie, loss=loss, win_rate=rate, low=float(found[1, 3]), high=float(found[2, 3]))

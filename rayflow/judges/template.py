@@ -61,5 +61,7 @@ def load_template(name: str) -> Template:
         ) from error
     missing = [place for place in PLACES if f"{{{place}}}" not in text]
     if missing:
-        raise ConfigError(f"The judge's template {path} has no place for {{{missing[0]}}}. It needs all three.")
+        raise ConfigError(
+            f"The judge's template {path} has no place for {{{missing[0]}}}. It needs all three."
+        )
     return Template(text)

@@ -118,9 +118,7 @@ def _side(config: EvaluateConfig, name: str) -> Side:
         return Side(name, encode.name, ((encode,),), "")
     assert options.responses is not None
     given = GivenStage(f"{name}-responses", (PROMPTS,), options.responses)
-    encode = EncodeStage(
-        f"{name}-encode", (PROMPTS, given.name), model, "responses", config.compute.encode
-    )
+    encode = EncodeStage(f"{name}-encode", (PROMPTS, given.name), model, "responses", config.compute.encode)
     measured = DiversityStage(diversity, (PROMPTS, encode.name), config.compute.transform)
     return Side(name, encode.name, ((given,), (encode, measured)), diversity)
 

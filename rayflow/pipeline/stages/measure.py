@@ -72,7 +72,9 @@ class MeasureStage:
         """Every stage that is read."""
         stages = [name for verdict in self.verdicts.values() for name in (*verdict.inputs, verdict.name)]
         stages += self.diversity.values()
-        stages += [self.divergent.samples, self.divergent.policy, self.divergent.sft] if self.divergent else []
+        stages += (
+            [self.divergent.samples, self.divergent.policy, self.divergent.sft] if self.divergent else []
+        )
         stages += [self.judged] if self.judged else []
         return tuple(dict.fromkeys(stages))
 
