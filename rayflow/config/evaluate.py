@@ -159,7 +159,8 @@ class EvaluateConfig(JobConfig):
         """Where the policy samples, its divergence is measured unless that is refused."""
         if isinstance(data, dict) and "kl" not in data and isinstance(data.get("policy"), str | dict):
             policy = data["policy"]
-            samples = policy != "target" if isinstance(policy, str) else bool({"model", "run"} & {*policy})
+            given = {policy} if isinstance(policy, str) else {key for key, value in policy.items() if value}
+            samples = not given & {"target", "responses"}
             data = {**data, "kl": {} if samples else None}
         return data
 

@@ -1,0 +1,263 @@
+"""`rayflow evaluate` on tiny models: every number, every kind of side, resumed, and refused where it must be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from rayflow.config import RunConfig
+from rayflow.config.evaluate import EvaluateConfig
+from rayflow.core.rows import ExactLogprobs, SideBySideVerdicts
+from rayflow.errors import ArtifactError, ConfigError, DataError, ModelError
+from rayflow.pipeline import commands
+from rayflow.pipeline.evaluation_config import evaluation_config
+from rayflow.pipeline.stage import read_rows
+from rayflow.pipeline.stages.logprobs import Tokens
+from tests.conftest import build_tiny_model
+from tests.pipeline.evaluation_helpers import (
+    NUM_PROMPTS,
+    Scripted,
+    evaluated,
+    evaluation_settings,
+    summary_of,
+)
+
+
+@pytest.fixture(scope="module")
+def other_model(tmp_path_factory) -> str:
+    """The tiny model with other weights: a policy that has moved."""
+    folder = tmp_path_factory.mktemp("policy") / "model"
+    build_tiny_model(folder, seed=1)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, tiny_model, other_model):
+    """One finished evaluation with everything: (settings, plan, what was printed)."""
+    settings = evaluation_settings(tmp_path_factory.mktemp("evaluation"), tiny_model, other_model)
+    Scripted.asked.clear()
+    return settings, *evaluated(settings)
+
+
+def rows_of(plan, names, view):
+    sources = [plan.artifacts[name] for name in names]
+    return [row for i in range(sources[-1].num_shards) for row in read_rows(sources, i, view)]
+
+
+def test_every_number_is_in_the_summary_and_agrees_with_what_is_stored(finished):
+    _, plan, printed = finished
+    found = summary_of(plan)
+    assert list(found["rewards"]) == ["proxy", "gold"] and found["policy"] == "model"
+    for measure in found["rewards"].values():
+        won = measure["win_rate"]
+        assert won["num_prompts"] == NUM_PROMPTS and won["low"] <= won["win_rate"] <= won["high"]
+        level = measure["length_controlled"]
+        assert 0 < level["low"] <= level["win_rate"] <= level["high"] < 1
+        gain = measure["policy"]["mean"] - measure["baseline"]["mean"]
+        assert measure["gain"]["mean"] == pytest.approx(gain)
+        assert measure["policy"]["num"] == 4 * NUM_PROMPTS
+    assert set(found["diversity"]) == {"policy", "baseline"}
+    assert 0 < found["diversity"]["policy"]["distinct_1"]["mean"] < 1
+    assert "wins" in printed and "report.html" in printed
+    page = (plan.config.root / "report.html").read_text()
+    for words in ("Win rates", "Side by side", "Diversity", "Distance from the SFT policy", "Median"):
+        assert words in page
+    assert "Not there yet" not in page and ">nan" not in page.lower()
+
+
+def test_the_divergence_is_the_mean_log_ratio_of_plain_samples_under_both_models(finished, forward_logprobs):
+    _, plan, _ = finished
+    stored = json.loads((plan.artifacts["kl-sample"].folder / "stage.json").read_text())
+    sampling = stored["identity"]["sampling"]
+    assert (sampling["temperature"], sampling["top_k"], sampling["top_p"]) == (1.0, 0, 1.0)
+    tokens = rows_of(plan, ("kl-sample",), Tokens)
+    sft, policy = (rows_of(plan, (name,), ExactLogprobs) for name in ("kl-sft", "kl-policy"))
+    for row, values in list(zip(tokens, sft, strict=True))[:2]:
+        expected = forward_logprobs(row.prompt_token_ids, row.token_ids)
+        assert values.exact_logprobs == pytest.approx(expected, abs=1e-3)
+    means = [float(np.mean(p.exact_logprobs - s.exact_logprobs)) for p, s in zip(policy, sft, strict=True)]
+    kl = summary_of(plan)["kl"]
+    assert kl["nats"] == pytest.approx(np.mean(means)) and kl["num_responses"] == 4 * NUM_PROMPTS
+    assert len({round(m, 3) for m in means}) > 1  # two different models
+
+
+def test_the_judge_sees_both_orders_and_what_it_said_is_stored(finished):
+    _, plan, _ = finished
+    rows = rows_of(plan, ("side-by-side",), SideBySideVerdicts)
+    assert len(rows) == NUM_PROMPTS - 1  # one failed, which is counted
+    for row in rows:
+        assert len(row.judge_answers) == 8 and row.judge_swapped.tolist() == [0] * 4 + [1] * 4
+        assert np.isnan(row.judge_verdicts).sum() == 2
+        told = row.judge_verdicts[~np.isnan(row.judge_verdicts)]
+        assert len(set(told.tolist())) == 1  # the same whichever is shown first
+    found = summary_of(plan)["side_by_side"]
+    assert (found["num_unparsable"], found["num_unparsable_swapped"]) == (7, 7)
+    assert found["num_verdicts"] == 56 and found["consistent"] == 1.0 and found["first"] == 0.5
+    for reading in ("distance", "scaled"):
+        assert found[reading]["win"] + found[reading]["tie"] + found[reading]["loss"] == pytest.approx(1)
+    (failure,) = plan.artifacts["side-by-side"].failures()
+    assert failure.reason == "judge failed" and "longer than the context" in failure.detail
+
+
+def test_a_second_run_computes_nothing_and_another_reading_only_measures_anew(finished):
+    settings, plan, _ = finished
+    before = len(Scripted.asked)
+    _, printed = evaluated(settings)
+    assert printed.count("stored") == len(plan.stages) and len(Scripted.asked) == before
+    changed = {**settings, "side_by_side": {**settings["side_by_side"], "threshold": 0.2}}
+    with pytest.raises(ArtifactError, match=r"side_by_side\.threshold: stored 0\.35, now 0\.2"):
+        evaluated(changed)
+    _, printed = evaluated(changed, force=("measure",))
+    assert printed.count("stored") == len(plan.stages) - 1 and len(Scripted.asked) == before
+    assert summary_of(plan)["side_by_side"]["threshold"] == 0.2
+    evaluated(settings, force=("measure",))
+    with pytest.raises(ArtifactError, match=r"judge\.first_always: stored False, now True"):
+        judge = {**settings["side_by_side"]["judge"], "first_always": True}
+        evaluated({**settings, "side_by_side": {**settings["side_by_side"], "judge": judge}})
+
+
+def test_a_judge_that_always_takes_the_first_is_found_out(finished, tmp_path):
+    settings = finished[0]
+    judge = {"judge": {"kind": "tests.pipeline.evaluation_helpers:Scripted", "first_always": True}}
+    plan, _ = evaluated(
+        {**settings, "runs_dir": str(tmp_path), "rewards": {}, "kl": None, "side_by_side": judge}
+    )
+    found = summary_of(plan)
+    assert found["side_by_side"]["first"] == 1.0 and found["side_by_side"]["score"] == 0.5
+    assert found["side_by_side"]["distance"]["tie"] == 1.0 and found["rewards"] == {} and found["kl"] is None
+    assert any("favours what it is shown first" in note for note in found["notes"])
+
+
+def test_a_stopped_evaluation_goes_on(finished, tmp_path, monkeypatch):
+    from rayflow.pipeline.stages.measure import MeasureStage
+
+    settings = {**finished[0], "runs_dir": str(tmp_path)}
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(MeasureStage, "measures", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        evaluated(settings)
+    before = len(Scripted.asked)
+    plan, printed = evaluated(settings)
+    assert printed.count("stored") == len(plan.stages) - 1 and len(Scripted.asked) == before
+    whole, again = summary_of(finished[1]), summary_of(plan)
+    assert {k: again[k] for k in ("rewards", "kl", "diversity")} == {
+        k: whole[k] for k in ("rewards", "kl", "diversity")
+    }
+
+
+def test_targets_are_a_baseline_and_the_sft_policy_has_no_distance_from_itself(
+    finished, tmp_path, tiny_model
+):
+    settings = {**finished[0], "runs_dir": str(tmp_path), "policy": "sft", "baseline": "target"}
+    plan, _ = evaluated({**settings, "kl": {}, "side_by_side": None})
+    found = summary_of(plan)
+    assert (found["policy"], found["baseline"]) == ("SFT policy", "targets")
+    assert found["kl"]["nats"] == pytest.approx(0, abs=1e-6)
+    assert set(found["diversity"]) == {"policy"}
+    assert found["rewards"]["proxy"]["baseline"]["num"] == NUM_PROMPTS
+
+
+def test_given_responses_are_matched_by_their_prompts(finished, tmp_path):
+    answers = tmp_path / "answers.jsonl"
+    rows = [
+        {"prompt": f"Tell me of number {i}.", "completion": f"A great great lovely tale {i}"}
+        for i in reversed(range(NUM_PROMPTS - 1))
+    ]
+    rows.append({"prompt": "Tell me of something else.", "completion": "great"})
+    answers.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = {**finished[0], "runs_dir": str(tmp_path), "policy": {"responses": {"path": str(answers)}}}
+    plan, _ = evaluated({**settings, "baseline": "target", "side_by_side": None})
+    found = summary_of(plan)
+    assert found["kl"] is None and found["policy"] == "answers.jsonl"
+    assert found["rewards"]["proxy"]["win_rate"]["num_prompts"] == NUM_PROMPTS - 1
+    assert found["rewards"]["proxy"]["win_rate"]["win_rate"] > 0.5
+    assert [f["reason"] for f in found["failures"]] == ["no response"]
+    answers.write_text(json.dumps(rows[-1]) + "\n")
+    with pytest.raises(DataError, match="has no response to any of the prompts"):
+        evaluated({**settings, "name": "none", "baseline": "target", "side_by_side": None})
+
+
+def test_a_run_is_evaluated_by_its_folder(tiny_model, tmp_path):
+    from tests.test_whole import finished_run, small_settings
+
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text("".join(json.dumps({"prompt": f"write review {i}:"}) + "\n" for i in range(4)))
+    settings = small_settings(tmp_path, prompts, tiny_model)
+    run = finished_run(RunConfig.model_validate(settings))
+    config = evaluation_config(run.config.root, ["interval.num_resamples=50"])
+    assert (config.name, config.root.parent) == ("small-evaluation", run.config.root.parent)
+    plan, _ = evaluated(config.model_dump(mode="json"))
+    found = summary_of(plan)
+    own = json.loads((run.config.root / "summary.json").read_text())["evaluation"]
+    assert found["rewards"]["proxy"]["win_rate"]["win_rate"] == pytest.approx(own["win_rate"])
+    assert found["kl"]["num_prompts"] == 4 and abs(found["kl"]["nats"]) > 0
+    root = plan.config.root
+    (root / "report.html").unlink()
+    commands.write_report(root, commands_console())
+    assert (root / "report.html").exists()
+    with pytest.raises(ArtifactError, match="holds an evaluation"):
+        commands.open_plan(root)
+    with pytest.raises(ArtifactError, match="has not finished its training"):
+        unfinished = {**settings, "name": "unfinished"}
+        folder = Path(RunConfig.model_validate(unfinished).root)
+        folder.mkdir(parents=True)
+        (folder / "config.yaml").write_text(RunConfig.model_validate(unfinished).to_yaml())
+        evaluated({**config.model_dump(mode="json"), "name": "no", "policy": {"run": str(folder)}})
+    without = {**settings, "name": "bare", "prompts": {"train": {"path": str(prompts)}}}
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "config.yaml").write_text(RunConfig.model_validate(without).to_yaml())
+    with pytest.raises(ConfigError, match="has no evaluation prompts"):
+        evaluation_config(tmp_path / "bare", [])
+
+
+def commands_console():
+    from rich.console import Console
+
+    return Console(quiet=True)
+
+
+def test_models_with_other_tokens_have_no_divergence(finished, tmp_path):
+    from tests.conftest import tiny_tokenizer
+
+    folder = tmp_path / "other"
+    build_tiny_model(folder, seed=2)
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_tokens(["wonderful-word"])
+    tokenizer.save_pretrained(folder)
+    settings = {
+        **finished[0],
+        "runs_dir": str(tmp_path),
+        "policy": str(folder),
+        "rewards": finished[0]["rewards"],
+    }
+    with pytest.raises(ModelError, match="have different tokens"):
+        evaluated({**settings, "side_by_side": None})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rewards": {}, "side_by_side": None}, "nothing judges the responses"),
+        ({"policy": {"responses": {"path": "x"}}, "kl": {}}, "set kl to null"),
+        ({"baseline": {"model": "a", "target": True}}, "give one of model, run"),
+        ({"policy": "sft", "baseline": "sft"}, "policy and baseline are the same"),
+        ({"rewards": {"a/b": {"kind": "http", "url": "http://x"}}}, "names a folder"),
+        (
+            {
+                "side_by_side": {
+                    "judge": {"kind": "openai", "url": "http://x", "model": "m"},
+                    "num_verdicts": 7,
+                }
+            },
+            "multiple",
+        ),
+        ({"side_by_side": {"judge": {}}}, "needs a 'kind': one of engine, openai"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(tmp_path, changes, message):
+    settings = evaluation_settings(tmp_path, "a", "b")
+    with pytest.raises(ValidationError, match=message):
+        EvaluateConfig.model_validate({**settings, **changes})
