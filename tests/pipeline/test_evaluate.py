@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from rich.console import Console
 
-from rayflow.config import RunConfig
+from rayflow.config import RunConfig, load_config
 from rayflow.config.evaluate import EvaluateConfig
 from rayflow.core.rows import ExactLogprobs, SideBySideVerdicts
 from rayflow.errors import ArtifactError, ConfigError, DataError, ModelError
+from rayflow.judges.template import load_template
 from rayflow.pipeline import commands
 from rayflow.pipeline.evaluation_config import evaluation_config
 from rayflow.pipeline.stage import read_rows
@@ -25,6 +27,9 @@ from tests.pipeline.evaluation_helpers import (
     evaluation_settings,
     summary_of,
 )
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -180,43 +185,83 @@ def test_given_responses_are_matched_by_their_prompts(finished, tmp_path):
         evaluated({**settings, "name": "none", "baseline": "target", "side_by_side": None})
 
 
-def test_a_run_is_evaluated_by_its_folder(tiny_model, tmp_path):
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, tiny_model):
+    """A finished run with the local runner: (settings, plan)."""
     from tests.test_whole import finished_run, small_settings
 
-    prompts = tmp_path / "prompts.jsonl"
+    folder = tmp_path_factory.mktemp("run")
+    prompts = folder / "prompts.jsonl"
     prompts.write_text("".join(json.dumps({"prompt": f"write review {i}:"}) + "\n" for i in range(4)))
-    settings = small_settings(tmp_path, prompts, tiny_model)
-    run = finished_run(RunConfig.model_validate(settings))
-    config = evaluation_config(run.config.root, ["interval.num_resamples=50"])
-    assert (config.name, config.root.parent) == ("small-evaluation", run.config.root.parent)
+    settings = small_settings(folder, prompts, tiny_model)
+    return settings, finished_run(RunConfig.model_validate(settings))
+
+
+def test_a_run_is_evaluated_by_its_folder(run):
+    folder = run[1].config.root
+    config = evaluation_config(folder, ["interval.num_resamples=50"])
+    assert (config.name, config.root.parent) == ("small-evaluation", folder.parent)
     plan, _ = evaluated(config.model_dump(mode="json"))
     found = summary_of(plan)
-    own = json.loads((run.config.root / "summary.json").read_text())["evaluation"]
+    own = json.loads((folder / "summary.json").read_text())["evaluation"]
     assert found["rewards"]["proxy"]["win_rate"]["win_rate"] == pytest.approx(own["win_rate"])
-    assert found["kl"]["num_prompts"] == 4 and abs(found["kl"]["nats"]) > 0
+    assert found["policy"] == "small" and found["kl"]["num_prompts"] == 4
     root = plan.config.root
     (root / "report.html").unlink()
-    commands.write_report(root, commands_console())
+    commands.write_report(root, Console(quiet=True))
     assert (root / "report.html").exists()
     with pytest.raises(ArtifactError, match="holds an evaluation"):
         commands.open_plan(root)
+
+
+def test_the_readmes_line_for_another_task_does_what_it_says(run, tmp_path):
+    """With this run in the place of the README's, and a file of two prompts with targets."""
+    line = next(
+        line for line in README.splitlines() if "cross-task" in line and line.startswith("rayflow evaluate")
+    )
+    arguments = line.partition("#")[0].split()[2:]
+    other = tmp_path / "headlines.jsonl"
+    other.write_text(
+        "".join(
+            json.dumps({"prompt": f"summarise {i}", "target": "A film was shown."}) + "\n" for i in range(2)
+        )
+    )
+    given = [a.replace("headlines.jsonl", str(other)) for a in arguments if "=" in a]
+    assert len(given) == arguments.count("--set") == 3
+    config = evaluation_config(run[1].config.root, given)
+    plan, _ = evaluated(config.model_dump(mode="json"))
+    found = summary_of(plan)
+    assert (found["name"], found["baseline"], found["prompts"]) == (
+        "cross-task",
+        "targets",
+        "headlines.jsonl",
+    )
+    assert found["rewards"]["proxy"]["win_rate"]["num_prompts"] == 2 and found["kl"]["num_prompts"] == 2
+
+
+def test_a_run_that_cannot_be_evaluated_says_why(run, tmp_path):
+    settings = {**run[0], "runs_dir": str(tmp_path)}
+    for name, prompts in (
+        ("unfinished", settings["prompts"]),
+        ("bare", {"train": settings["prompts"]["train"]}),
+    ):
+        folder = tmp_path / name
+        folder.mkdir()
+        config = RunConfig.model_validate({**settings, "name": name, "prompts": prompts})
+        (folder / "config.yaml").write_text(config.to_yaml())
     with pytest.raises(ArtifactError, match="has not finished its training"):
-        unfinished = {**settings, "name": "unfinished"}
-        folder = Path(RunConfig.model_validate(unfinished).root)
-        folder.mkdir(parents=True)
-        (folder / "config.yaml").write_text(RunConfig.model_validate(unfinished).to_yaml())
-        evaluated({**config.model_dump(mode="json"), "name": "no", "policy": {"run": str(folder)}})
-    without = {**settings, "name": "bare", "prompts": {"train": {"path": str(prompts)}}}
-    (tmp_path / "bare").mkdir()
-    (tmp_path / "bare" / "config.yaml").write_text(RunConfig.model_validate(without).to_yaml())
+        evaluated(evaluation_config(tmp_path / "unfinished", []).model_dump(mode="json"))
     with pytest.raises(ConfigError, match="has no evaluation prompts"):
         evaluation_config(tmp_path / "bare", [])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ArtifactError, match="is not a run's folder"):
+        evaluation_config(tmp_path / "empty", [])
 
 
-def commands_console():
-    from rich.console import Console
-
-    return Console(quiet=True)
+def test_the_ready_configuration_is_whole():
+    config = load_config(ROOT / "jobs" / "configs" / "evaluate" / "quickstart.yaml", schema=EvaluateConfig)
+    assert config.kl is not None and config.side_by_side.judge.kind == "engine"
+    load_template(config.side_by_side.template)
 
 
 def test_models_with_other_tokens_have_no_divergence(finished, tmp_path):
