@@ -30,10 +30,14 @@ def load_config(
         ConfigError: the file is missing or not YAML, or a key, kind, type or value does not fit. The message
             names the file and every offending key.
     """
-    data = _with_base(Path(path))
-    for text in overrides or []:
+    return config_of(_with_base(Path(path)), overrides or [], schema, str(path))
+
+
+def config_of(data: dict[str, Any], overrides: list[str], schema: type[Config], what: str) -> Config:
+    """A configuration from settings that are in no file, as `load_config`; `what` names them in messages."""
+    for text in overrides:
         _apply_override(data, *_parse_override(text))
-    return _validate(data, schema, str(path))
+    return _validate(data, schema, what)
 
 
 def override(config: RunConfig, settings: dict[str, Any]) -> RunConfig:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from rayflow.config import RunConfig, load_config
 from rayflow.config.evaluate import EvaluateConfig
+from rayflow.config.load import config_of
 from rayflow.engines.base import SamplingOptions
 from rayflow.errors import ConfigError
 from rayflow.pipeline.stored import last_round, stored_config
@@ -34,11 +32,7 @@ def evaluation_config(given: Path, overrides: list[str]) -> EvaluateConfig:
         raise ConfigError(
             f"The run {given} has no evaluation prompts. Name some: --set prompts.path=FILE (held out from training)."
         )
-    with tempfile.TemporaryDirectory() as folder:
-        # Through a file, so that overrides and mistakes are treated as in any other configuration.
-        path = Path(folder) / f"{settings['name']}.yaml"
-        path.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
-        return load_config(path, overrides, EvaluateConfig)
+    return config_of(settings, overrides, EvaluateConfig, f"The evaluation of {given}")
 
 
 def of_run(folder: Path) -> dict[str, Any]:

@@ -39,12 +39,15 @@ def collect(plan: Plan) -> EvaluationReport:
     measured = "measure" in done
     answers = {n: answered_rows(v, plan.artifacts) for n, v in stage.verdicts.items()} if measured else {}
     first = next(iter(answers.values()), [])
+    policy, baseline = _called(config.policy), _called(config.baseline)
+    if policy == baseline:  # two folders of one name
+        policy, baseline = f"policy ({policy})", f"baseline ({baseline})"
     judge = config.side_by_side
     return EvaluationReport(
         name=config.name,
         created=created(config),
-        policy=_called(config.policy, "policy"),
-        baseline=_called(config.baseline, "baseline"),
+        policy=policy,
+        baseline=baseline,
         sft=model_name(config),
         prompts=Path(config.prompts.path).name,
         sampling=_sampling(config),
@@ -66,14 +69,13 @@ def _measures(stored: dict[str, Any]) -> Measures:
     return TypeAdapter(Measures).validate_python(stored)
 
 
-def _called(side: SideOptions, default: str) -> str:
+def _called(side: SideOptions) -> str:
     """A side as a reader calls it."""
     if side.sft:
         return "SFT policy"
     if side.target:
         return "targets"
-    named = side.run or side.model or (side.responses and side.responses.path) or default
-    path = Path(named)
+    path = Path(side.run or side.model or (side.responses.path if side.responses else ""))
     # runs/name/07-train/model is called by its run's name
     return (
         path.parent.parent.name if path.name == "model" and path.parent.name.endswith("-train") else path.name

@@ -101,6 +101,19 @@
     said.textContent = `Saved ${numFinished()} of ${tasks.length} finished tasks to ${link.download}.`;
   }
 
+  function clear(event) {
+    const button = event.currentTarget;
+    if (button.dataset.asked) {
+      state = { rater: "", at: 0, answers: {} };
+      keep();
+      location.reload();
+      return;
+    }
+    button.dataset.asked = "yes";
+    button.textContent = "Really delete all answers?";
+    said.textContent = "Press the button once more to delete all answers in this browser. Saved files stay.";
+  }
+
   function press(event) {
     const typing = event.target.matches("textarea, input[type=text]");
     if (!shortcuts.checked || typing || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -136,6 +149,7 @@
   find("previous").addEventListener("click", () => show(state.at - 1, true));
   find("next").addEventListener("click", () => show(state.at + 1, true));
   find("save").addEventListener("click", save);
+  find("clear").addEventListener("click", clear);
   document.addEventListener("keydown", press);
   show(state.at, false);
 })();

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from pydantic import ValidationError
 from rich.console import Console
 
@@ -20,6 +22,7 @@ from rayflow.pipeline.evaluation_config import evaluation_config
 from rayflow.pipeline.stage import read_rows
 from rayflow.pipeline.stages.logprobs import Tokens
 from tests.conftest import build_tiny_model
+from tests.judges.test_openai import choices, endpoint  # noqa: F401
 from tests.pipeline.evaluation_helpers import (
     NUM_PROMPTS,
     Scripted,
@@ -135,6 +138,32 @@ def test_a_judge_that_always_takes_the_first_is_found_out(finished, tmp_path):
     assert found["side_by_side"]["first"] == 1.0 and found["side_by_side"]["score"] == 0.5
     assert found["side_by_side"]["distance"]["tie"] == 1.0 and found["rewards"] == {} and found["kl"] is None
     assert any("favours what it is shown first" in note for note in found["notes"])
+
+
+def test_an_endpoint_judges_as_the_readme_configures_it(finished, tmp_path, endpoint, monkeypatch):  # noqa: F811
+    """It answers with the response that is shown first and is longer; every third request it is busy."""
+    monkeypatch.setenv("JUDGE_TOKEN", "s3cret")
+
+    def reply(body, number):
+        if number % 3 == 1:
+            return 429, b"busy"
+        shown = body["messages"][0]["content"].rpartition("Summary A:")[2]
+        first, _, second = shown.rpartition("Explanation:")[0].partition("Summary B:")
+        letter = "A" if len(first.strip()) > len(second.strip()) else "B"
+        return choices(*[f"Verdict: {letter}"] * body["n"])
+
+    server = endpoint(reply)
+    (text,) = re.findall(r"```yaml\n(side_by_side:.*?)```", README, re.DOTALL)
+    shown = yaml.safe_load(text.replace("http://127.0.0.1:8000/v1", server.url))["side_by_side"]
+    shown["judge"]["backoff_s"] = 0.01
+    settings = {**finished[0], "runs_dir": str(tmp_path), "side_by_side": shown, "rewards": {}, "kl": None}
+    plan, _ = evaluated(settings)
+    found = summary_of(plan)["side_by_side"]
+    assert (found["num_verdicts"], found["num_unparsable"], found["num_items"]) == (64, 0, NUM_PROMPTS)
+    assert {headers["Authorization"] for headers in server.headers} == {"Bearer s3cret"}
+    assert len({body["seed"] for body in server.asked}) == 2 * NUM_PROMPTS  # each item and order its own
+    for path in plan.config.root.rglob("*"):
+        assert not path.is_file() or b"s3cret" not in path.read_bytes()
 
 
 def test_a_stopped_evaluation_goes_on(finished, tmp_path, monkeypatch):

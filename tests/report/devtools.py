@@ -95,7 +95,11 @@ class Page:
         """Go there and wait until it has loaded."""
         self.events = []
         self.call("Page.navigate", url=url)
-        while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
+        self.wait("Page.loadEventFired")
+
+    def wait(self, event: str) -> None:
+        """Until an event has come; those that came since `open`, or since `events` was emptied, count."""
+        while not any(each.get("method") == event for each in self.events):
             self.events.append(self._receive())
 
     def run(self, expression: str) -> Any:

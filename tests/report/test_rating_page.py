@@ -118,6 +118,16 @@ def test_answers_are_there_again_when_the_page_is_opened_again(browse):
         checked
     ).split() == ["onon", "t001-A1", "t001-B5", "t001-bestB", "t002-A2"]
     assert again.run("document.querySelector('#t002 textarea').value") == "hard to say 5 n"
+    for words in (
+        "Really delete all answers?",
+        "Start over",
+    ):  # the second press deletes, and the page begins anew
+        again.events = []
+        again.run("document.getElementById('clear').click()")
+        if words == "Start over":
+            again.wait("Page.loadEventFired")
+        assert again.run("document.getElementById('clear').textContent") == words
+    assert again.run(COUNT) == "0 of 3 tasks finished" and again.run(SHOWN) == "t001"
     other = browse("another-profile")
     assert other.run(COUNT) == "0 of 3 tasks finished"
 
