@@ -22,6 +22,7 @@ from rayflow.pipeline.evaluation_config import evaluation_config
 from rayflow.pipeline.stage import read_rows
 from rayflow.pipeline.stages.logprobs import Tokens
 from tests.conftest import build_tiny_model
+from tests.engines.conftest import forward_logprobs  # noqa: F401
 from tests.judges.test_openai import choices, endpoint  # noqa: F401
 from tests.pipeline.evaluation_helpers import (
     NUM_PROMPTS,
@@ -77,7 +78,7 @@ def test_every_number_is_in_the_summary_and_agrees_with_what_is_stored(finished)
     assert "Not there yet" not in page and ">nan" not in page.lower()
 
 
-def test_the_divergence_is_the_mean_log_ratio_of_plain_samples_under_both_models(finished, forward_logprobs):
+def test_the_divergence_is_the_mean_log_ratio_of_plain_samples_under_both_models(finished, forward_logprobs):  # noqa: F811
     _, plan, _ = finished
     stored = json.loads((plan.artifacts["kl-sample"].folder / "stage.json").read_text())
     sampling = stored["identity"]["sampling"]

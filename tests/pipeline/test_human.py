@@ -129,7 +129,7 @@ def test_a_crowd_platforms_table_gives_the_same_result(exported):
         writer.writerow(["ann", a["task"], *a["quality"], best, "some\nthing"])
     table = exported / "batch.csv"
     table.write_text("\ufeff" + sink.getvalue())
-    assert import_human(exported, [table])[0] == own
+    assert repr(import_human(exported, [table])[0]) == repr(own)  # one rater's agreement is no number
 
 
 def _saved(folder, name, data):

@@ -126,6 +126,8 @@ class Page:
 
     def close(self) -> None:
         """End the browser, so that what the page stored is on disk."""
+        if self._process.returncode is not None:
+            return
         self._session = None
         try:
             self.call("Browser.close")

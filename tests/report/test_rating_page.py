@@ -34,7 +34,7 @@ def test_every_choice_has_a_label_and_every_group_a_name():
     assert len(inputs) == 3 * (2 * 5 + 3) + 2
     assert page.count("<label") == len(inputs) + 3 and page.count("<legend>") == page.count("<fieldset") == 9
     for task in re.findall(r'<section class="task".*?</section>', page, re.S):
-        names = re.findall(r'name="([^"]+)"', task)
+        names = re.findall(r' name="([^"]+)"', task)
         assert len(set(names)) == 3
     assert 'role="status" aria-live="polite"' in page and '<html lang="en">' in page
 
@@ -113,10 +113,8 @@ def test_answers_are_there_again_when_the_page_is_opened_again(browse):
     page.close()
     again = browse()
     assert again.run(SHOWN) == "t002" and again.run(COUNT) == "1 of 3 tasks finished"
-    checked = "[...document.querySelectorAll('input:checked')].map(i => i.name + i.value).join(' ')"
-    assert again.run(checked).split() == ["t001-A1", "t001-B5", "t001-bestB", "t002-A2"] or again.run(
-        checked
-    ).split() == ["onon", "t001-A1", "t001-B5", "t001-bestB", "t002-A2"]
+    checked = "[...document.querySelectorAll('.task input:checked')].map(i => i.name + i.value).join(' ')"
+    assert again.run(checked).split() == ["t001-A1", "t001-B5", "t001-bestB", "t002-A2"]
     assert again.run("document.querySelector('#t002 textarea').value") == "hard to say 5 n"
     for words in (
         "Really delete all answers?",
