@@ -42,7 +42,8 @@ def test_help_names_the_commands_without_loading_anything_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     names = (
-        "run train-reward report select diagnose export submit jobs status logs cancel doctor lineage cluster"
+        "run train-reward report select diagnose export submit jobs status logs cancel doctor lineage cluster evaluate "
+        "human"
     )
     for command in names.split():
         assert command in done.stdout

@@ -13,13 +13,14 @@ import pytest
 ROOT = Path(__file__).parents[1] / "rayflow"
 FAMILIES = {
     *("engines", "rewards", "selection", "pairing", "losses"),
-    *("training", "evaluation", "report", "sources", "tracking", "doctor"),
+    *("training", "evaluation", "report", "sources", "tracking", "doctor", "judges"),
 }
 # Who may read whose interface; everything else between families goes through the pipeline.
 INTERFACES = {
     ("training", "rayflow.losses.base"),
     ("pairing", "rayflow.rewards.base"),
     ("evaluation", "rayflow.rewards.base"),
+    ("judges", "rayflow.engines.base"),
 }
 ONLY_IN = {
     "ray": ["dist/"],
@@ -127,7 +128,7 @@ def modules(*rooms: str) -> list[str]:
     "rooms",
     [
         ("errors", "core", "config"),
-        ("selection", "pairing", "rewards", "sources"),
+        ("selection", "pairing", "rewards", "sources", "judges"),
         ("pipeline", "cluster", "cli"),
     ],
     ids="-".join,

@@ -12,10 +12,10 @@ import sys
 import typer
 from rich.console import Console
 
-from rayflow.cli import cluster, diagnostics, jobs, runs
+from rayflow.cli import cluster, diagnostics, evaluate, human, jobs, runs
 from rayflow.errors import RayflowError
 
-GROUPS = (runs, jobs, diagnostics, cluster)
+GROUPS = (runs, evaluate, human, jobs, diagnostics, cluster)
 
 app = typer.Typer(
     help="Prompts in, aligned language model out, as one resumable job on Ray.",

@@ -15,7 +15,10 @@ from rayflow.core.options import InvalidChoiceError
 from rayflow.core.registry import load_object
 from rayflow.errors import ConfigError
 
-_SCHEMAS = {"data": "rayflow.config.reward:RewardConfig"}
+_SCHEMAS = {
+    "data": "rayflow.config.reward:RewardConfig",
+    "policy": "rayflow.config.evaluate:EvaluateConfig",
+}
 """Blocks that only another job than a run has; by name, because their modules know this one."""
 _PASSWORD = re.compile(r"//[^/@\s]+@")
 """What stands before the host in an address: never repeated in a message."""

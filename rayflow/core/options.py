@@ -47,7 +47,7 @@ DEFAULT_KINDS = {
     "tracker": "none",
 }
 """The RSO paper's choices, where the configuration names none; of layouts, the one that the data's keys tell.
-A reward must be named."""
+A reward or a judge must be named."""
 
 
 def _parse(family: str) -> Any:
@@ -81,6 +81,7 @@ SelectionOptions = Annotated[SerializeAsAny[KindOptions] | None, _parse("selecti
 PairingOptions = Annotated[SerializeAsAny[KindOptions] | None, _parse("pairing")]
 LossOptions = Annotated[SerializeAsAny[KindOptions], _parse("loss")]
 TrackerOptions = Annotated[SerializeAsAny[KindOptions], _parse("tracker")]
+JudgeOptions = Annotated[SerializeAsAny[KindOptions], _parse("judge")]
 LayoutOptions = Annotated[SerializeAsAny[KindOptions], _parse("layout")]
 
 

@@ -61,6 +61,10 @@ FAMILIES: dict[str, dict[str, str]] = {
         "tensorboard": "rayflow.tracking.tensorboard:TensorBoard",
         "mlflow": "rayflow.tracking.mlflow:Mlflow",
     },
+    "judge": {
+        "engine": "rayflow.judges.engine:EngineJudge",
+        "openai": "rayflow.judges.openai:OpenAiJudge",
+    },
     # `auto` tries them in this order: the most particular first.
     "layout": {
         "hh": "rayflow.sources.hh:HelpfulHarmless",

@@ -245,6 +245,56 @@ class ComparedVerdict(Verdict):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Given(Row):
+    """What a file of responses adds to a prompt: the columns that make it an `Example`, without preferences."""
+
+    responses: tuple[str, ...]
+    pairs: tuple[np.ndarray, ...]
+    rewards: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExactLogprobs(Row):
+    """What a model's own pass over responses adds: `exact_logprobs` [n] float32, summed nats, untempered."""
+
+    exact_logprobs: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diversity(Row):
+    """How different the responses to one prompt are.
+
+    Attributes:
+        distinct_1, distinct_2, distinct_3: share of runs of 1, 2, 3 words that are different ones; NaN where
+            no response has that many words.
+        self_bleu: mean BLEU of a response against the others; 1 where all are the same, NaN for a single one.
+    """
+
+    distinct_1: float
+    distinct_2: float
+    distinct_3: float
+    self_bleu: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SideBySideVerdicts(Row):
+    """What a judge says of a prompt's items: m pairs of one response of each side, v sampled answers to each.
+
+    Attributes:
+        num_items: m; item i is response i of both sides.
+        judge_answers: m * v texts as the judge wrote them, item by item.
+        judge_swapped: [m * v] int32, 1 where the policy's response was shown second.
+        judge_verdicts: [m * v] float64, 1 for the policy, 0 for the baseline, 1/2 for the same, whatever the order;
+            NaN where no verdict can be told.
+    """
+
+    num_items: int
+    judge_answers: tuple[str, ...]
+    judge_swapped: np.ndarray
+    judge_verdicts: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
 class Answers(Prompt):
     """View: a prompt with responses, wherever they came from."""
 

@@ -43,6 +43,9 @@ _ARRAYS: dict[str, pa.DataType] = {
     "num_tokens": pa.int32(),
     "flipped": pa.int32(),
     "letters": pa.int32(),
+    "exact_logprobs": pa.float32(),
+    "judge_swapped": pa.int32(),
+    "judge_verdicts": pa.float64(),
 }
 # The same for a tuple of arrays: token ids and index pairs unless it says otherwise here.
 _NESTED: dict[str, pa.DataType] = {"component_rewards": pa.float64()}

@@ -76,6 +76,38 @@ def bootstrap_means(
     return np.stack([values.mean(axis=0), low, high])
 
 
+def bootstrap_ratio(
+    sums: np.ndarray,
+    weights: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    num_resamples: int = 10_000,
+    confidence: float = 0.95,
+) -> tuple[float, float, float]:
+    """A ratio of two totals over items, such as nats over tokens, with its percentile bootstrap interval.
+
+    Args:
+        sums: [n] float64, one independent value per item, n >= 1.
+        weights: [n] float64, positive.
+        rng, num_resamples, confidence: as in `bootstrap_mean`.
+
+    Returns:
+        (ratio, low, high).
+    """
+    n = len(sums)
+    both = np.stack([sums, weights], axis=1)
+    chunk = max(1, 4_000_000 // n)  # counts held at a time, as in `bootstrap_mean`
+    totals = np.concatenate(
+        [
+            rng.multinomial(n, np.full(n, 1 / n), size=min(chunk, num_resamples - done)) @ both
+            for done in range(0, num_resamples, chunk)
+        ]
+    )
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(totals[:, 0] / totals[:, 1], [tail, 1 - tail])
+    return float(sums.sum() / weights.sum()), float(low), float(high)
+
+
 class BlockMeans:
     """Means of consecutive blocks of rows that arrive bit by bit: what a bootstrap needs, in bounded memory.
 

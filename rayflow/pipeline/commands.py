@@ -6,13 +6,14 @@ import shutil
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 
-from rayflow.config import Config, RunConfig, load_config
+from rayflow.config import JobConfig, RunConfig, load_config
+from rayflow.config.evaluate import EvaluateConfig
 from rayflow.config.reward import RewardConfig
 from rayflow.errors import ArtifactError, ConfigError
+from rayflow.pipeline.evaluation_plan import build_evaluation_plan
 from rayflow.pipeline.execute import Pipeline, is_sharded
 from rayflow.pipeline.parts import stages_of
 from rayflow.pipeline.placement import place
@@ -21,6 +22,7 @@ from rayflow.pipeline.preflight import preflight
 from rayflow.pipeline.reward_plan import build_reward_plan
 from rayflow.pipeline.rounds import SHARED, round_configs, write_summary
 from rayflow.pipeline.runner import LocalRunner, Runner
+from rayflow.pipeline.stored import job_of, stored_config
 from rayflow.pipeline.tracking import Tracking
 
 
@@ -65,6 +67,13 @@ def train_reward(
     _run_once(build_reward_plan(config), console, force, dry_run)
 
 
+def evaluate(
+    config: EvaluateConfig, console: Console, force: Sequence[str] = (), dry_run: bool = False
+) -> None:
+    """Evaluate a policy and write the report; `dry_run` only checks and prints the plan."""
+    _run_once(build_evaluation_plan(config), console, force, dry_run)
+
+
 def _run_rounds(config: RunConfig, console: Console, force: Sequence[str]) -> None:
     first: RunConfig | None = None
     for current in round_configs(config):
@@ -97,7 +106,7 @@ def _run_once(
     tracking.finish()
 
 
-def make_runner(config: RunConfig | RewardConfig) -> Runner:
+def make_runner(config: JobConfig) -> Runner:
     """The runner that the configuration asks for."""
     if config.compute.runner == "local":
         return LocalRunner(config.compute)
@@ -107,13 +116,15 @@ def make_runner(config: RunConfig | RewardConfig) -> Runner:
 
 
 def write_report(folder: Path, console: Console) -> None:
-    """Write the report of a run, or of a reward model's training, finished or not."""
-    _report(open_reward_plan(folder) if trains_reward(folder) else open_plan(folder), console)
+    """Write the report of a run, a reward model's training or an evaluation, finished or not."""
+    _report(open_any(folder), console)
 
 
 def _report(plan: Plan, console: Console) -> None:
     if isinstance(plan.config, RewardConfig):
         from rayflow.pipeline.reward_report import report
+    elif isinstance(plan.config, EvaluateConfig):
+        from rayflow.pipeline.evaluation_report import report
     else:
         from rayflow.pipeline.report import report
     path, lead = report(plan)
@@ -121,34 +132,33 @@ def _report(plan: Plan, console: Console) -> None:
     console.print(f"[bold]Report:[/] {path}")
 
 
+_JOBS = {
+    RunConfig: ("a run", build_plan),
+    RewardConfig: ("the training of a reward model", build_reward_plan),
+    EvaluateConfig: ("an evaluation", build_evaluation_plan),
+}
+
+
+def open_any(folder: Path) -> Plan:
+    """The plan of whatever job a folder holds, from the configuration in it.
+
+    Raises:
+        ArtifactError: not a job's folder.
+    """
+    schema = job_of(folder)
+    return _JOBS[schema][1](stored_config(folder, schema))
+
+
 def open_plan(folder: Path) -> Plan:
-    """The plan of a stored run, from the configuration in its folder.
+    """The plan of a stored run.
 
     Raises:
         ArtifactError: not a run's folder.
     """
-    if trains_reward(folder):
-        raise ArtifactError(f"{folder} holds the training of a reward model; only `rayflow report` reads it.")
-    return build_plan(_stored_config(folder, RunConfig))
-
-
-def open_reward_plan(folder: Path) -> Plan:
-    """The same for a reward model's training."""
-    return build_reward_plan(_stored_config(folder, RewardConfig))
-
-
-def trains_reward(folder: Path) -> bool:
-    """Whether a folder holds the training of a reward model rather than a run."""
-    stored = folder / "config.yaml"
-    return stored.exists() and "data" in yaml.safe_load(stored.read_text(encoding="utf-8"))
-
-
-def _stored_config(folder: Path, schema: type[Config]) -> Config:
-    stored = folder / "config.yaml"
-    if not stored.exists():
-        raise ArtifactError(f"{folder} is not a run's folder: it has no config.yaml.")
-    here = folder.absolute()
-    return load_config(stored, [f"runs_dir={here.parent}", f"name={here.name}"], schema)
+    schema = job_of(folder)
+    if schema is not RunConfig:
+        raise ArtifactError(f"{folder} holds {_JOBS[schema][0]}; only `rayflow report` reads it.")
+    return build_plan(stored_config(folder, RunConfig))
 
 
 def reselect(folder: Path, overrides: list[str], name: str | None, console: Console) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rayflow.config import RunConfig
+from rayflow.config.evaluate import EvaluateConfig
 from rayflow.config.reward import RewardConfig
 from rayflow.core.model_folder import model_digest, resolve_model
 from rayflow.core.options import build
@@ -43,12 +44,12 @@ class Plan:
     """The stages of one run.
 
     Attributes:
-        config: what was asked for, of a policy or of a reward model.
+        config: what was asked for, of a policy, of a reward model or of an evaluation.
         steps: in order; a tuple of shard stages runs as one stream, so that a later stage starts while
             earlier shards are still in the one before it.
     """
 
-    config: RunConfig | RewardConfig
+    config: RunConfig | RewardConfig | EvaluateConfig
     steps: tuple[tuple[Stage, ...], ...]
 
     @cached_property

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rayflow.config import RunConfig
+from rayflow.config.evaluate import EvaluateConfig
 from rayflow.core.model_folder import check_model_folder, resolve_model
 from rayflow.core.options import build
 from rayflow.errors import ConfigError
@@ -25,7 +26,22 @@ def preflight(plan: Plan) -> None:
     build("tracker", plan.config.track).check()
     if isinstance(plan.config, RunConfig):
         _check_run(plan.config)
+    elif isinstance(plan.config, EvaluateConfig):
+        _check_evaluation(plan)
     place(plan)
+
+
+def _check_evaluation(plan: Plan) -> None:
+    """The models of every stage, and the rewards; a template is read when the plan's identities are made."""
+    for model in {model for stage in plan.stages.values() for model in stage.models}:
+        check_model_folder(resolve_model(model))
+    assert isinstance(plan.config, EvaluateConfig)
+    for reward in plan.config.rewards.values():
+        _check_reward(build("reward", reward))
+    if plan.config.side_by_side is not None:
+        judge = build("judge", plan.config.side_by_side.judge)
+        if not judge.models:
+            judge.setup()  # a server's token must be there
 
 
 def _check_run(config: RunConfig) -> None:

@@ -15,6 +15,7 @@ METHODS = {
     "selection": "select",
     "pairing": "pair",
     "loss": "__call__",
+    "judge": "answers",
     "layout": "example",
     "tracker": "log",
 }

@@ -1,0 +1,202 @@
+"""What people say of several systems' responses. Row in: `Rating`. Out: `HumanResult`.
+
+Source of the form: RSO, arXiv:2309.06657, section 4: quality from 1 to 5 for each response, the best one or no
+preference, three raters to a task; the mean rating and the majority vote are reported.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rayflow.core.seeds import rng
+from rayflow.core.stats import bootstrap_mean
+from rayflow.errors import DataError
+from rayflow.evaluation.agreement import krippendorff_alpha
+from rayflow.evaluation.measures import Interval
+
+NO_PREFERENCE = -1
+NOT_GIVEN = -2
+QUALITIES = (1, 2, 3, 4, 5)
+
+
+@dataclass(frozen=True)
+class Rating:
+    """One rater on one task, with the systems in the key's order.
+
+    Attributes:
+        rater, task: who, and on what.
+        quality: [k] float64, 1 to 5 for each system's response; NaN where not given.
+        best: index of the best system, NO_PREFERENCE, or NOT_GIVEN.
+    """
+
+    rater: str
+    task: str
+    quality: np.ndarray
+    best: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SystemResult:
+    """One system.
+
+    Attributes:
+        name: its name.
+        quality: mean over tasks of the raters' mean, with its bootstrap interval over tasks.
+        num_ratings: ratings of its responses.
+        counts: how often each quality from 1 to 5 was given.
+        votes: share of all votes for the best that it got.
+        majority: share of tasks on which it got more votes than any other answer.
+    """
+
+    name: str
+    quality: Interval
+    num_ratings: int
+    counts: tuple[int, ...]
+    votes: float
+    majority: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairResult:
+    """Two systems by mean quality on each task: shares of tasks, and the win rate of the first, ties half."""
+
+    first: str
+    second: str
+    win: float
+    tie: float
+    loss: float
+    win_rate: Interval
+
+
+@dataclass(frozen=True, kw_only=True)
+class HumanResult:
+    """All ratings together.
+
+    Attributes:
+        systems: in the key's order.
+        pairs: every two of them.
+        no_preference_votes: share of votes for none.
+        no_preference: share of tasks on which most raters had no preference.
+        no_majority: share of tasks on which two answers share the most votes.
+        num_tasks, num_raters, num_ratings: that were rated; a rating is one rater on one task.
+        num_voted: tasks with at least one vote.
+        quality_agreement: Krippendorff's alpha, ordinal, over all responses; NaN where nothing can be said.
+        best_agreement: the same, nominal, of the votes.
+        confidence, num_resamples: of the intervals.
+    """
+
+    systems: tuple[SystemResult, ...]
+    pairs: tuple[PairResult, ...]
+    no_preference_votes: float
+    no_preference: float
+    no_majority: float
+    num_tasks: int
+    num_raters: int
+    num_ratings: int
+    num_voted: int
+    quality_agreement: float
+    best_agreement: float
+    confidence: float
+    num_resamples: int
+
+
+def human_result(
+    names: Sequence[str],
+    ratings: Sequence[Rating],
+    *,
+    seed: int = 0,
+    num_resamples: int = 10_000,
+    confidence: float = 0.95,
+) -> HumanResult:
+    """Means, votes and agreement.
+
+    Raises:
+        DataError: there are no ratings.
+    """
+    if not ratings:
+        raise DataError("The files hold no ratings.")
+    tasks = list(dict.fromkeys(rating.task for rating in ratings))
+    raters = list(dict.fromkeys(rating.rater for rating in ratings))
+    # [raters, tasks, systems]
+    quality = np.full((len(raters), len(tasks), len(names)), np.nan)
+    best = np.full((len(raters), len(tasks)), np.nan)
+    for rating in ratings:
+        where = raters.index(rating.rater), tasks.index(rating.task)
+        quality[where] = rating.quality
+        if rating.best != NOT_GIVEN:
+            best[where] = rating.best
+    winners = [_majority(votes) for votes in best.T if not np.isnan(votes).all()]
+    votes = best[~np.isnan(best)]
+    means = _mean_of_raters(quality)
+    settings = {"num_resamples": num_resamples, "confidence": confidence}
+
+    def interval(values: np.ndarray, *name: str) -> Interval:
+        values = values[np.isfinite(values)]
+        if not len(values):
+            return Interval(np.nan, np.nan, np.nan)
+        return Interval(*bootstrap_mean(values, rng(seed, "human", *name), **settings))
+
+    systems = tuple(
+        SystemResult(
+            name=name,
+            quality=interval(means[:, i], name),
+            num_ratings=int(np.isfinite(quality[..., i]).sum()),
+            counts=tuple(int((quality[..., i] == value).sum()) for value in QUALITIES),
+            votes=_share(votes == i),
+            majority=_share([winner == i for winner in winners]),
+        )
+        for i, name in enumerate(names)
+    )
+    pairs = tuple(
+        _pair(names[i], names[j], means[:, i] - means[:, j], interval)
+        for i in range(len(names))
+        for j in range(i + 1, len(names))
+    )
+    return HumanResult(
+        systems=systems,
+        pairs=pairs,
+        no_preference_votes=_share(votes == NO_PREFERENCE),
+        no_preference=_share([winner == NO_PREFERENCE for winner in winners]),
+        no_majority=_share([winner is None for winner in winners]),
+        num_tasks=len(tasks),
+        num_raters=len(raters),
+        num_ratings=len(ratings),
+        num_voted=len(winners),
+        quality_agreement=krippendorff_alpha(quality.reshape(len(raters), -1), "ordinal"),
+        best_agreement=krippendorff_alpha(best, "nominal"),
+        **settings,
+    )
+
+
+def _majority(votes: np.ndarray) -> int | None:
+    """The answer with the most votes; None where two have equally many."""
+    counts = Counter(votes[~np.isnan(votes)].astype(int).tolist()).most_common(2)
+    return None if len(counts) == 2 and counts[0][1] == counts[1][1] else counts[0][0]
+
+
+def _mean_of_raters(quality: np.ndarray) -> np.ndarray:
+    """[tasks, systems] mean over the raters who gave one; NaN where none did."""
+    told = np.isfinite(quality)
+    with np.errstate(invalid="ignore"):
+        return np.where(told, quality, 0.0).sum(axis=0) / told.sum(axis=0)
+
+
+def _pair(first: str, second: str, differences: np.ndarray, interval: object) -> PairResult:
+    sign = np.sign(np.round(differences[np.isfinite(differences)], 9))
+    return PairResult(
+        first=first,
+        second=second,
+        win=_share(sign > 0),
+        tie=_share(sign == 0),
+        loss=_share(sign < 0),
+        win_rate=interval((sign + 1) / 2, first, second),
+    )
+
+
+def _share(hits: object) -> float:
+    values = np.asarray(hits, dtype=np.float64)
+    return float(values.mean()) if len(values) else float("nan")

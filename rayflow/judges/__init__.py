@@ -1,0 +1,1 @@
+"""Judges of two responses side by side: a language model on one of the engines, or behind an endpoint."""

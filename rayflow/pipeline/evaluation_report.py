@@ -1,0 +1,125 @@
+"""Fills an evaluation's report from the artifacts: whatever is committed is shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from rayflow.config.evaluate import EvaluateConfig, SideOptions
+from rayflow.core.rows import Answered
+from rayflow.core.seeds import derive
+from rayflow.evaluation.measures import Measures
+from rayflow.pipeline.plan import Plan
+from rayflow.pipeline.report import NUM_SAMPLES, created, failures_of, model_name, timing_of, title, versions
+from rayflow.pipeline.stage import read_rows
+from rayflow.pipeline.stages.measure import MeasureStage, PlainSamples, answered_rows
+from rayflow.report.data import Sample, SamplesSection, draw
+from rayflow.report.evaluation import EvaluationReport, Sides, lead, write_evaluation
+
+Answers = list[tuple[Answered, Answered]]
+
+
+def report(plan: Plan) -> tuple[Path, str]:
+    """Write `report.html` and `summary.json` into the evaluation's folder.
+
+    Returns:
+        The page's path, and the result in a sentence or two.
+    """
+    data = collect(plan)
+    return write_evaluation(data, plan.config.root), lead(data)
+
+
+def collect(plan: Plan) -> EvaluationReport:
+    """Everything that the report shows."""
+    config, stage = plan.config, plan.stages["measure"]
+    done = {name: a for name, a in plan.artifacts.items() if a.committed}
+    measured = "measure" in done
+    answers = {n: answered_rows(v, plan.artifacts) for n, v in stage.verdicts.items()} if measured else {}
+    first = next(iter(answers.values()), [])
+    policy, baseline = _called(config.policy), _called(config.baseline)
+    if policy == baseline:  # two folders of one name
+        policy, baseline = f"policy ({policy})", f"baseline ({baseline})"
+    judge = config.side_by_side
+    return EvaluationReport(
+        name=config.name,
+        created=created(config),
+        policy=policy,
+        baseline=baseline,
+        sft=model_name(config),
+        prompts=Path(config.prompts.path).name,
+        sampling=_sampling(config),
+        rewards={name: title(reward) for name, reward in config.rewards.items()},
+        judge=f"{title(judge.judge)}, template {Path(judge.template).name}" if judge else "",
+        measures=_measures(done["measure"].manifest().extra["measures"]) if measured else None,
+        values={name: _sides(rows, lambda row: row.rewards) for name, rows in answers.items()},
+        lengths=_sides(first, lambda row: np.array([len(ids) for ids in row.token_ids])) if first else None,
+        log_ratios=_log_ratios(plan, stage) if measured and stage.divergent else None,
+        samples=_samples(config, first) if first else None,
+        failures=tuple(f for name, artifact in done.items() for f in failures_of(name, artifact)),
+        timings=tuple(timing_of(artifact) for artifact in done.values()),
+        config_yaml=config.to_yaml(),
+        versions=versions(),
+    )
+
+
+def _measures(stored: dict[str, Any]) -> Measures:
+    return TypeAdapter(Measures).validate_python(stored)
+
+
+def _called(side: SideOptions) -> str:
+    """A side as a reader calls it."""
+    if side.sft:
+        return "SFT policy"
+    if side.target:
+        return "targets"
+    path = Path(side.run or side.model or (side.responses.path if side.responses else ""))
+    # runs/name/07-train/model is called by its run's name
+    return (
+        path.parent.parent.name if path.name == "model" and path.parent.name.endswith("-train") else path.name
+    )
+
+
+def _sampling(config: EvaluateConfig) -> str:
+    drawn = config.sample
+    kept = f", top_k {drawn.top_k}" if drawn.top_k else ""
+    kept += f", top_p {drawn.top_p:g}" if drawn.top_p < 1 else ""
+    return f"{drawn.num_candidates} per prompt, temperature {drawn.temperature:g}{kept}, {drawn.max_tokens} tokens"
+
+
+def _sides(rows: Answers, value: Any) -> Sides:
+    policy, baseline = (np.concatenate([value(pair[side]) for pair in rows]) for side in (0, 1))
+    return Sides(policy=policy, baseline=baseline)
+
+
+def _log_ratios(plan: Plan, stage: MeasureStage) -> np.ndarray:
+    assert stage.divergent is not None
+    samples = plan.artifacts[stage.divergent.samples]
+
+    def logprobs(name: str) -> dict[str, np.ndarray]:
+        sources = [samples, plan.artifacts[name]]
+        shards = range(samples.num_shards)
+        rows = (row for index in shards for row in read_rows(sources, index, PlainSamples))
+        return {row.prompt_id: row.exact_logprobs for row in rows}
+
+    policy, sft = logprobs(stage.divergent.policy), logprobs(stage.divergent.sft)
+    return np.concatenate([values - sft[name] for name, values in policy.items() if name in sft])
+
+
+def _samples(config: EvaluateConfig, rows: Answers) -> SamplesSection:
+    """The first response of each side to prompts drawn without looking at them."""
+    seed = derive(config.seed, "report") % 2**32
+    samples = tuple(
+        Sample(
+            prompt_id=policy.prompt_id,
+            prompt=policy.messages[0]["content"] if len(policy.messages) == 1 else policy.text,
+            baseline_response=baseline.responses[0],
+            baseline_reward=float(baseline.rewards[0]),
+            policy_response=policy.responses[0],
+            policy_reward=float(policy.rewards[0]),
+        )
+        for policy, baseline in (rows[i] for i in draw(len(rows), count=NUM_SAMPLES, seed=seed))
+    )
+    return SamplesSection(samples=samples, num_prompts=len(rows), seed=seed)

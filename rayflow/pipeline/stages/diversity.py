@@ -1,0 +1,33 @@
+"""Diversity: how different the responses to one prompt are. Row in: `Responses`. Row out: `Diversity`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rayflow.config import PoolOptions
+from rayflow.core.rows import Diversity
+from rayflow.evaluation.diversity import diversity
+from rayflow.pipeline.stage import SimpleStage
+from rayflow.pipeline.stages.score import Responses
+
+
+@dataclass
+class DiversityStage(SimpleStage):
+    """Counts runs of words; needs no model."""
+
+    name: str
+    inputs: tuple[str, ...]
+    pool: PoolOptions
+
+    reads = Responses
+    writes = Diversity
+
+    def identity(self) -> dict[str, Any]:
+        """Nothing to set."""
+        return {"diversity": "words"}
+
+    async def process(self, rows: Sequence[Responses]) -> Sequence[Diversity]:
+        """Prompt by prompt."""
+        return [diversity(row.prompt_id, row.responses) for row in rows]

@@ -1,0 +1,105 @@
+"""What a reader must know before quoting the numbers of an evaluation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rayflow.report import words
+from rayflow.report.summary import FEW_PROMPTS, LENGTH_WARNING
+
+if TYPE_CHECKING:
+    from rayflow.evaluation.divergence import Divergence
+    from rayflow.evaluation.measures import RewardMeasure
+    from rayflow.evaluation.side_by_side import SideBySide
+    from rayflow.report.evaluation import EvaluationReport
+
+UNPARSABLE = 0.05
+"""Share of a judge's answers without a verdict that the page remarks on."""
+
+
+def notes(data: EvaluationReport) -> list[str]:
+    """Remarks, each one sentence or a few, derived from the numbers."""
+    found = data.measures
+    if found is None:
+        return []
+    remarks = []
+    if found.rewards:
+        remarks += _reward_notes(next(iter(found.rewards.values())), data.baseline)
+    if found.side_by_side is not None:
+        remarks += _judge_notes(found.side_by_side)
+    if found.kl is not None:
+        remarks += _kl_notes(found.kl)
+    lost = sum(failure.count for failure in data.failures)
+    if lost:
+        remarks.append(
+            f"{words.count(lost, 'row')} left out, for the reasons that are listed under Failures."
+        )
+    return remarks
+
+
+def _reward_notes(first: RewardMeasure, baseline: str) -> list[str]:
+    percent, won = words.percent, first.win_rate
+    remarks = [
+        "A reward that selected the training data is optimistic about the policy trained on it; another judge, "
+        "trained apart from it, says more.",
+    ]
+    change = won.policy_tokens / won.baseline_tokens - 1 if won.baseline_tokens else 0.0
+    if abs(change) > LENGTH_WARNING:
+        remarks.append(
+            f"The policy's responses are {percent(abs(change), 0)} {'longer' if change > 0 else 'shorter'} than those "
+            f"of the {baseline} ({words.number(won.policy_tokens)} against {words.number(won.baseline_tokens)} "
+            "tokens): read the win rate at equal length beside the raw one."
+        )
+    prompts = words.count(won.num_prompts, "prompt")
+    remarks.append(
+        f"Intervals are {percent(won.confidence, 0)} percentile bootstraps over {prompts} "
+        f"({won.num_resamples:,} resamples): they cover the choice of prompts, not another training run. Ties count "
+        "half. The win rate at equal length is the prediction of a logistic regression on the difference in length, "
+        "in characters, where that is zero (AlpacaEval-LC, arXiv:2404.04475, for one pair of models)."
+    )
+    if won.num_prompts < FEW_PROMPTS:
+        remarks.append(
+            f"With {prompts} the intervals are too narrow; use at least {FEW_PROMPTS} "
+            "prompts, better several hundred."
+        )
+    return remarks
+
+
+def _judge_notes(judged: SideBySide) -> list[str]:
+    percent, remarks = words.percent, []
+    if judged.first_low > 0.5 or judged.first_high < 0.5:
+        which = "first" if judged.first > 0.5 else "second"
+        remarks.append(
+            f"The judge favours what it is shown {which}: the response in first place gets {percent(judged.first)} "
+            "of the wins. Both orders are asked equally often, so the score is balanced, but items on which only the "
+            "order decides end near a tie."
+        )
+    if judged.consistent < 0.5:
+        remarks.append(
+            f"Only on {percent(judged.consistent)} of the items do both orders lean the same way: this judge hardly "
+            "tells the two sides apart. Its win rate says little."
+        )
+    lost = judged.num_unparsable + judged.num_unparsable_swapped
+    if lost > UNPARSABLE * judged.num_verdicts:
+        undecided = words.count(judged.num_undecided, "item")
+        remarks.append(
+            f"{lost:,} of the judge's {judged.num_verdicts:,} answers hold no verdict that can be told"
+            + (f", and {undecided} none in one of the orders" if judged.num_undecided else "")
+            + ": look at the answers in the side-by-side stage; max_tokens may be too small for it."
+        )
+    return remarks
+
+
+def _kl_notes(kl: Divergence) -> list[str]:
+    remarks = []
+    if kl.low < 0:
+        remarks.append(
+            "The interval of the divergence reaches below zero, where no divergence lies: more samples are needed "
+            "(kl.num_samples), or there is hardly any."
+        )
+    if kl.cut > 0:
+        remarks.append(
+            f"{words.percent(kl.cut)} of the samples for the divergence were cut at the length limit; it counts them "
+            "up to there."
+        )
+    return remarks

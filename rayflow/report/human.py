@@ -1,0 +1,145 @@
+"""Human ratings: the page that raters open, and the page with what they said."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rayflow import __version__
+from rayflow.core.stats import excludes_half
+from rayflow.report import words
+from rayflow.report.render import PAGE, SUMMARY, Card, render_template, replace_file
+from rayflow.report.summary import FEW_PROMPTS, strict
+
+if TYPE_CHECKING:
+    from rayflow.evaluation.human import HumanResult
+
+LETTERS = "ABCDEFGH"
+"""Names of the responses of a task; the page's other keys are j, k, n and u."""
+INSTRUCTIONS = (
+    "Read what was asked, then every response. Rate each one by itself, then say which one is best: correct, clear, "
+    "and what was asked for. Different tasks show the responses in a different order. Your answers stay in this "
+    "browser until you save them to a file; nothing is sent anywhere."
+)
+LOW_AGREEMENT = 0.4
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a rater sees of one prompt: its name, the prompt, and the responses in the order of their letters."""
+
+    name: str
+    prompt: str
+    responses: tuple[str, ...]
+
+    @property
+    def shown(self) -> list[tuple[str, str]]:
+        """(letter, response)."""
+        return list(zip(LETTERS, self.responses, strict=False))
+
+
+def rating_page(tasks: Sequence[Task], export: str, instructions: str = INSTRUCTIONS) -> str:
+    """The page as text. Its only script is our own, by its hash; what a model wrote is text, never markup.
+
+    Args:
+        tasks: at least one; each with the same number of responses.
+        export: names these tasks, so that answers to others are not mixed in.
+        instructions: what raters read first.
+    """
+    from markupsafe import Markup
+
+    script = Path(__file__).with_name("rating.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return render_template(
+        "rating.html.j2",
+        tasks=tasks,
+        letters=LETTERS[: len(tasks[0].responses)],
+        export=export,
+        instructions=instructions,
+        script=Markup(script),
+        script_hash=f"sha256-{digest}",
+    )
+
+
+def write_human_report(result: HumanResult, facts: Mapping[str, Any], folder: Path) -> Path:
+    """Write `report.html` and `summary.json`; returns the page's path.
+
+    Args:
+        result: the aggregated ratings.
+        facts: further entries of the summary, such as the export's name.
+        folder: where they go.
+    """
+    numbers = {"rayflow_version": __version__, **facts, **asdict(result), "notes": notes(result)}
+    text = json.dumps(strict(numbers), indent=2, ensure_ascii=False, allow_nan=False)
+    replace_file(folder / SUMMARY, text + "\n")
+    page = render_template(
+        "human.html.j2", r=result, facts=facts, lead=lead(result), cards=cards(result), notes=notes(result)
+    )
+    replace_file(folder / PAGE, page)
+    return folder / PAGE
+
+
+def lead(result: HumanResult) -> str:
+    """The result in a sentence or two."""
+    best = max(result.systems, key=lambda each: each.majority)
+    raters, tasks = words.count(result.num_raters, "rater"), words.count(result.num_tasks, "task")
+    said = f"{raters} on {tasks}: {best.name} is preferred on {words.percent(best.majority)} of the tasks"
+    if len(result.systems) == 2:
+        (pair,) = result.pairs
+        rate = pair.win_rate
+        settled = excludes_half(rate.low, rate.high, result.num_tasks, result.confidence)
+        better = pair.first if rate.mean > 0.5 else pair.second
+        return f"{said}. " + (
+            f"By mean quality {better} is better."
+            if settled
+            else "Mean quality does not settle which is better."
+        )
+    return f"{said}, no system on {words.percent(result.no_preference + result.no_majority)}."
+
+
+def cards(result: HumanResult) -> list[Card]:
+    """The headline numbers: the best system's quality, how often it is preferred, and the agreement."""
+    best = max(result.systems, key=lambda each: each.quality.mean)
+    quality, fixed = best.quality, words.fixed
+    return [
+        Card(
+            f"Best quality: {best.name}",
+            fixed(quality.mean, 2),
+            detail=f"of 5; {fixed(quality.low, 2)} – {fixed(quality.high, 2)}",
+        ),
+        Card(
+            "Preferred by most raters",
+            words.percent(best.majority),
+            detail=f"of {words.count(result.num_voted, 'task')}",
+        ),
+        Card(
+            "Agreement on quality", fixed(result.quality_agreement, 2), detail="Krippendorff's alpha, ordinal"
+        ),
+        Card(
+            "Agreement on the best", fixed(result.best_agreement, 2), detail="Krippendorff's alpha, nominal"
+        ),
+    ]
+
+
+def notes(result: HumanResult) -> list[str]:
+    """What a reader must know before quoting the numbers."""
+    found = [
+        f"Intervals are {words.percent(result.confidence, 0)} percentile bootstraps over tasks "
+        f"({result.num_resamples:,} resamples); they do not cover the choice of raters. A task is preferred by "
+        "majority where one answer has more votes than any other; two that share the most votes are no majority."
+    ]
+    if result.num_raters < 2:
+        found.append("With one rater there is no agreement to measure. Three to a task are usual.")
+    elif result.quality_agreement < LOW_AGREEMENT:
+        found.append(
+            "Raters hardly agree on quality: are the instructions clear, and is the difference one that can be seen?"
+        )
+    if result.num_tasks < FEW_PROMPTS:
+        tasks = words.count(result.num_tasks, "task")
+        found.append(f"With {tasks} the intervals are too narrow; use at least {FEW_PROMPTS}.")
+    return found

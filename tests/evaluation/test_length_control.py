@@ -1,0 +1,77 @@
+"""The win rate at equal length: what it must give where the truth is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rayflow.core.stats import sigmoid
+from rayflow.evaluation.length_control import _fit, length_controlled
+
+
+def drawn(constant: float, slope: float, num: int = 4000, shift: float = 30.0, each: int = 4, seed: int = 0):
+    """Comparisons whose odds are known: (wins, differences, prompts)."""
+    rng = np.random.default_rng(seed)
+    differences = rng.normal(shift, 100, num)
+    odds = constant + slope * np.tanh(differences / differences.std())
+    return (rng.random(num) < sigmoid(odds)).astype(float), differences, np.arange(num) // each
+
+
+@pytest.mark.parametrize(("constant", "slope"), [(0.5, 1.5), (-0.7, 0.8), (0.0, 0.0), (0.0, 2.0)])
+def test_the_truth_at_equal_length_is_inside_the_interval(constant, slope):
+    wins, differences, prompts = drawn(constant, slope)
+    found = length_controlled(wins, differences, prompts, num_resamples=2000)
+    assert found.low < sigmoid(constant) < found.high
+    assert found.win_rate == pytest.approx(float(sigmoid(constant)), abs=0.03)
+    assert found.slope == pytest.approx(slope, abs=0.2)
+    assert found.high - found.low < 0.08
+
+
+def test_a_policy_that_wins_by_length_alone_is_seen_through():
+    wins, differences, prompts = drawn(0.0, 3.0, shift=120.0)
+    found = length_controlled(wins, differences, prompts, num_resamples=2000)
+    assert wins.mean() > 0.75 and found.low < 0.5 < found.high
+
+
+def test_swapping_the_sides_gives_the_complement():
+    wins, differences, prompts = drawn(0.4, 1.0)
+    ours = length_controlled(wins, differences, prompts, num_resamples=10)
+    theirs = length_controlled(1 - wins, -differences, prompts, num_resamples=10)
+    assert ours.win_rate == pytest.approx(1 - theirs.win_rate, abs=1e-9)
+    assert ours.slope == pytest.approx(theirs.slope, abs=1e-9)
+
+
+def test_equal_lengths_leave_the_raw_win_rate():
+    wins = np.array([1.0, 1.0, 0.5, 0.0] * 50)
+    found = length_controlled(wins, np.zeros(200), np.arange(200), num_resamples=100)
+    assert found.win_rate == pytest.approx(wins.mean(), abs=1e-3) and found.slope == 0.0
+
+
+def test_a_constant_difference_cannot_be_told_from_quality():
+    found = length_controlled(np.array([1.0, 0.0]), np.array([5.0, 5.0]), np.arange(2), num_resamples=10)
+    assert np.isnan(found.win_rate) and np.isnan(found.low)
+
+
+def test_a_policy_that_always_wins_has_a_finite_fit():
+    rng = np.random.default_rng(0)
+    found = length_controlled(np.ones(60), rng.normal(0, 50, 60), np.arange(60), num_resamples=100)
+    assert 0.97 < found.low <= found.win_rate <= found.high < 1 and np.isfinite(found.slope)
+
+
+def test_one_newton_step_gives_the_interval_of_whole_fits():
+    wins, differences, prompts = drawn(0.5, 1.0, num=300, each=2, seed=3)
+    found = length_controlled(wins, differences, prompts, num_resamples=4000)
+    rng = np.random.default_rng(1)
+    x = np.stack([np.ones(300), np.tanh(differences / differences.std())], axis=1)
+    refits = []
+    for _ in range(1500):
+        counts = rng.multinomial(150, np.full(150, 1 / 150))
+        refits.append(sigmoid(_fit(x, wins, counts[prompts] / 2)[0]))
+    assert [found.low, found.high] == pytest.approx(np.quantile(refits, [0.025, 0.975]), abs=0.01)
+
+
+def test_prompts_count_the_same_however_many_comparisons_they_have():
+    wins = np.array([1.0] * 9 + [0.0])
+    prompts = np.array([0] * 9 + [1])
+    found = length_controlled(wins, np.zeros(10), prompts, num_resamples=10)
+    assert found.win_rate == pytest.approx(0.5)
