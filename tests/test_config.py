@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rayflow.config import RunConfig, load_config
+from rayflow.config import load_config, schema_of
 from rayflow.config.blocks import WorkerRange
-from rayflow.config.reward import RewardConfig
 from rayflow.errors import ConfigError
 
 MINIMAL = {
@@ -180,5 +179,5 @@ def test_shipped_configurations_are_valid() -> None:
     configs = sorted(Path(__file__).parents[1].glob("jobs/configs/**/*.yaml"))
     assert configs
     for path in configs:
-        schema = RewardConfig if path.parent.name == "reward" else RunConfig
+        schema = schema_of(path)
         assert isinstance(load_config(path, schema=schema), schema)
