@@ -71,7 +71,7 @@ def _place_step(step: Sequence[Stage], nodes: Sequence[NodeOptions]) -> dict[str
         found[name] = Counter()
         count = 1 if name in tasks else pool.most_workers  # tasks come and go: one at a time is enough
         for _ in range(count):
-            order = sorted(machines, key=lambda m: (sum(m.devices), sum(m.free.values())))
+            order = sorted(machines, key=lambda m: (sum(m.devices), len(m.devices), sum(m.free.values())))
             chosen = next((machine for machine in order if machine.take(pool)), None)
             if chosen is None:
                 others = [other for other in pools if other != name]
