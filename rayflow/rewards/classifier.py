@@ -216,15 +216,18 @@ class ClassifierReward:
 
 
 def chosen_backend(config: Any, options: ClassifierReward.Config) -> Literal["transformers", "vllm"]:
-    """What computes. Under "auto" it is vLLM for decoders that transformers would read whole, text by text.
+    """What computes. Under "auto", on CPU, it is vLLM for decoders that transformers would read text by text.
 
-    A family that reads the prompt once in transformers needs no second process and no cache, and an encoder
-    has no prefix to share (`tests/benchmarks/score.py --vllm` measures both).
+    A family that reads the prompt once in transformers needs no second process and no cache, and an encoder has
+    no prefix to share. On a GPU an engine takes most of the memory, which whoever gave it out must know: there
+    "auto" is transformers. `tests/benchmarks/score.py --vllm` measures both.
     """
+    import torch
+
     if options.backend != "auto":
         return options.backend
-    own_device = options.device != "auto"
-    if own_device or why_not_shared(config) is None or not vllm_serves(config):
+    placed = options.device != "auto" or torch.cuda.is_available()
+    if placed or why_not_shared(config) is None or not vllm_serves(config):
         return "transformers"
     return "vllm"
 

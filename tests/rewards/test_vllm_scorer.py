@@ -8,7 +8,8 @@ from rayflow.core.options import build
 from rayflow.core.rows import Prompt
 from rayflow.errors import ConfigError, MissingPackageError, RewardError, StageError
 from rayflow.rewards import vllm_scorer
-from rayflow.rewards.classifier import ClassifierReward
+from rayflow.rewards.classifier import ClassifierReward, chosen_backend
+from rayflow.rewards.models import load_config
 from tests.rewards.test_classifier import CHAT, PLAIN, RESPONSES, logit_at_last_token, reward
 
 LONG = "the story was good and bad . " * 12
@@ -84,17 +85,18 @@ def test_a_device_is_not_chosen_for_vllm():
 
 
 @pytest.mark.parametrize(
-    ("family", "backend", "installed", "expected"),
+    ("family", "backend", "there", "expected"),
     [
-        ("llama", "auto", True, False),  # reads the prompt once in transformers
-        ("mistral", "auto", True, True),
-        ("mistral", "auto", False, False),
-        ("mistral", "transformers", True, False),
-        ("llama", "vllm", True, True),
+        ("llama", "auto", {"vllm"}, False),  # reads the prompt once in transformers
+        ("mistral", "auto", {"vllm"}, True),
+        ("mistral", "auto", {}, False),
+        ("mistral", "auto", {"vllm", "gpu"}, False),
+        ("mistral", "transformers", {"vllm"}, False),
+        ("llama", "vllm", {"vllm", "gpu"}, True),
     ],
 )
 def test_auto_takes_vllm_where_transformers_would_read_the_prompt_for_every_response(
-    models, monkeypatch, family, backend, installed, expected
+    models, monkeypatch, family, backend, there, expected
 ):
     started = []
 
@@ -103,10 +105,12 @@ def test_auto_takes_vllm_where_transformers_would_read_the_prompt_for_every_resp
             started.append(arguments)
 
     monkeypatch.setattr("rayflow.rewards.classifier.VllmScorer", Started)
-    monkeypatch.setattr(vllm_scorer, "find_spec", lambda name: object() if installed else None)
-    built = build("reward", ClassifierReward.Config(model=models[family], backend=backend, dtype="auto"))
-    built.setup()
-    assert bool(started) == expected
-    if expected:
-        path, dtype, max_length, share = started[0]
-        assert (str(dtype), max_length, share) == ("torch.float32", 256, 0.9)
+    monkeypatch.setattr(vllm_scorer, "find_spec", lambda name: object() if "vllm" in there else None)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: "gpu" in there)
+    options = ClassifierReward.Config(model=models[family], backend=backend, dtype="auto")
+    if not expected:
+        assert chosen_backend(load_config(models[family], "classifier")[1], options) == "transformers"
+        return
+    build("reward", options).setup()
+    path, dtype, max_length, share = started[0]
+    assert (path, str(dtype), max_length, share) == (models[family], "torch.float32", 256, 0.9)
