@@ -57,9 +57,10 @@ def run_file(tmp_path: Path, settings: dict, tiny_model: str) -> Callable[..., P
 
 
 def slow(settings: dict) -> dict:  # noqa: F811
-    """One shard takes a second and a half."""
-    engine = {"kind": "fake", "max_model_len": 256, "latency_seconds": 1.5}
-    return {**settings["sample"], "engine": engine}
+    """Sampling takes three seconds a prompt, one prompt after another."""
+    engine = {"kind": "fake", "max_model_len": 256, "latency_seconds": 3.0}
+    compute = {"shard_size": 1, "sample": {"num_cpus": 1, "in_flight": 1}, "score": {"num_cpus": 0.25}}
+    return {"sample": {**settings["sample"], "engine": engine}, "compute": compute}
 
 
 def until_pairs(head: Head, path: Path, *more: object, **env: str):  # noqa: ANN201, F811
@@ -67,7 +68,7 @@ def until_pairs(head: Head, path: Path, *more: object, **env: str):  # noqa: ANN
     return head.rayflow("submit", path, "--until", "select", *python, *more, **env)
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 90) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -111,7 +112,7 @@ def test_a_running_job_is_found_measured_cancelled_and_gone_on_with(
     run_file,  # noqa: ANN001
     settings: dict,  # noqa: F811
 ) -> None:
-    path = run_file("slow", sample=slow(settings))
+    path = run_file("slow", **slow(settings))
     started = until_pairs(head, path)
     assert started.returncode == 0, started.stderr
     identity = job_id(started.stdout)
@@ -122,15 +123,8 @@ def test_a_running_job_is_found_measured_cancelled_and_gone_on_with(
 
     plan = build_plan(RunConfig.model_validate(yaml.safe_load(path.read_text())))
     sample = plan.artifacts["sample"]
+    wait_for(lambda: value(head, "ray_rayflow_queue_shards", run="slow", stage="sample") >= 1)
     wait_for(lambda: len(sample.committed_shards()) >= 2)
-    wait_for(lambda: value(head, "ray_rayflow_rows_total", run="slow", stage="sample") >= 2)
-    wait_for(lambda: value(head, "ray_rayflow_scores_total", run="slow", stage="score") >= 32)
-    assert value(head, "ray_rayflow_tokens_total", run="slow", stage="sample") > 0
-    wait_for(lambda: value(head, "ray_rayflow_accepted_total", run="slow", stage="select") > 0)
-    visited = value(head, "ray_rayflow_visited_total", run="slow", stage="select")
-    assert value(head, "ray_rayflow_accepted_total", run="slow", stage="select") <= visited
-    assert value(head, "ray_rayflow_queue_shards", run="slow", stage="sample") >= 1
-
     ended = head.rayflow("cancel", "slow")
     assert ended.returncode == 0 and f"{identity} STOPPED" in ended.stdout, ended.stdout + ended.stderr
     supervisor = next(head.folder.rglob(f"supervisor-{identity}.log")).read_text()
@@ -139,9 +133,17 @@ def test_a_running_job_is_found_measured_cancelled_and_gone_on_with(
     assert 2 <= len(kept) < sample.num_shards
     before = {index: sample.marker(index).file for index in kept}
 
-    resumed = until_pairs(head, path, "--wait")
+    resumed = until_pairs(head, path)
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     assert job_id(resumed.stdout) == identity[:-1] + "2"
+    wait_for(lambda: value(head, "ray_rayflow_rows_total", run="slow", stage="sample") >= 2)
+    wait_for(lambda: value(head, "ray_rayflow_tokens_total", run="slow", stage="sample") > 0)
+    wait_for(lambda: value(head, "ray_rayflow_scores_total", run="slow", stage="score") >= 32)
+    wait_for(lambda: value(head, "ray_rayflow_accepted_total", run="slow", stage="select") > 0)
+    visited = value(head, "ray_rayflow_visited_total", run="slow", stage="select")
+    assert value(head, "ray_rayflow_accepted_total", run="slow", stage="select") <= visited
+    done = head.rayflow("logs", "slow", "-f")
+    assert done.returncode == 0 and "SUCCEEDED" in done.stdout, done.stdout + done.stderr
     assert {index: sample.marker(index).file for index in kept} == before
     ids = [row["prompt_id"] for i in range(sample.num_shards) for row in sample.read_shard(i).to_pylist()]
     assert len(ids) == len(set(ids)) == 10
