@@ -127,9 +127,10 @@ def side_by_side(
     """
     columns, counts = _tally(rows, threshold)
     if not len(columns):
+        num = counts.get("num_verdicts", 0)
         raise DataError(
-            f"None of the judge's {counts.get('num_verdicts', 0)} answers holds a verdict for both orders of an item. Look at "
-            "them in the side-by-side stage: is the template right for this model, and max_tokens large enough?"
+            f"None of the judge's {num} answers holds a verdict for both orders of an item. Look at them in the "
+            "side-by-side stage: is the template right for this model, and max_tokens large enough?"
         )
     found = bootstrap_means(
         columns, rng(seed, "side_by_side"), num_resamples=num_resamples, confidence=confidence
