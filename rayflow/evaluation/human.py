@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
@@ -119,19 +120,10 @@ def human_result(
     """
     if not ratings:
         raise DataError("The files hold no ratings.")
-    tasks = list(dict.fromkeys(rating.task for rating in ratings))
-    raters = list(dict.fromkeys(rating.rater for rating in ratings))
-    # [raters, tasks, systems]
-    quality = np.full((len(raters), len(tasks), len(names)), np.nan)
-    best = np.full((len(raters), len(tasks)), np.nan)
-    for rating in ratings:
-        where = raters.index(rating.rater), tasks.index(rating.task)
-        quality[where] = rating.quality
-        if rating.best != NOT_GIVEN:
-            best[where] = rating.best
+    quality, best = _matrices(len(names), ratings)
     winners = [_majority(votes) for votes in best.T if not np.isnan(votes).all()]
-    votes = best[~np.isnan(best)]
     means = _mean_of_raters(quality)
+    votes = best[~np.isnan(best)]
     settings = {"num_resamples": num_resamples, "confidence": confidence}
 
     def interval(values: np.ndarray, *name: str) -> Interval:
@@ -151,25 +143,37 @@ def human_result(
         )
         for i, name in enumerate(names)
     )
-    pairs = tuple(
-        _pair(names[i], names[j], means[:, i] - means[:, j], interval)
-        for i in range(len(names))
-        for j in range(i + 1, len(names))
-    )
     return HumanResult(
         systems=systems,
-        pairs=pairs,
+        pairs=tuple(
+            _pair(names[i], names[j], means[:, i] - means[:, j], interval)
+            for i, j in combinations(range(len(names)), 2)
+        ),
         no_preference_votes=_share(votes == NO_PREFERENCE),
         no_preference=_share([winner == NO_PREFERENCE for winner in winners]),
         no_majority=_share([winner is None for winner in winners]),
-        num_tasks=len(tasks),
-        num_raters=len(raters),
+        num_tasks=quality.shape[1],
+        num_raters=quality.shape[0],
         num_ratings=len(ratings),
         num_voted=len(winners),
-        quality_agreement=krippendorff_alpha(quality.reshape(len(raters), -1), "ordinal"),
+        quality_agreement=krippendorff_alpha(quality.reshape(len(quality), -1), "ordinal"),
         best_agreement=krippendorff_alpha(best, "nominal"),
         **settings,
     )
+
+
+def _matrices(num_systems: int, ratings: Sequence[Rating]) -> tuple[np.ndarray, np.ndarray]:
+    """Quality [raters, tasks, systems] and best [raters, tasks], NaN where not given."""
+    tasks = {name: i for i, name in enumerate(dict.fromkeys(rating.task for rating in ratings))}
+    raters = {name: i for i, name in enumerate(dict.fromkeys(rating.rater for rating in ratings))}
+    quality = np.full((len(raters), len(tasks), num_systems), np.nan)
+    best = np.full((len(raters), len(tasks)), np.nan)
+    for rating in ratings:
+        where = raters[rating.rater], tasks[rating.task]
+        quality[where] = rating.quality
+        if rating.best != NOT_GIVEN:
+            best[where] = rating.best
+    return quality, best
 
 
 def _majority(votes: np.ndarray) -> int | None:

@@ -6,6 +6,7 @@ in swapped order. Source: RSO, arXiv:2309.06657, section 4 (8 verdicts, 4 of the
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -124,23 +125,15 @@ def side_by_side(
     Raises:
         DataError: no item has a verdict in both orders.
     """
-    columns, counts = [], np.zeros(5, dtype=np.int64)
-    for row in rows:
-        verdicts = row.judge_verdicts.reshape(row.num_items, -1)
-        swapped = row.judge_swapped.reshape(row.num_items, -1)[0].astype(bool)
-        means = order_means(verdicts, swapped)
-        means = means[~np.isnan(means).any(axis=1)]
-        lost = np.isnan(verdicts)
-        counts += (len(means), len(verdicts), verdicts.size, lost[:, ~swapped].sum(), lost[:, swapped].sum())
-        if len(means):
-            columns.append(_columns(means, threshold).mean(axis=0))
-    if not columns:
+    columns, counts = _tally(rows, threshold)
+    if not len(columns):
+        num = counts.get("num_verdicts", 0)
         raise DataError(
-            f"None of the judge's {counts[2]} answers holds a verdict for both orders of an item. Look at them in the "
+            f"None of the judge's {num} answers holds a verdict for both orders of an item. Look at them in the "
             "side-by-side stage: is the template right for this model, and max_tokens large enough?"
         )
     found = bootstrap_means(
-        np.stack(columns), rng(seed, "side_by_side"), num_resamples=num_resamples, confidence=confidence
+        columns, rng(seed, "side_by_side"), num_resamples=num_resamples, confidence=confidence
     )
     mean, low, high = found
     return SideBySide(
@@ -156,14 +149,32 @@ def side_by_side(
         first_high=float(high[9]),
         consistent=float(mean[10]),
         num_prompts=len(columns),
-        num_items=int(counts[0]),
-        num_undecided=int(counts[1] - counts[0]),
-        num_verdicts=int(counts[2]),
-        num_unparsable=int(counts[3]),
-        num_unparsable_swapped=int(counts[4]),
+        **counts,
         confidence=confidence,
         num_resamples=num_resamples,
     )
+
+
+def _tally(rows: Sequence[SideBySideVerdicts], threshold: float) -> tuple[np.ndarray, dict[str, int]]:
+    """Means of `_columns` for each prompt that has an item with a score, and what was counted on the way."""
+    columns: list[np.ndarray] = []
+    counts: Counter[str] = Counter()
+    for row in rows:
+        verdicts = row.judge_verdicts.reshape(row.num_items, -1)
+        swapped = row.judge_swapped.reshape(row.num_items, -1)[0].astype(bool)
+        means = order_means(verdicts, swapped)
+        means = means[~np.isnan(means).any(axis=1)]
+        lost = np.isnan(verdicts)
+        counts.update(
+            num_items=len(means),
+            num_undecided=len(verdicts) - len(means),
+            num_verdicts=verdicts.size,
+            num_unparsable=int(lost[:, ~swapped].sum()),
+            num_unparsable_swapped=int(lost[:, swapped].sum()),
+        )
+        if len(means):
+            columns.append(_columns(means, threshold).mean(axis=0))
+    return np.array(columns), dict(counts)
 
 
 def _columns(means: np.ndarray, threshold: float) -> np.ndarray:
