@@ -120,6 +120,8 @@ class ComputeOptions(Options):
         label: actor pool that holds a pairwise reward a second time, to label pairs and to compare policies.
         train: training workers.
         max_restarts: how often an actor, or the training group, is started again after its process was lost.
+        stall_minutes: on Ray, a step that finishes no shard and no training step for so long is ended with an
+            error and can be gone on with; longer than a model's start and the slowest shard. 0 waits for ever.
     """
 
     runner: Literal["ray", "local"] = "ray"
@@ -133,6 +135,7 @@ class ComputeOptions(Options):
     reference: PoolOptions = PoolOptions()
     train: PoolOptions = PoolOptions(num_workers=2)
     max_restarts: int = Field(default=3, ge=0)
+    stall_minutes: float = Field(default=60.0, ge=0)
 
 
 class RoundOptions(Options):

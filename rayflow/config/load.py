@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from rayflow.config.run import JobConfig, RunConfig
 from rayflow.core.options import InvalidChoiceError
+from rayflow.core.private import hide, shown
 from rayflow.errors import ConfigError
 
 Config = TypeVar("Config", bound=JobConfig)
@@ -141,9 +142,9 @@ def _describe(error: ValidationError, model: type[BaseModel]) -> list[tuple[tupl
             given = (
                 ""
                 if item["input"] is None or isinstance(item["input"], dict)
-                else f" (given: {item['input']!r})"
+                else f" (given: {shown(loc[-1] if loc else '', item['input'])})"
             )
-            found.append((loc, text + given))
+            found.append((loc, hide(text) + given))
     return found
 
 

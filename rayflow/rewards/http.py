@@ -11,18 +11,20 @@ plain prompt; `target` is null where the data has none. A server ignores the key
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import threading
 import time
 from collections.abc import Sequence
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import numpy as np
 from pydantic import Field, field_validator
 
 from rayflow.core.options import KindOptions
+from rayflow.core.private import hide, names_a_secret
 from rayflow.core.rows import Prompt
 from rayflow.errors import ConfigError, RewardError, StageError
 
@@ -75,8 +77,13 @@ class HttpReward:
             parts = urlsplit(url)
             if parts.scheme not in ("http", "https") or not parts.hostname:
                 raise ValueError("must begin with http:// or https:// and name a host")
-            if parts.username or parts.password:
-                raise ValueError("must not hold a password; name an environment variable in token_env")
+            named = [key for key, _ in parse_qsl(parts.query, keep_blank_values=True) if names_a_secret(key)]
+            if parts.username or parts.password or named:
+                held = f"the secret '{named[0]}'" if named else "a password"
+                raise ValueError(
+                    f"must not hold {held}: it is stored with the run. Name an environment variable "
+                    "in token_env"
+                )
             return url
 
     waits = True
@@ -120,10 +127,11 @@ class HttpReward:
             )
         if response.status_code != 200:
             raise RewardError(f"the reward server answered {self._told(response)}")
+        text = hide(response.text, self._token)  # a server may echo what it was sent
         try:
-            answer = response.json()
+            answer = json.loads(text)
         except ValueError as error:
-            raise RewardError(f"the reward server's answer is not JSON: {response.text[:80]!r}") from error
+            raise RewardError(f"the reward server's answer is not JSON: {text[:80]!r}") from error
         return _rewards(answer, len(items))
 
     def _post(self, body: dict[str, Any]) -> Any:
@@ -160,7 +168,7 @@ class HttpReward:
                 self.options.url, json=body, timeout=self.options.timeout_s, allow_redirects=False
             )
         except requests.RequestException as error:
-            return None, f"{type(error).__name__}: {error}"[:300]
+            return None, hide(f"{type(error).__name__}: {error}", self._token)[:300]
         return response, self._told(response)
 
     def _sign(self, request: Any) -> Any:
@@ -170,9 +178,7 @@ class HttpReward:
 
     def _told(self, response: Any) -> str:
         """Status and beginning of an answer, without the token, should the server echo it."""
-        text = " ".join(response.text.split())
-        if self._token:
-            text = text.replace(self._token, "***")
+        text = hide(" ".join(response.text.split()), self._token)
         return f"{response.status_code} {response.reason}: {text[:200]}".rstrip(": ")
 
 

@@ -1,0 +1,31 @@
+"""Keeps secrets out of what is shown and stored."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+HIDDEN = "***"
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s@'\"]+(?=@)")
+_KEY = re.compile(
+    r"(?:^|[_\-.])(?:api_?key|access_?key|key|token|secret|passwd|password|pwd|credentials?|signature|sig|auth)$",
+    re.IGNORECASE,
+)
+
+
+def hide(text: str, *secrets: str) -> str:
+    """`text` without these secrets, and without the user names and passwords of URLs."""
+    for secret in secrets:
+        if secret:
+            text = text.replace(secret, HIDDEN)
+    return _CREDENTIALS.sub(HIDDEN, text)
+
+
+def names_a_secret(key: str) -> bool:
+    """Whether a setting, or a parameter of a URL, is called like something that must not be stored."""
+    return _KEY.search(key) is not None
+
+
+def shown(key: Any, value: Any) -> str:
+    """A setting's value as an error message may show it."""
+    return HIDDEN if isinstance(key, str) and names_a_secret(key) else hide(repr(value))
