@@ -7,6 +7,7 @@ from typing import Any
 
 HIDDEN = "***"
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s@'\"]+(?=@)")
+_PARAMETER = re.compile(r"(?<=[?&])([\w.-]+)=[^&\s'\"#)]+")
 _KEY = re.compile(
     r"(?:^|[_\-.])(?:api_?key|access_?key|key|token|secret|passwd|password|pwd|credentials?|signature|sig|auth)$",
     re.IGNORECASE,
@@ -14,11 +15,14 @@ _KEY = re.compile(
 
 
 def hide(text: str, *secrets: str) -> str:
-    """`text` without these secrets, and without the user names and passwords of URLs."""
+    """`text` without these secrets, and without the user names, passwords and secret parameters of URLs."""
     for secret in secrets:
         if secret:
             text = text.replace(secret, HIDDEN)
-    return _CREDENTIALS.sub(HIDDEN, text)
+    text = _CREDENTIALS.sub(HIDDEN, text)
+    return _PARAMETER.sub(
+        lambda found: f"{found[1]}={HIDDEN}" if names_a_secret(found[1]) else found[0], text
+    )
 
 
 def names_a_secret(key: str) -> bool:

@@ -184,12 +184,18 @@ class Artifact:
             raise ArtifactError(f"Shard {path} is missing or damaged ({error}). {self._remedy()}") from error
 
     def damage(self, index: int) -> str:
-        """What is wrong with a committed shard, by its whole content; "" where nothing is."""
+        """What is wrong with a committed shard, by its whole content, and with which file; "" where nothing is."""
         try:
             marker = self.marker(index)
-            checked(self.shards / marker.file, marker)
+        except ArtifactError as error:
+            return str(error)
+        path = self.shards / marker.file
+        try:
+            checked(path, marker)
             self.read_shard(index)
-        except (ArtifactError, OSError) as error:
+        except OSError as error:
+            return f"{path}: {error}."
+        except ArtifactError as error:
             return str(error)
         return ""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import subprocess
 import sys
 from typing import Any
@@ -77,6 +78,7 @@ class ChildEngine(FakeEngine):
 
 def serve(options: str, model: str) -> None:
     """The child: a request a line, an answer a line."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches it too; its parent ends it
     engine = FakeEngine(FakeEngine.Config.model_validate_json(options))
     engine.setup(model)
     for line in sys.stdin:

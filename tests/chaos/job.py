@@ -97,11 +97,10 @@ class Job:
 
     def start(self) -> subprocess.Popen[str]:
         """Run it, in a session of its own, its output in a file."""
-        file = Path(self.config.runs_dir).parent / f"{self.config.name}.yaml"
         program = ["rayflow.cli", "run"] if self.whole else ["tests.chaos.job"]
         with open(self.output, "a") as sink:
             return subprocess.Popen(
-                [sys.executable, "-m", *program, str(file)],
+                [sys.executable, "-m", *program, str(self.file)],
                 stdout=sink,
                 stderr=subprocess.STDOUT,
                 env=self.variables,
@@ -109,6 +108,11 @@ class Job:
                 start_new_session=True,
                 text=True,
             )
+
+    @property
+    def file(self) -> Path:
+        """The configuration that it is started with."""
+        return self.output.with_suffix(".yaml")
 
     @property
     def output(self) -> Path:

@@ -69,6 +69,17 @@ def test_kills_at_other_moments_neither(
     check_data(fault, seed, tmp_path, home, undisturbed)
 
 
+@pytest.mark.chaos
+def test_a_machine_that_does_not_come_back_ends_the_run_in_words(
+    tmp_path: Path, home: Path, undisturbed: dict[str, str]
+) -> None:
+    given = settings(tmp_path, "stall-0")
+    given["compute"] |= {"sample": {"num_workers": 2, "num_cpus": 1.5}, "stall_minutes": 0.3}
+    trial = Trial("stall", 0, Job.of(given, home, whole=True))
+    trial.run()
+    assert digests(trial.job.config.root) == undisturbed, trial.story()
+
+
 def training_settings(folder: Path, name: str, model: str) -> dict:
     """The same run with a model to train: two workers, some fifty steps, a checkpoint every other one."""
     given = settings(folder, name)

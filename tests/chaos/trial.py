@@ -13,11 +13,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+import yaml
 
 from tests.chaos.job import LATENCY_S, NUM_PROMPTS, ROOT, Job
 
@@ -146,8 +147,9 @@ def kill_driver(trial: Trial, stage: str = "") -> None:
     trial.finish(trial.job.start())
 
 
-def kill_raylet(trial: Trial) -> None:
-    """Of the second of two machines, with all that runs on it."""
+@contextlib.contextmanager
+def two_machines(trial: Trial) -> Iterator[psutil.Process]:
+    """A cluster that the trial's run uses; gives the second machine's raylet."""
     with subprocess.Popen(
         [sys.executable, "-m", "tests.chaos.cluster"],
         stdin=subprocess.PIPE,
@@ -159,17 +161,47 @@ def kill_raylet(trial: Trial) -> None:
         try:
             made = json.loads(cluster.stdout.readline())
             trial.job.environment |= {"RAY_ADDRESS": made["address"]}
-            raylet = psutil.Process(made["raylets"][1])
-            process = trial.job.start()
-            trial.moment(trial.draw.choice(["sample", "score"]), process)
-            lost = [p for s in ("sample", "score") for p in trial.workers(s) if raylet in p.parents()]
-            trial.told.append(f"actors on the second machine: {len(lost)}")
-            trial.kill(raylet, "the second machine's raylet")
-            assert lost, "nothing ran on the second machine"
-            assert trial.job.done("pair") < NUM_PROMPTS, "the kill came too late"
-            trial.finish(process)
+            yield psutil.Process(made["raylets"][1])
         finally:
             cluster.stdin.close()
+            del trial.job.environment["RAY_ADDRESS"]
+
+
+def kill_raylet(trial: Trial) -> None:
+    """Of the second of two machines, with all that runs on it."""
+    with two_machines(trial) as raylet:
+        process = trial.job.start()
+        trial.moment(trial.draw.choice(["sample", "score"]), process)
+        lose(trial, raylet)
+        trial.finish(process)
+
+
+def lose(trial: Trial, raylet: psutil.Process) -> None:
+    """Kill a machine's raylet, on which something was at work."""
+    lost = [p for s in ("sample", "score") for p in trial.workers(s) if raylet in p.parents()]
+    trial.told.append(f"actors on the second machine: {len(lost)}")
+    trial.kill(raylet, "the second machine's raylet")
+    assert lost, "nothing ran on the second machine"
+    assert trial.job.done("pair") < NUM_PROMPTS, "the kill came too late"
+
+
+def stall(trial: Trial) -> None:
+    """A lost machine whose sampler fits on no other: the run says so, and goes on with a smaller pool."""
+    with two_machines(trial) as raylet:
+        process = trial.job.start()
+        trial.moment("sample", process)
+        lose(trial, raylet)
+        assert process.wait(WAIT_S) == 1, "the run did not end with an error"
+    said = trial.job.output.read_text()
+    assert "nothing was finished for 0.3 minutes" in said, "the error does not say what happened"
+    assert "Warning: the pools of this step ask for" in said, "nothing was said before"
+    (state,) = (trial.job.config.root / "logs").glob("stall-*.txt")
+    assert "DEAD" in state.read_text() and "shards pending" in state.read_text()
+    trial.job.whole = False
+    given = yaml.safe_load(trial.job.file.read_text())
+    given["compute"]["sample"]["num_workers"] = 1
+    trial.job.file.write_text(yaml.safe_dump(given))
+    trial.finish(trial.job.start())  # on this machine alone, with what it has
 
 
 def kill_trainer(trial: Trial) -> None:
@@ -214,6 +246,7 @@ FAULTS: dict[str, Callable[[Trial], None]] = {
     "engine": kill_engine,
     "driver": kill_driver,
     "raylet": kill_raylet,
+    "stall": stall,
     "trainer": kill_trainer,
     "driver-in-training": kill_driver_in_training,
     "vllm": lambda trial: kill_engine(trial, "EngineCore"),

@@ -10,6 +10,7 @@ from rayflow.core.private import hide, names_a_secret, shown
 def test_secrets_and_the_passwords_of_urls_are_hidden() -> None:
     assert hide("Bearer abc123 refused", "abc123", "") == "Bearer *** refused"
     assert hide("GET https://me:pw@host/x?q=1 failed") == "GET https://***@host/x?q=1 failed"
+    assert hide("GET http://h/x?a=1&api_key=abc#top") == "GET http://h/x?a=1&api_key=***#top"
     assert hide("write to me@host.org, see http://host/a@b") == "write to me@host.org, see http://host/a@b"
 
 
