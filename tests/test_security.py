@@ -195,6 +195,16 @@ def test_a_url_with_a_secret_is_refused_and_not_repeated(url: str, tmp_path: Pat
     assert "hunter2" not in str(caught.value)
 
 
+def test_a_secret_in_the_configuration_is_refused_before_it_is_stored(tmp_path: Path) -> None:
+    given = small_settings(tmp_path, tmp_path / "p.jsonl", "fake")
+    given["sample"]["engine"] = {"kind": "vllm", "extra": {"hf_token": "hf_hunter2"}}
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(given))
+    with pytest.raises(ConfigError, match=r"sample.engine.extra.hf_token: is a secret.*HF_TOKEN") as caught:
+        load_config(path)
+    assert "hunter2" not in str(caught.value)
+
+
 def test_no_secret_of_the_environment_is_stored_in_a_run(
     settings: dict,  # noqa: F811
     serve,  # noqa: ANN001, F811

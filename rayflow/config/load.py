@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from rayflow.config.run import JobConfig, RunConfig
 from rayflow.core.options import InvalidChoiceError
-from rayflow.core.private import hide, shown
+from rayflow.core.private import hide, secret_settings, shown
 from rayflow.errors import ConfigError
 
 Config = TypeVar("Config", bound=JobConfig)
@@ -51,10 +51,16 @@ def override(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
 
 def _validate(data: dict[str, Any], schema: type[Config], what: str) -> Config:
     try:
-        return schema.model_validate(data)
+        config = schema.model_validate(data)
     except ValidationError as error:
         lines = [f"  {'.'.join(map(str, loc)) or '(top)'}: {text}" for loc, text in _describe(error, schema)]
         raise ConfigError(f"{what} cannot be used:\n" + "\n".join(lines)) from None
+    if held := secret_settings(config.model_dump(mode="json")):
+        raise ConfigError(
+            f"{what} cannot be used:\n  {held[0]}: is a secret, and a configuration is stored with its run. Put it "
+            "into an environment variable; Hugging Face's libraries read HF_TOKEN."
+        )
+    return config
 
 
 def _with_base(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:

@@ -9,7 +9,7 @@ HIDDEN = "***"
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s@'\"]+(?=@)")
 _PARAMETER = re.compile(r"(?<=[?&])([\w.-]+)=[^&\s'\"#)]+")
 _KEY = re.compile(
-    r"(?:^|[_\-.])(?:api_?key|access_?key|key|token|secret|passwd|password|pwd|credentials?|signature|sig|auth)$",
+    r"(?:^|[_\-.])(?:(?:api|access|secret|private)[_-]?key|token|secret|passwd|password|pwd|credentials?|signature|sig|auth)$",
     re.IGNORECASE,
 )
 
@@ -26,8 +26,28 @@ def hide(text: str, *secrets: str) -> str:
 
 
 def names_a_secret(key: str) -> bool:
-    """Whether a setting, or a parameter of a URL, is called like something that must not be stored."""
+    """Whether a setting is called like something that must not be stored."""
     return _KEY.search(key) is not None
+
+
+def is_secret_parameter(key: str) -> bool:
+    """The same of a parameter of a URL, where a plain "key" is one too."""
+    return names_a_secret(key) or key.lower() == "key"
+
+
+def secret_settings(settings: Any, path: str = "") -> list[str]:
+    """Dotted names of the settings, at any depth, that hold the text of a secret."""
+    if isinstance(settings, list | tuple):
+        return [found for item in settings for found in secret_settings(item, path)]
+    if not isinstance(settings, dict):
+        return []
+    found = []
+    for key, value in settings.items():
+        here = f"{path}.{key}".lstrip(".")
+        if isinstance(value, str) and value and names_a_secret(str(key)):
+            found.append(here)
+        found += secret_settings(value, here)
+    return found
 
 
 def shown(key: Any, value: Any) -> str:

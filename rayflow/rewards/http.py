@@ -24,7 +24,7 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from rayflow.core.options import KindOptions
-from rayflow.core.private import hide, names_a_secret
+from rayflow.core.private import hide, is_secret_parameter
 from rayflow.core.rows import Prompt
 from rayflow.errors import ConfigError, RewardError, StageError
 
@@ -77,7 +77,9 @@ class HttpReward:
             parts = urlsplit(url)
             if parts.scheme not in ("http", "https") or not parts.hostname:
                 raise ValueError("must begin with http:// or https:// and name a host")
-            named = [key for key, _ in parse_qsl(parts.query, keep_blank_values=True) if names_a_secret(key)]
+            named = [
+                key for key, _ in parse_qsl(parts.query, keep_blank_values=True) if is_secret_parameter(key)
+            ]
             if parts.username or parts.password or named:
                 held = f"the secret '{named[0]}'" if named else "a password"
                 raise ValueError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rayflow.core.private import hide, names_a_secret, shown
+from rayflow.core.private import hide, is_secret_parameter, names_a_secret, secret_settings, shown
 
 
 def test_secrets_and_the_passwords_of_urls_are_hidden() -> None:
@@ -24,3 +24,16 @@ def test_names_of_secrets_are_known(key: str) -> None:
 def test_other_names_are_not(key: str) -> None:
     assert not names_a_secret(key)
     assert shown(key, 5) == "5"
+
+
+def test_a_plain_key_is_a_secret_only_in_a_url() -> None:
+    assert is_secret_parameter("key") and not names_a_secret("key") and not names_a_secret("prompt_key")
+
+
+def test_settings_that_hold_secrets_are_found_at_any_depth() -> None:
+    settings = {
+        "a": {"token_env": "T", "hf_token": "x"},
+        "b": [{"password": "y"}, {"token": None}],
+        "token": "",
+    }
+    assert secret_settings(settings) == ["a.hf_token", "b.password"]

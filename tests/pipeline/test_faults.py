@@ -136,6 +136,20 @@ def test_a_run_of_before_the_checksums_is_still_read(finished: tuple[Plan, dict]
     assert text.count("stored") == len(DATA_STAGES) and tables(again) == before
 
 
+def test_a_worker_of_a_killed_run_commits_nothing_to_a_stage_begun_anew(config: RunConfig) -> None:
+    """Its actors may live on for seconds after kill -9, and --force-stage may be quicker."""
+    import asyncio
+
+    plan, _ = run_data(config)
+    orphan = plan.worker(plan.stages["select"])
+    artifact = plan.artifacts["select"]
+    artifact.set_aside()
+    artifact.begin({**plan.identities["select"], "seed": 77}, plan.artifacts["prompts"].num_shards)
+    with pytest.raises(ArtifactError, match="seed: stored 77, now 3"):
+        asyncio.run(orphan.run(0))
+    assert not artifact.committed_shards() and not list(artifact.shards.iterdir())
+
+
 def test_prompts_that_were_begun_with_another_shard_size_keep_it(
     config: RunConfig, finished: tuple[Plan, dict]
 ) -> None:
