@@ -53,7 +53,7 @@ def check_data(fault: str, seed: int, folder: Path, home: Path, undisturbed: dic
     assert digests(trial.job.config.root) == undisturbed, trial.story()
 
 
-@pytest.mark.parametrize("fault", ["sampler", "engine", "driver", "raylet"])
+@pytest.mark.parametrize("fault", ["sampler", "engine", "driver", "raylet"], ids="{}-0".format)
 def test_a_kill_costs_no_row_and_changes_no_byte(
     fault: str, tmp_path: Path, home: Path, undisturbed: dict[str, str]
 ) -> None:
@@ -74,14 +74,14 @@ def test_a_machine_that_does_not_come_back_ends_the_run_in_words(
     tmp_path: Path, home: Path, undisturbed: dict[str, str]
 ) -> None:
     given = settings(tmp_path, "stall-0")
-    given["compute"] |= {"sample": {"num_workers": 2, "num_cpus": 1.5}, "stall_minutes": 0.3}
+    given["compute"] |= {"sample": {"num_workers": 1, "num_cpus": 3}, "stall_minutes": 0.3}
     trial = Trial("stall", 0, Job.of(given, home, whole=True))
     trial.run()
     assert digests(trial.job.config.root) == undisturbed, trial.story()
 
 
 def training_settings(folder: Path, name: str, model: str) -> dict:
-    """The same run with a model to train: two workers, some fifty steps, a checkpoint every other one."""
+    """The same run with a model to train: two workers, some twenty steps, a checkpoint every third."""
     given = settings(folder, name)
     given["model"] = model
     given["sample"]["engine"] = {"kind": "fake", "max_model_len": 256}
@@ -90,9 +90,9 @@ def training_settings(folder: Path, name: str, model: str) -> dict:
     given["train"] = {
         "learning_rate": 1e-3,
         "batch_size": 2,
-        "num_epochs": 6,
+        "num_epochs": 3,
         "precision": "float32",
-        "checkpoint_every_steps": 2,
+        "checkpoint_every_steps": 3,
     }
     given["compute"] |= {"shard_size": 8, "train": {"num_workers": 2, "num_cpus": 0.5}}
     return given

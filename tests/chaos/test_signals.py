@@ -13,7 +13,13 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.job import Job, digests, settings
-from tests.chaos.test_chaos import undisturbed  # noqa: F401
+from tests.chaos.test_chaos import (  # noqa: F401
+    trained,
+    training_settings,
+    undisturbed,
+    undisturbed_training,
+)
+from tests.chaos.trial import steps
 
 
 @pytest.fixture
@@ -57,5 +63,33 @@ def test_a_run_that_is_told_to_stop_ends_in_order(
             assert job.artifact("sample").damage(index) == ""
         assert Job.of(given, home).start().wait(120) == 0
         assert digests(job.config.root) == undisturbed
+    finally:
+        job.end()
+
+
+@pytest.mark.chaos
+@pytest.mark.trainer
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_training_that_is_told_to_stop_ends_in_order(
+    number: signal.Signals,
+    tmp_path: Path,
+    home: Path,
+    tiny_model: str,
+    undisturbed_training: tuple,  # noqa: F811
+) -> None:
+    """Ray Train answers Ctrl-C with an exit code of success: a night's job must not take that for an end."""
+    job = Job.of(training_settings(tmp_path, "stopped", tiny_model), home, whole=True)
+    try:
+        process = job.start()
+        until = time.monotonic() + 240
+        while steps(job) < 5:
+            assert process.poll() is None and time.monotonic() < until, job.output.read_text()
+            time.sleep(0.02)
+        os.kill(process.pid, number)
+        assert process.wait(90) == 128 + number, job.output.read_text()
+        said = job.output.read_text()
+        assert "Stopped. What was finished is kept" in said and "Traceback" not in said
+        assert job.start().wait(240) == 0, job.output.read_text()
+        assert trained(job.config.root) == undisturbed_training
     finally:
         job.end()
