@@ -26,10 +26,14 @@ def make_private_token() -> None:
     if os.environ.get(MODE, "token").lower() != "token" or {TOKEN, f"{TOKEN}_PATH"} & set(os.environ):
         return
     path = token_path()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
-            file.write(secrets.token_hex(32))
+    with contextlib.suppress(OSError):  # it is there, or home is read-only, of which Ray says more
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pending = path.with_name(f".auth_token-{secrets.token_hex(4)}")
+        with contextlib.ExitStack() as undo:
+            undo.callback(pending.unlink, missing_ok=True)
+            with open(os.open(pending, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+                file.write(secrets.token_hex(32))
+            os.link(pending, path)  # whole, and only where there is none: another run may be starting too
 
 
 def keep_token_private() -> None:

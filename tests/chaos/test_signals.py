@@ -93,3 +93,38 @@ def test_training_that_is_told_to_stop_ends_in_order(
         assert trained(job.config.root) == undisturbed_training
     finally:
         job.end()
+
+
+@pytest.mark.chaos
+@pytest.mark.trainer
+def test_a_damaged_checkpoint_of_several_workers_is_refused_by_name(
+    tmp_path: Path,
+    home: Path,
+    tiny_model: str,
+    undisturbed_training: tuple,  # noqa: F811
+) -> None:
+    job = Job.of(training_settings(tmp_path, "damaged", tiny_model), home, whole=True)
+    try:
+        process = job.start()
+        until = time.monotonic() + 240
+        while steps(job) < 8:
+            assert process.poll() is None and time.monotonic() < until, job.output.read_text()
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
+        job.end()
+        (folder,) = job.config.root.glob("*-train")
+        files = sorted((folder / "checkpoints").rglob("*.pt"))
+        assert files
+        for path in files:
+            content = bytearray(path.read_bytes())
+            content[len(content) // 2] ^= 1
+            path.write_bytes(content)
+        assert job.start().wait(240) == 1
+        assert f"is damaged ({files[-1].parent.name}/" in job.output.read_text(), job.output.read_text()
+        assert f"Delete the folder {folder / 'checkpoints'}" in job.output.read_text()
+        shutil.rmtree(folder / "checkpoints")
+        assert job.start().wait(240) == 0, job.output.read_text()
+        assert trained(job.config.root) == undisturbed_training
+    finally:
+        job.end()
