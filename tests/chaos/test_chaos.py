@@ -19,7 +19,7 @@ from tests.chaos.job import NUM_PROMPTS, Job, digests, settings
 from tests.chaos.trial import Trial, metrics
 from tests.pipeline.helpers import run_data
 
-DATA_FAULTS = ("sampler", "engine", "reward", "driver", "raylet")
+DATA_FAULTS = ("sampler", "engine", "reward", "driver", "local-driver", "raylet")
 TRAINING_FAULTS = ("trainer", "driver-in-training")
 
 
@@ -48,6 +48,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def check_data(fault: str, seed: int, folder: Path, home: Path, undisturbed: dict[str, str]) -> None:
     """Disturb a run up to the pairs, and compare what it stored."""
     given = settings(folder, f"{fault}-{seed}")
+    given["compute"]["runner"] = "local" if fault == "local-driver" else "ray"
     trial = Trial(fault, seed, Job.of(given, home))
     trial.run()
     assert digests(trial.job.config.root) == undisturbed, trial.story()

@@ -247,6 +247,7 @@ FAULTS: dict[str, Callable[[Trial], None]] = {
     "reward": lambda trial: kill_actor(trial, "score"),
     "engine": kill_engine,
     "driver": kill_driver,
+    "local-driver": kill_driver,
     "raylet": kill_raylet,
     "stall": stall,
     "trainer": kill_trainer,
