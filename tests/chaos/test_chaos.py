@@ -71,6 +71,19 @@ def test_kills_at_other_moments_neither(
 
 
 @pytest.mark.chaos
+def test_a_full_disk_under_ray_changes_nothing(
+    tmp_path: Path, home: Path, undisturbed: dict[str, str]
+) -> None:
+    """Shard numbers are all that flows through Ray, so that its object store never needs the disk."""
+    job = Job.of(settings(tmp_path, "full"), home, environment={"RAY_local_fs_capacity_threshold": "0.01"})
+    try:
+        assert job.start().wait(200) == 0, job.output.read_text()
+        assert digests(job.config.root) == undisturbed
+    finally:
+        job.end()
+
+
+@pytest.mark.chaos
 def test_a_machine_that_does_not_come_back_ends_the_run_in_words(
     tmp_path: Path, home: Path, undisturbed: dict[str, str]
 ) -> None:
