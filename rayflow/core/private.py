@@ -9,7 +9,8 @@ HIDDEN = "***"
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s@'\"]+(?=@)")
 _PARAMETER = re.compile(r"(?<=[?&])([\w.-]+)=[^&\s'\"#)]+")
 _KEY = re.compile(
-    r"(?:^|[_\-.])(?:(?:api|access|secret|private)[_-]?key|token|secret|passwd|password|pwd|credentials?|signature|sig|auth)$",
+    r"(?:^|[_\-.])"
+    r"(?:(?:api|access|secret|private)[_-]?key|token|secret|passwd|password|pwd|credentials?|signature|sig|auth)$",
     re.IGNORECASE,
 )
 

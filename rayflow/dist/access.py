@@ -62,7 +62,10 @@ def open_to_others(dashboard: str | None) -> str:
 def is_loopback(address: str) -> bool:
     """Whether a host, "host:port" or URL means this machine alone."""
     host = address.split("://")[-1].split("/")[0].split("@")[-1]
-    host = host[1 : host.index("]")] if host.startswith("[") else host.rsplit(":", 1)[0] if host.count(":") == 1 else host
+    if host.startswith("["):
+        host = host[1 : host.index("]")]
+    elif host.count(":") == 1:
+        host = host.partition(":")[0]
     if host == "localhost":
         return True
     try:

@@ -92,7 +92,10 @@ def stream_state(workers: Sequence[ShardWorker]) -> str:
 
 
 def _write_state(what: str, minutes: float, logs: Path) -> tuple[str, Path]:
-    """The first line of what is being done, and a file with all that is known: first what cannot hang, then what Ray says, if it answers."""
+    """The first line of what is being done, and a file with all that is known.
+
+    First what cannot hang, then what Ray says, if it answers.
+    """
     path = logs / f"stall-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.txt"
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", encoding="utf-8") as file:

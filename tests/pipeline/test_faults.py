@@ -263,7 +263,11 @@ def test_a_slow_reward_server_changes_nothing(settings: dict, serve) -> None:  #
 @pytest.mark.parametrize(
     "content", [b"<html>proxy</html>", b'{"rewards": [NaN]}', json.dumps({"rewards": []}).encode()]
 )
-def test_garbage_of_a_reward_server_is_a_counted_failure(settings: dict, serve, content: bytes) -> None:  # noqa: ANN001, F811
+def test_garbage_of_a_reward_server_is_a_counted_failure(
+    settings: dict,
+    serve,  # noqa: ANN001, F811
+    content: bytes,
+) -> None:
     def garbage_for_one(items: list[dict], number: int) -> Answer:
         if "number 3" in items[0]["prompt"]:
             return 200, content, {}
