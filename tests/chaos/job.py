@@ -26,8 +26,8 @@ NUM_PROMPTS = 16
 NUM_CANDIDATES = 4
 LATENCY_S = 0.4
 
-TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}
-"""Of these tests' own clusters."""
+RAY = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64, "RAY_prestart_worker_first_driver": "0"}
+"""Of these tests' own clusters; without processes that wait for tasks which never come."""
 
 
 def slow_cheerful(prompt: str, response: str) -> float:
@@ -59,7 +59,7 @@ def settings(folder: Path, name: str) -> dict:
         "compute": {
             "shard_size": 1,
             "sample": {**pool, "num_workers": 2},
-            "score": {**pool, "num_workers": 2},
+            "score": {**pool, "num_workers": 1},
             "transform": {"num_cpus": 0.25},
         },
     }
@@ -93,7 +93,7 @@ class Job:
         """What marks every process of this job, and keeps it to itself."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
         own = {"HOME": str(self.home), "RAY_TMPDIR": str(self.home), "PYTHONPATH": str(ROOT)}
-        return kept | own | TOKEN | self.environment
+        return kept | own | RAY | self.environment
 
     def start(self) -> subprocess.Popen[str]:
         """Run it, in a session of its own, its output in a file."""

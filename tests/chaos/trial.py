@@ -117,7 +117,10 @@ def kill_actor(trial: Trial, stage: str) -> None:
     assert left > 0, "the kill came too late"
     trial.finish(process)
     started = len(list((trial.job.config.root / "logs").glob(f"{stage}-*.log")))
-    assert started == 3, f"{started} actors of {stage} were started, not the pool's two and one more"
+    pool = getattr(trial.job.config.compute, stage).num_workers
+    assert started > pool, (
+        f"{started} actors of {stage} were started: nobody took the place of the killed one"
+    )
 
 
 def kill_engine(trial: Trial, name: str = "tests.chaos.engine") -> None:
