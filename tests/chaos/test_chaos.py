@@ -163,7 +163,7 @@ def test_a_killed_vllm_is_replaced_and_draws_the_same(tmp_path: Path, home: Path
         given = settings(tmp_path, name)
         given["model"] = tiny_model
         engine = {"kind": "vllm", "dtype": "float32", "max_model_len": 512, "kv_cache_gib": 0.25}
-        given["sample"] |= {"engine": engine, "max_tokens": 400}
+        given["sample"] |= {"engine": engine, "max_tokens": 128}
         given["compute"]["sample"] = {"num_workers": 1, "num_cpus": 1}
         job = Job.of(given, home)
         trial = Trial("vllm", 0, job)

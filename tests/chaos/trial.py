@@ -22,7 +22,7 @@ import yaml
 
 from tests.chaos.job import LATENCY_S, NUM_PROMPTS, ROOT, Job
 
-WAIT_S = 240.0
+WAIT_S = 400.0
 
 
 @dataclass
