@@ -8,16 +8,35 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
+from typing import Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
-from rayflow.cli import cluster, diagnostics, evaluate, human, jobs, runs
+from rayflow.cli import cluster, diagnostics, evaluate, human, jobs, runs, verify
+from rayflow.core.files import FULL, storage_error
+from rayflow.core.signals import exit_code
 from rayflow.errors import RayflowError
 
-GROUPS = (runs, evaluate, human, jobs, diagnostics, cluster)
+GROUPS = (runs, evaluate, human, jobs, diagnostics, verify, cluster)
+
+
+class Commands(TyperGroup):
+    """The commands, with an end by Ctrl-C or SIGTERM that says what becomes of the work."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command. Exit codes 130 and 143, as a shell expects them; Typer knows only the first."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            print("Stopped. What was finished is kept; run the same command to go on.", file=sys.stderr)
+            raise typer.Exit(exit_code(stop)) from stop
+
 
 app = typer.Typer(
+    cls=Commands,
     help="Prompts in, aligned language model out, as one resumable job on Ray.",
     no_args_is_help=True,
     add_completion=False,
@@ -45,6 +64,8 @@ def main(arguments: list[str] | None = None) -> None:
         if os.environ.get("RAYFLOW_TRACEBACK"):
             raise
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("Stopped. What was finished is kept; run the same command to go on.", file=sys.stderr)
-        sys.exit(130)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        print(f"Error: {storage_error(error, Path(error.filename or '.'))}", file=sys.stderr)
+        sys.exit(1)

@@ -149,6 +149,11 @@ class PoolOptions(Options):
     resources: dict[str, Annotated[float, Field(gt=0)]] = {}
 
     @property
+    def fewest_workers(self) -> int:
+        """How many there are from the start."""
+        return self.num_workers.min if isinstance(self.num_workers, WorkerRange) else self.num_workers
+
+    @property
     def most_workers(self) -> int:
         """How many there may be at the same time."""
         return self.num_workers.max if isinstance(self.num_workers, WorkerRange) else self.num_workers
@@ -184,6 +189,8 @@ class ComputeOptions(Options):
         max_restarts: how often an actor, or the training group, is started again after its process was lost.
         nodes: the cluster's machines. Given, every stage is placed on them before anything starts, and a stage
             that finds no room is refused; empty, they are not known beforehand.
+        stall_minutes: on Ray, a step that finishes no shard and no training step for so long is ended with an
+            error and can be gone on with; longer than a model's start and the slowest shard. 0 waits for ever.
     """
 
     runner: Literal["ray", "local"] = "ray"
@@ -198,6 +205,7 @@ class ComputeOptions(Options):
     train: PoolOptions = PoolOptions(num_workers=2)
     max_restarts: int = Field(default=3, ge=0)
     nodes: tuple[NodeOptions, ...] = ()
+    stall_minutes: float = Field(default=60.0, ge=0)
 
     @field_validator("train")
     @classmethod

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from rayflow.config.run import JobConfig, RunConfig
 from rayflow.core.options import InvalidChoiceError
+from rayflow.core.private import hide, secret_settings, shown
 from rayflow.core.registry import load_object
 from rayflow.errors import ConfigError
 
@@ -20,8 +20,6 @@ _SCHEMAS = {
     "policy": "rayflow.config.evaluate:EvaluateConfig",
 }
 """Blocks that only another job than a run has; by name, because their modules know this one."""
-_PASSWORD = re.compile(r"//[^/@\s]+@")
-"""What stands before the host in an address: never repeated in a message."""
 Config = TypeVar("Config", bound=JobConfig)
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -98,10 +96,16 @@ def override(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
 
 def _validate(data: dict[str, Any], schema: type[Model], what: str) -> Model:
     try:
-        return schema.model_validate(data)
+        config = schema.model_validate(data)
     except ValidationError as error:
         lines = [f"  {'.'.join(map(str, loc)) or '(top)'}: {text}" for loc, text in _describe(error, schema)]
         raise ConfigError(f"{what} cannot be used:\n" + "\n".join(lines)) from None
+    if held := secret_settings(config.model_dump(mode="json")):
+        raise ConfigError(
+            f"{what} cannot be used:\n  {held[0]}: is a secret, and a configuration is stored with its run. Put it "
+            "into an environment variable; Hugging Face's libraries read HF_TOKEN."
+        )
+    return config
 
 
 def _with_base(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -189,9 +193,9 @@ def _describe(error: ValidationError, model: type[BaseModel]) -> list[tuple[tupl
             given = (
                 ""
                 if item["input"] is None or isinstance(item["input"], dict)
-                else f" (given: {_PASSWORD.sub('//***@', repr(item['input']))})"
+                else f" (given: {shown(loc[-1] if loc else '', item['input'])})"
             )
-            found.append((loc, text + given))
+            found.append((loc, hide(text) + given))
     return found
 
 

@@ -1,33 +1,45 @@
-"""Small JSON files that are always whole."""
+"""Files that are always whole, and what is said when there is no room for them."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from rayflow.errors import ArtifactError
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What the system says when a disk, a quota or a file's largest size is used up."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file.
 
     Raises:
-        ArtifactError: missing or not JSON.
+        ArtifactError: missing or not a JSON object.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ArtifactError(f"{path} cannot be read ({error}).") from error
+    if not isinstance(found, dict):
+        raise ArtifactError(f"{path} cannot be read (it holds no JSON object).")
+    return found
 
 
 def write_json(path: Path, data: dict[str, Any]) -> None:
-    """Write a JSON file so that readers see the old one or the whole new one."""
+    """Write a JSON file so that readers see the old one or the whole new one.
+
+    Raises:
+        ArtifactError: it cannot be written; the old one is as it was.
+    """
     pending = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    with contextlib.ExitStack() as undo:
+    with writing(path), contextlib.ExitStack() as undo:
         undo.callback(pending.unlink, missing_ok=True)
         with open(pending, "w", encoding="utf-8") as sink:
             json.dump(data, sink, ensure_ascii=False, indent=2)
@@ -35,3 +47,26 @@ def write_json(path: Path, data: dict[str, Any]) -> None:
             os.fsync(sink.fileno())
         os.replace(pending, path)
         undo.pop_all()
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Around what writes `path`: the system's refusal becomes a sentence.
+
+    Raises:
+        ArtifactError: no room, or no permission, or a disk that fails.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(error, path) from error
+
+
+def storage_error(error: OSError, path: Path) -> ArtifactError:
+    """What the system said, with what to do."""
+    if error.errno in FULL:
+        return ArtifactError(
+            f"There is no room to write {path} ({error.strerror}). Nothing half-written is kept. Make room, and "
+            "run again: it goes on from what is finished."
+        )
+    return ArtifactError(f"{path} cannot be written ({error}). Mend that, and run again to go on.")

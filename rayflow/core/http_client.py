@@ -10,11 +10,12 @@ import os
 import threading
 import time
 from typing import Annotated, Any, ClassVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, Field
 
 from rayflow.core.options import KindOptions
+from rayflow.core.private import hide, is_secret_parameter
 from rayflow.errors import ConfigError, StageError
 
 BUSY = frozenset({429, 502, 503, 504})
@@ -28,13 +29,17 @@ def plain_http(url: str) -> str:
     """The url, if it is one to post to.
 
     Raises:
-        ValueError: another scheme, no host, or a password in it, which would be stored with the run.
+        ValueError: another scheme, no host, or a password or secret parameter in it.
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must begin with http:// or https:// and name a host")
-    if parts.username or parts.password:
-        raise ValueError("must not hold a password; name an environment variable in token_env")
+    named = [key for key, _ in parse_qsl(parts.query, keep_blank_values=True) if is_secret_parameter(key)]
+    if parts.username or parts.password or named:
+        held = f"the secret '{named[0]}'" if named else "a password"
+        raise ValueError(
+            f"must not hold {held}: it is stored with the run. Name an environment variable in token_env"
+        )
     return url
 
 
@@ -135,7 +140,7 @@ class HttpClient:
                 self._url, json=body, timeout=self._options.timeout_s, allow_redirects=False
             )
         except requests.RequestException as error:
-            return None, f"{type(error).__name__}: {error}"[:300]
+            return None, hide(f"{type(error).__name__}: {error}", self._token)[:300]
         return response, self.told(response)
 
     def _sign(self, request: Any) -> Any:
@@ -143,11 +148,13 @@ class HttpClient:
             request.headers["Authorization"] = f"Bearer {self._token}"
         return request
 
+    def text(self, response: Any) -> str:
+        """What the server answered, without the token: it may echo what it was sent."""
+        return hide(response.text, self._token)
+
     def told(self, response: Any) -> str:
-        """Status and beginning of an answer, without the token, should the server echo it."""
-        text = " ".join(response.text.split())
-        if self._token:
-            text = text.replace(self._token, "***")
+        """Status and beginning of an answer."""
+        text = " ".join(self.text(response).split())
         return f"{response.status_code} {response.reason}: {text[:200]}".rstrip(": ")
 
 

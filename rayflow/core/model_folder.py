@@ -28,6 +28,8 @@ _CONTENT = (
     *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt"),
     *("chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja"),
 )
+CHECKSUMS = "checksums.json"
+"""SHA-256 of every file of a model that was trained here, beside them: a flipped bit would load silently."""
 _MAX_HEADER = 100 << 20  # the safetensors format's own limit
 
 
@@ -49,7 +51,7 @@ def check_model_folder(model: str) -> None:
 
     Raises:
         ModelError: no such folder, no config.json, no tokenizer, no safetensors weights, or a weights file
-            that is missing or cut short.
+            that is missing, cut short, or not what the folder's checksums say.
     """
     if is_hub_id(model):
         return
@@ -94,6 +96,30 @@ def _check_weights(folder: Path) -> None:
                 f"Weights file '{path}' is damaged or cut short ({path.stat().st_size} bytes): the size "
                 "does not fit its header. Copy or download it again."
             )
+    if damaged := damaged_files(folder):
+        raise ModelError(
+            f"Model folder '{folder}': {damaged[0]} is not what its {CHECKSUMS} says. Copy the model again, or train "
+            f"it again (rayflow verify RUN --repair). If you changed it on purpose, delete {CHECKSUMS}."
+        )
+
+
+def damaged_files(folder: Path) -> list[str]:
+    """Names of the files of a model folder that its list of checksums does not fit; none without such a list."""
+    try:
+        listed = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError):
+        return [CHECKSUMS]
+    known, fresh = _load_digests(), {}
+    found = [
+        name
+        for name, digest in listed.items()
+        if not (path := folder / name).is_file() or _file_digest(path, known, fresh) != digest
+    ]
+    if fresh:
+        _store_digests(fresh)
+    return found
 
 
 def _is_whole(path: Path) -> bool:

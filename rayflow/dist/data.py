@@ -23,6 +23,7 @@ from rayflow import errors
 from rayflow.config.blocks import WorkerRange
 from rayflow.core.sealed import unseal
 from rayflow.dist.metrics import record, watched_queues
+from rayflow.dist.watch import shards_done, stall_watch, stream_state
 from rayflow.errors import EngineDeadError, RayflowError, StageError
 from rayflow.pipeline.stage import ShardStage, ShardWorker
 
@@ -67,10 +68,12 @@ class StreamOptions:
     Attributes:
         logs: folder for what the workers print.
         max_restarts: how often each actor is replaced after its process was lost, before the stream fails.
+        stall_minutes: without a finished shard, after which the stream is ended; 0: never.
     """
 
     logs: Path
     max_restarts: int = 3
+    stall_minutes: float = 0.0
 
 
 def run_stream(
@@ -94,7 +97,12 @@ def run_stream(
     for worker in workers:
         data = _add(data, worker, options)
     try:
-        with watched_queues(workers):
+        with (
+            watched_queues(workers),
+            stall_watch(
+                options.stall_minutes, lambda: shards_done(workers), lambda: stream_state(workers), options.logs
+            ),
+        ):
             for _ in data.iter_batches(batch_size=1, prefetch_batches=0):
                 check()
     except (ray.exceptions.RayError, RuntimeError) as error:
@@ -162,6 +170,25 @@ def _log_to(path: Path) -> None:
         sys.stderr.flush()
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+
+
+def crowded(workers: Sequence[ShardWorker], num_cpus: float, num_nodes: int) -> str:
+    """What to say of a stream whose actor pools hold so many of `num_cpus` that the rest may wait; "" otherwise.
+
+    Pools keep what they hold. Its tasks need room beside them; and with several machines a spare CPU, or what
+    one of them takes with it when it is lost may fit nowhere else, and be waited for without an end.
+    """
+    pools = {w.stage.name: w.stage.pool for w in workers if w.stage.actor}
+    tasks = max((w.stage.pool.num_cpus for w in workers if not w.stage.actor), default=0.0)
+    taken = sum(pool.fewest_workers * pool.num_cpus for pool in pools.values())
+    spare = max(tasks, 1.0 if num_nodes > 1 else 0.0)
+    if taken + spare <= num_cpus:
+        return ""
+    asked = ", ".join(f"{name} {pool.fewest_workers} x {pool.num_cpus:g}" for name, pool in pools.items())
+    return (
+        f"the pools of this step ask for {taken:g} of the cluster's {num_cpus:g} CPUs ({asked}). Keep {spare:g} free, "
+        "for tasks and for replacements of lost workers: lower num_workers or num_cpus in the compute block."
+    )
 
 
 def widest(stages: Sequence[ShardStage]) -> dict[str, float]:

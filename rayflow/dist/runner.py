@@ -19,8 +19,11 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 import ray  # noqa: E402
 
 from rayflow.config import ComputeOptions, PoolOptions  # noqa: E402
-from rayflow.dist.data import StreamOptions, run_stream, widest  # noqa: E402
+from rayflow.dist.data import StreamOptions, crowded, run_stream, widest  # noqa: E402
+from rayflow.core.signals import raise_when_terminated  # noqa: E402
+from rayflow.dist.access import keep_token_private, make_private_token, open_to_others  # noqa: E402
 from rayflow.dist.metrics import record_step  # noqa: E402
+from rayflow.dist.watch import stall_watch  # noqa: E402
 from rayflow.errors import StageError  # noqa: E402
 from rayflow.pipeline.runner import Metrics, OnStep  # noqa: E402
 from rayflow.pipeline.stage import ShardStage, ShardWorker  # noqa: E402
@@ -51,9 +54,12 @@ class RayRunner:
         """
         self._quiet.enter_context(_stderr_to(self._logs / "driver.log"))
         if not ray.is_initialized():
+            if not self._elsewhere:
+                make_private_token()
             try:
-                ray.init(
-                    address=self._compute.address,
+                context = ray.init(
+                    # "local", for with None Ray would join a cluster that someone else runs on this machine.
+                    address=self._compute.address or os.environ.get("RAY_ADDRESS") or "local",
                     log_to_driver=False,
                     logging_level=logging.ERROR,
                     **({} if self._elsewhere else {"include_dashboard": False}),
@@ -61,7 +67,9 @@ class RayRunner:
             except ConnectionError as error:
                 raise StageError(f"No Ray cluster answers at '{self._compute.address}': {error}") from error
             self._started = True
-        _keep_token_private()
+            raise_when_terminated()  # Ray has set a handler of its own
+            warn(open_to_others(context.dashboard_url))
+        keep_token_private()
         self._check_resources(stages)
 
     @property
@@ -84,7 +92,10 @@ class RayRunner:
         self, workers: Sequence[ShardWorker], shards: Sequence[int], check: Callable[[], None]
     ) -> None:
         """One Ray Data pipeline for all stages of the stream."""
-        run_stream(workers, shards, StreamOptions(self._logs, self._compute.max_restarts), check)
+        nodes = sum(node["Alive"] for node in ray.nodes())
+        warn(crowded(workers, ray.cluster_resources().get("CPU", 0), nodes))
+        compute = self._compute
+        run_stream(workers, shards, StreamOptions(self._logs, compute.max_restarts, compute.stall_minutes), check)
 
     def train(self, job: TrainJob, pool: PoolOptions, max_restarts: int, on_step: OnStep) -> list[Metrics]:
         """Ray Train with DeepSpeed over `pool.num_workers` workers."""
@@ -105,7 +116,11 @@ class RayRunner:
             record_step(Path(job.output_dir).parent.name, metrics)
             on_step(metrics)
 
-        return train_with_ray(job, compute, "checkpoints", job.output_dir, on_metrics).metrics_history
+        heading = f"train\n  {pool.num_workers} workers of {pool.num_cpus:g} CPU and {pool.num_gpus:g} GPU"
+        with stall_watch(
+            self._compute.stall_minutes, lambda: _size(job.metrics_path), lambda: heading, self._logs
+        ):
+            return train_with_ray(job, compute, "checkpoints", job.output_dir, on_metrics).metrics_history
 
     def stop(self) -> None:
         """Shut down a Ray that this runner started."""
@@ -115,6 +130,21 @@ class RayRunner:
                 self._started = False
         finally:
             self._quiet.close()
+
+
+def warn(text: str) -> None:
+    """Say something on standard output, for standard error is the log's; nothing where there is nothing."""
+    if text:
+        print(f"Warning: {text}", flush=True)
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """Size and time of a file's last change; zeros where it is not there yet."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
 
 
 @contextlib.contextmanager
@@ -134,10 +164,3 @@ def _stderr_to(path: Path) -> Iterator[None]:
         sys.stderr.flush()
         os.dup2(saved, 2)
         os.close(saved)
-
-
-def _keep_token_private() -> None:
-    """Ray writes its authentication token readable by everyone; only its owner needs it."""
-    token = Path.home() / ".ray" / "auth_token"
-    if token.exists() and token.stat().st_mode & 0o077:
-        token.chmod(0o600)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -17,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rayflow.core.sealed import unseal
-from rayflow.errors import RayflowError, StageError
+from rayflow.errors import ArtifactError, RayflowError, StageError
+from rayflow.training.checkpoints import wrong_files, write_checksums
 from rayflow.training.metrics import Metrics, read_metrics
 
 if TYPE_CHECKING:
@@ -112,10 +114,16 @@ def _fit(job: TrainJob, compute: TrainCompute, name: str, storage_path: str) -> 
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=job.options.keep_checkpoints),
         ),
     )
+    before = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit()
     except ray.train.TrainingFailedError as error:
         raise _explain(error, job) from error
+    except SystemExit as error:  # Ray Train answers Ctrl-C with an end of the process that looks like success
+        raise KeyboardInterrupt from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)  # Ray Train leaves its own, which only this training understands
 
 
 def _worker(config: dict[str, Any]) -> None:
@@ -145,6 +153,7 @@ class RayStore:
 
         with tempfile.TemporaryDirectory(prefix="rayflow-checkpoint-") as folder:
             write(Path(folder))
+            write_checksums(Path(folder), _checksums(ray.train.get_context().get_world_rank()))
             ray.train.report({"step": step}, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
     @contextlib.contextmanager
@@ -157,7 +166,28 @@ class RayStore:
             yield None
             return
         with checkpoint.as_directory() as folder:
+            _refuse_damaged(Path(folder), checkpoint.path)
             yield Path(folder)
+
+
+def _checksums(rank: int) -> str:
+    """Every worker's files have a list of their own: they are merged into one folder."""
+    return f"checksums-{rank:05d}.json"
+
+
+def _refuse_damaged(folder: Path, path: str) -> None:
+    """Look at this worker's files of a checkpoint.
+
+    Raises:
+        ArtifactError: some are not what was saved.
+    """
+    import ray.train
+
+    if wrong := wrong_files(folder, _checksums(ray.train.get_context().get_world_rank())):
+        raise ArtifactError(
+            f"Checkpoint {path} is damaged ({', '.join(wrong)}). Delete the folder {Path(path).parent} and run again: "
+            "training starts anew from the stored groups."
+        )
 
 
 def _explain(error: Exception, job: TrainJob) -> RayflowError:

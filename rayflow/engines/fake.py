@@ -92,7 +92,7 @@ class FakeEngine:
             return ByteTokenizer()
         from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(self._model)
+        return AutoTokenizer.from_pretrained(self._model, trust_remote_code=False)
 
     @property
     def max_model_len(self) -> int:

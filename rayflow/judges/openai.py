@@ -96,10 +96,10 @@ class OpenAiJudge:
             texts = [(choice["message"]["content"] if chat else choice["text"]) or "" for choice in choices]
         except (ValueError, KeyError, TypeError) as error:
             raise RewardError(
-                f"the judge's server gave no 'choices' with texts: {response.text[:80]!r}"
+                f"the judge's server gave no 'choices' with texts: {self._client.text(response)[:80]!r}"
             ) from error
         if not texts or not all(isinstance(text, str) for text in texts):
-            raise RewardError(f"the judge's server gave no answer: {response.text[:80]!r}")
+            raise RewardError(f"the judge's server gave no answer: {self._client.text(response)[:80]!r}")
         return texts
 
     def close(self) -> None:

@@ -13,6 +13,8 @@ given up and its replacement) exactly one wins and nothing is ever half there.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
 import secrets
@@ -20,57 +22,27 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rayflow.core.files import read_json, write_json
+from rayflow.core.files import read_json, write_json, writing
 from rayflow.core.rows import Failure
 from rayflow.errors import ArtifactError
 from rayflow.pipeline.identity import differences, fingerprint
-
-FORMAT = 2
-
-
-@dataclass(frozen=True)
-class Marker:
-    """What is known of a committed shard.
-
-    Attributes:
-        file: name of the data file, beside the marker.
-        rows: rows that came out.
-        failures: rows that did not, with reasons.
-        seconds: time the worker spent on it.
-        tokens: tokens generated or processed; 0 where that has no meaning.
-        finished: Unix time of the commit.
-    """
-
-    file: str
-    rows: int
-    failures: tuple[Failure, ...] = ()
-    seconds: float = 0.0
-    tokens: int = 0
-    finished: float = 0.0
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What is known of a committed stage; `extra` holds what the stage itself adds."""
-
-    name: str
-    fingerprint: str
-    identity: dict[str, Any]
-    num_shards: int
-    num_rows: int
-    num_failed: int
-    num_tokens: int
-    started: float
-    seconds: float
-    extra: dict[str, Any] = field(default_factory=dict)
-    format: int = FORMAT
+from rayflow.pipeline.stored import (
+    FORMAT,
+    HASHED_BYTES,
+    OTHER_VERSION,
+    Manifest,
+    Marker,
+    checked,
+    read_stored,
+    to_parquet,
+)
 
 
 class Artifact:
@@ -94,7 +66,7 @@ class Artifact:
     def identity(self) -> dict[str, Any] | None:
         """What the stored stage was made from, or None if it was never begun."""
         path = self.folder / "stage.json"
-        return read_json(path)["identity"] if path.exists() else None
+        return read_stored(path)["identity"] if path.exists() else None
 
     def begin(self, identity: dict[str, Any], num_shards: int) -> None:
         """Fix what the stage is. Beginning again with the same identity resumes it.
@@ -104,8 +76,10 @@ class Artifact:
         """
         stored = self.identity
         if stored is None:
-            self.shards.mkdir(parents=True, exist_ok=True)
-            write_json(self.folder / "stage.json", {"identity": identity, "num_shards": num_shards})
+            with writing(self.shards):
+                self.shards.mkdir(parents=True, exist_ok=True)
+            stage = {"identity": identity, "num_shards": num_shards, "format": FORMAT}
+            write_json(self.folder / "stage.json", stage)
         else:
             self.check(identity)
 
@@ -124,7 +98,7 @@ class Artifact:
     @property
     def num_shards(self) -> int:
         """The shard list's length, fixed when the stage began."""
-        return int(read_json(self.folder / "stage.json")["num_shards"])
+        return int(read_stored(self.folder / "stage.json")["num_shards"])
 
     def committed_shards(self) -> set[int]:
         """Indices of the shards that are done."""
@@ -151,26 +125,47 @@ class Artifact:
         seconds: float = 0.0,
         tokens: int = 0,
     ) -> None:
-        """Commit one shard; if another writer was first, its version stands and this one is dropped."""
+        """Commit one shard; if another writer was first, its version stands and this one is dropped.
+
+        Raises:
+            ArtifactError: the storage has no room, or refuses; nothing of the shard is left there.
+        """
         data = self.shards / f"{index:05d}-{secrets.token_hex(4)}.parquet"
-        with open(data, "wb") as sink:
-            pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
-            sink.flush()
-            os.fsync(sink.fileno())
-        marker = Marker(data.name, table.num_rows, tuple(failures), seconds, tokens, time.time())
         pending = data.with_suffix(".tmp")
-        pending.write_text(json.dumps(asdict(marker), ensure_ascii=False), encoding="utf-8")
-        try:
-            os.link(pending, self._marker(index))  # fails if the marker exists: the first writer wins
-        except FileExistsError:
-            data.unlink()
-        finally:
-            pending.unlink()
+        buffer = to_parquet(table)
+        digest = hashlib.sha256(buffer).hexdigest()
+        marker = Marker(
+            data.name, table.num_rows, tuple(failures), seconds, tokens, time.time(), buffer.size, digest
+        )
+        with writing(data), contextlib.ExitStack() as undo:
+            undo.callback(data.unlink, missing_ok=True)
+            undo.callback(pending.unlink, missing_ok=True)
+            with open(data, "wb") as sink:
+                sink.write(buffer)
+                sink.flush()
+                os.fsync(sink.fileno())
+            pending.write_text(json.dumps(asdict(marker), ensure_ascii=False), encoding="utf-8")
+            try:
+                os.link(pending, self._marker(index))  # fails if the marker exists: the first writer wins
+            except FileExistsError:
+                return
+            undo.pop_all()
+            pending.unlink(missing_ok=True)
 
     def marker(self, index: int) -> Marker:
-        """The marker of a committed shard."""
-        data = read_json(self._marker(index))
-        return Marker(**{**data, "failures": tuple(Failure(**f) for f in data["failures"])})
+        """The marker of a committed shard.
+
+        Raises:
+            ArtifactError: not committed, damaged, or another version's.
+        """
+        path = self._marker(index)
+        data = read_json(path)
+        try:
+            return Marker(**{**data, "failures": tuple(Failure(**f) for f in data["failures"])})
+        except (KeyError, TypeError) as error:
+            raise ArtifactError(
+                f"{path} is damaged, or another version's ({error}). {self._remedy()}"
+            ) from error
 
     def read_shard(self, index: int, columns: Collection[str] | None = None) -> pa.Table:
         """Those of `columns` that a committed shard has (all if None), and nothing else from disk.
@@ -178,16 +173,46 @@ class Artifact:
         Raises:
             ArtifactError: the shard is not committed, or its file is missing or damaged.
         """
-        path = self.shards / self.marker(index).file
+        marker = self.marker(index)
+        path = self.shards / marker.file
         try:
-            with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            source = checked(path, marker) if marker.size <= HASHED_BYTES else path
+            with pq.ParquetFile(source, page_checksum_verification=True) as file:
                 names = [n for n in file.schema_arrow.names if columns is None or n in columns]
                 return file.read(columns=names)
-        except (OSError, pa.ArrowInvalid) as error:
-            raise ArtifactError(
-                f"Shard {path} is missing or damaged ({error}). Delete its marker {self._marker(index)} and "
-                f"{self.folder / 'manifest.json'}, and run again: only this shard is computed anew."
-            ) from error
+        except (OSError, pa.ArrowException) as error:
+            raise ArtifactError(f"Shard {path} is missing or damaged ({error}). {self._remedy()}") from error
+
+    def damage(self, index: int) -> str:
+        """What is wrong with a committed shard, by its whole content, and with which file; "" where nothing is."""
+        try:
+            marker = self.marker(index)
+        except ArtifactError as error:
+            return str(error)
+        path = self.shards / marker.file
+        try:
+            checked(path, marker)
+            self.read_shard(index)
+        except OSError as error:
+            return f"{path}: {error}."
+        except ArtifactError as error:
+            return str(error)
+        return ""
+
+    def forget(self, indices: Collection[int]) -> None:
+        """Take these shards back, so that they are computed anew; the stage is then no longer finished."""
+        (self.folder / "manifest.json").unlink(missing_ok=True)
+        for index in indices:
+            self._marker(index).unlink(
+                missing_ok=True
+            )  # its data file is a stray, cleared at the next commit
+
+    def _remedy(self) -> str:
+        run = self.folder.parent
+        return (
+            f"`rayflow verify {run} --repair` takes back every damaged shard and what was made from it; the next "
+            "run computes only those anew."
+        )
 
     def commit(self, started: float, seconds: float, extra: dict[str, Any] | None = None) -> Manifest:
         """Write the failures and the manifest; the stage is then finished.
@@ -201,7 +226,7 @@ class Artifact:
         totals: Counter[str] = Counter()
         kept = set()
         log = self.folder / "failures.jsonl"
-        with open(log, "w", encoding="utf-8") as sink:
+        with writing(log), open(log, "w", encoding="utf-8") as sink:
             for marker in map(self.marker, range(num_shards)):
                 kept.add(marker.file)
                 totals.update(rows=marker.rows, tokens=marker.tokens, failed=len(marker.failures))
@@ -210,7 +235,7 @@ class Artifact:
             log.unlink()
         for stray in self.shards.iterdir():  # left by writers that were killed before their marker
             if stray.suffix != ".json" and stray.name not in kept:
-                stray.unlink()
+                stray.unlink(missing_ok=True)
         identity = self.identity or {}
         manifest = Manifest(
             name=self.name,
@@ -236,13 +261,13 @@ class Artifact:
         path = self.folder / "manifest.json"
         if not path.exists():
             raise ArtifactError(f"Stage {self.folder} is not finished; run it first.")
-        data = read_json(path)
-        if data.get("format") != FORMAT:
+        data = read_stored(path)
+        try:
+            return Manifest(**data)
+        except TypeError as error:
             raise ArtifactError(
-                f"{path} has format {data.get('format')}, this version reads {FORMAT}. "
-                "Use the version that wrote it, or give the run a new name."
-            )
-        return Manifest(**data)
+                f"{path} is damaged, or another version's ({error}). {OTHER_VERSION}"
+            ) from error
 
     def failures(self) -> Iterator[Failure]:
         """The failed rows of the shards that are committed."""

@@ -15,6 +15,7 @@ from rayflow.config.reward import RewardConfig
 from rayflow.errors import ArtifactError, ConfigError
 from rayflow.pipeline.evaluation_plan import build_evaluation_plan
 from rayflow.pipeline.execute import Pipeline, is_sharded
+from rayflow.pipeline.folders import job_of, stored_config
 from rayflow.pipeline.parts import stages_of
 from rayflow.pipeline.placement import place
 from rayflow.pipeline.plan import Plan, build_plan
@@ -22,7 +23,6 @@ from rayflow.pipeline.preflight import preflight
 from rayflow.pipeline.reward_plan import build_reward_plan
 from rayflow.pipeline.rounds import SHARED, round_configs, write_summary
 from rayflow.pipeline.runner import LocalRunner, Runner
-from rayflow.pipeline.stored import job_of, stored_config
 from rayflow.pipeline.tracking import Tracking
 
 

@@ -10,7 +10,7 @@ from rayflow.config.evaluate import EvaluateConfig
 from rayflow.config.load import load_options
 from rayflow.engines.base import SamplingOptions
 from rayflow.errors import ConfigError
-from rayflow.pipeline.stored import last_round, stored_config
+from rayflow.pipeline.folders import last_round, stored_config
 
 
 def evaluation_config(given: Path, overrides: list[str]) -> EvaluateConfig:

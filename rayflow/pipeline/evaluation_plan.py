@@ -14,6 +14,7 @@ from rayflow.core.model_folder import resolve_model
 from rayflow.core.options import KindOptions, build
 from rayflow.engines.base import SamplingOptions
 from rayflow.errors import ArtifactError
+from rayflow.pipeline.folders import last_round, stored_config
 from rayflow.pipeline.plan import Plan, Stage, build_plan
 from rayflow.pipeline.prompts import PromptStage
 from rayflow.pipeline.stages.compare import CompareStage
@@ -26,7 +27,6 @@ from rayflow.pipeline.stages.measure import Divergent, MeasureStage
 from rayflow.pipeline.stages.sample import SampleStage
 from rayflow.pipeline.stages.score import ScoreStage
 from rayflow.pipeline.stages.side_by_side import SideBySideStage
-from rayflow.pipeline.stored import last_round, stored_config
 from rayflow.rewards.base import is_pairwise
 
 Step = tuple[Stage, ...]

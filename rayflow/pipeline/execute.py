@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,9 +11,11 @@ from rich.console import Console
 
 from rayflow import __version__
 from rayflow.config import JobConfig
-from rayflow.core.files import read_json, write_json
+from rayflow.core.files import read_json, write_json, writing
+from rayflow.core.signals import stoppable
 from rayflow.errors import ArtifactError
 from rayflow.pipeline.artifact import Manifest
+from rayflow.pipeline.lock import folder_lock
 from rayflow.pipeline.plan import Plan, Stage
 from rayflow.pipeline.preflight import preflight
 from rayflow.pipeline.progress import ProgressMonitor, StageCount, clock
@@ -53,18 +54,19 @@ class Pipeline:
 
         Raises:
             RayflowError: see the stages; what was committed stays, and running again goes on from there.
+            Terminated: SIGTERM; as after Ctrl-C, shards in work are committed or leave no trace.
         """
         plan = self._plan
         redo = plan.dependents(force)
         preflight(plan)
-        with open_run(plan.config):
+        with stoppable(), open_run(plan.config):
             for name, artifact in plan.artifacts.items():
                 if name not in redo:
                     artifact.check(plan.identities[name])
             for name in redo:
                 plan.artifacts[name].set_aside()
             # Only now: a refused configuration must not replace the one that the stored stages were made from.
-            (plan.config.root / "config.yaml").write_text(plan.config.to_yaml(), encoding="utf-8")
+            _store_config(plan.config)
             try:
                 self._run_steps(plan.stages if only is None else only)
             finally:
@@ -143,6 +145,15 @@ class Pipeline:
         self._console.print(f"{mark} {manifest.name:<20} {parts}", highlight=False)
 
 
+def _store_config(config: JobConfig) -> None:
+    """Beside the stages that it made, whole or as it was."""
+    path = config.root / "config.yaml"
+    partial = path.with_name(".config.yaml.part")
+    with writing(path):
+        partial.write_text(config.to_yaml(), encoding="utf-8")
+        partial.replace(path)
+
+
 def is_sharded(stage: Stage) -> bool:
     """Whether a stage works shard by shard."""
     return hasattr(stage, "process")
@@ -167,14 +178,9 @@ def open_run(config: JobConfig) -> Iterator[Path]:
             f"{root} exists and is not a run of rayflow. Give the run another name (--set name=...) or "
             "another place (--set runs_dir=...)."
         )
-    root.mkdir(parents=True, exist_ok=True)
-    with open(root / ".lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ArtifactError(
-                f"Another process is working in {root}. Wait for it, or give this run another name."
-            ) from None
+    with writing(root):
+        root.mkdir(parents=True, exist_ok=True)
+    with folder_lock(root):
         if not marker.exists():
             write_json(marker, {"name": config.name, "created": time.time(), "version": __version__})
         read_json(marker)

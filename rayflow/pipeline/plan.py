@@ -79,7 +79,7 @@ class Plan:
         """The worker that runs a shard stage of this plan."""
         # A trained model is a stage's product too, but not one with columns to read.
         sources = [self.artifacts[name] for name in stage.inputs if hasattr(self.stages[name], "writes")]
-        return ShardWorker(stage, tuple(sources), self.artifacts[stage.name])
+        return ShardWorker(stage, tuple(sources), self.artifacts[stage.name], self.identities[stage.name])
 
     def dependents(self, names: Iterable[str]) -> list[str]:
         """The named stages and everything that follows from them, in order.

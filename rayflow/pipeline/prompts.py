@@ -13,6 +13,7 @@ from rayflow.config import PromptSource
 from rayflow.core.rows import Failure, Prompt
 from rayflow.core.schema import to_table
 from rayflow.errors import DataError
+from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.stage import StageContext
 from rayflow.sources.files import source_digest
 from rayflow.sources.read import read
@@ -61,11 +62,22 @@ class PromptStage:
         if not rows:
             reasons = f" ({len(failures)} rows were refused: {failures[0].detail})" if failures else ""
             raise DataError(f"{self.source.path} holds no prompts{reasons}.")
-        starts = range(0, len(rows), self.shard_size)
         artifact = context.artifact
+        size = self._size(artifact, len(rows))
+        starts = range(0, len(rows), size)
         artifact.begin(context.identity, num_shards=len(starts))
         for index, start in enumerate(starts):
             if not artifact.has_shard(index):
-                table = to_table(rows[start : start + self.shard_size], self.writes)
+                table = to_table(rows[start : start + size], self.writes)
                 artifact.write_shard(index, table, failures=failures if index == 0 else ())
         return {}
+
+    def _size(self, artifact: Artifact, num_rows: int) -> int:
+        """Rows per shard: the setting, but of shards that are there already theirs, or rows would be lost."""
+        done = artifact.committed_shards()
+        if not done:
+            artifact.set_aside()  # begun with another size, perhaps, and killed at once
+            return self.shard_size
+        index, last = min(done), artifact.num_shards - 1
+        rows = artifact.marker(index).rows
+        return rows if index < last or not last else (num_rows - rows) // last

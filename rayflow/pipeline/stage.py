@@ -137,11 +137,13 @@ class ShardWorker:
         stage: what to compute.
         sources: the input stages' artifacts, in the order of `stage.inputs`.
         target: the stage's own artifact.
+        identity: what the stage is made from, as the run that sent this worker has it.
     """
 
     stage: ShardStage
     sources: tuple[Artifact, ...]
     target: Artifact
+    identity: dict[str, Any] | None = None
 
     async def run(self, index: int) -> Work | None:
         """Compute and commit shard `index`; returns what was done, or None if it was committed already."""
@@ -152,6 +154,9 @@ class ShardWorker:
         outcomes = await self.stage.process(rows) if rows else []
         if len(outcomes) != len(rows):
             raise StageError(f"{self.stage.name} returned {len(outcomes)} outcomes for {len(rows)} rows.")
+        if self.identity is not None:
+            # This may be what a killed run left behind, and another run have begun the stage anew meanwhile.
+            self.target.check(self.identity)
         kept = [outcome for outcome in outcomes if isinstance(outcome, Row)]
         failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
         table = to_table(kept, self.stage.writes)

@@ -11,6 +11,7 @@ plain prompt; `target` is null where the data has none. A server ignores the key
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -74,10 +75,11 @@ class HttpReward:
         response = self._client.post({"items": items})
         if response.status_code != 200:
             raise RewardError(f"the reward server answered {self._client.told(response)}")
+        text = self._client.text(response)
         try:
-            answer = response.json()
+            answer = json.loads(text)
         except ValueError as error:
-            raise RewardError(f"the reward server's answer is not JSON: {response.text[:80]!r}") from error
+            raise RewardError(f"the reward server's answer is not JSON: {text[:80]!r}") from error
         return _rewards(answer, len(items))
 
 

@@ -99,14 +99,49 @@ def read_rows(source: PromptSource) -> Iterator[RawRow]:
 def _values(path: Path) -> Iterator[Any]:
     if path.suffix == ".parquet":
         with pq.ParquetFile(path) as file:
+            _refuse_foreign_types(file.schema_arrow)
             yield from (row for batch in file.iter_batches() for row in batch.to_pylist())
     elif path.suffix == ".arrow":
         with pa.memory_map(str(path)) as file:
-            yield from (row for batch in pa.ipc.open_stream(file) for row in batch.to_pylist())
+            stream = pa.ipc.open_stream(file)
+            _refuse_foreign_types(stream.schema)
+            yield from (row for batch in stream for row in batch.to_pylist())
     else:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
             array = _json_array(path, file) if ".json" in path.suffixes else None
             yield from _json_lines(path, file) if array is None else array
+
+
+def _refuse_foreign_types(schema: pa.Schema) -> None:
+    """Let only Arrow's own types through.
+
+    Reading another one runs the code of whichever library has registered it, and some of them (Ray's pickled
+    objects) would run code that the file brings.
+
+    Raises:
+        pa.ArrowInvalid: a column holds an extension type.
+    """
+    for field in schema:
+        name = _foreign(field)
+        if name:
+            raise pa.ArrowInvalid(
+                f"column '{field.name}' has the extension type '{name}', which is not read from data: write it as "
+                "plain strings, numbers and lists"
+            )
+
+
+def _foreign(field: pa.Field) -> str:
+    """Name of an extension type in a column, at any depth; "" where there is none but Arrow's own."""
+    kind = field.type
+    name = kind.extension_name if isinstance(kind, pa.BaseExtensionType) else ""
+    # A type that nobody has registered here is read as what it is stored as; its name is still there.
+    name = name or (field.metadata or {}).get(b"ARROW:extension:name", b"").decode(errors="replace")
+    if name and not name.startswith("arrow."):
+        return name
+    inner = [kind.field(i) for i in range(kind.num_fields)] if pa.types.is_nested(kind) else []
+    if pa.types.is_dictionary(kind):
+        inner.append(pa.field("values", kind.value_type))
+    return next((found for child in inner if (found := _foreign(child))), "")
 
 
 def _json_array(path: Path, file: IO[str]) -> list[Any] | None:

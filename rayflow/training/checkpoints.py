@@ -6,17 +6,24 @@ folder on this machine (`FolderStore`) or a cluster's storage.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import re
 import shutil
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
-CHECKSUMS = "checksums.json"
+from rayflow.core.files import FULL, storage_error
+from rayflow.core.model_folder import CHECKSUMS
+from rayflow.errors import ArtifactError
+
+_ROOM = 1 << 20
+"""Bytes. A file that failed to be written, on a disk with less room than this, failed for that."""
 _STEP = re.compile(r"step-(\d{8})")
 
 
@@ -51,14 +58,22 @@ class FolderStore:
         """Write to a temporary folder, rename, then delete what is too old."""
         with committed_folder(self.folder / f"step-{step:08d}") as partial:
             write(partial)
+            write_checksums(partial)
         for old in self._complete()[: -self.keep]:
             shutil.rmtree(old)
 
     @contextmanager
     def newest(self) -> Iterator[Path | None]:
-        """See `CheckpointStore.newest`."""
-        complete = self._complete()
-        yield complete[-1] if complete else None
+        """See `CheckpointStore.newest`; one that is damaged is passed over, with a warning."""
+        for folder in reversed(self._complete()):
+            if not (wrong := wrong_files(folder)):
+                yield folder
+                return
+            warnings.warn(
+                f"Checkpoint {folder} is damaged ({', '.join(wrong)}); going on from an earlier one.",
+                stacklevel=3,
+            )
+        yield None
 
     def _complete(self) -> list[Path]:
         if not self.folder.is_dir():
@@ -71,17 +86,51 @@ def committed_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder beside `folder` that takes its place when the block ends without an error."""
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    yield partial
-    if folder.exists():
-        shutil.rmtree(folder)
-    os.replace(partial, folder)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(partial, folder)
+    except Exception as error:
+        full = _no_room(error, folder.parent)
+        shutil.rmtree(partial, ignore_errors=True)
+        if full is None:
+            raise
+        raise full from error
 
 
-def write_checksums(folder: Path) -> None:
-    """Write SHA-256 of every file of `folder` to `checksums.json` in it: a flipped bit loads silently."""
-    digests = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != CHECKSUMS):
-        with path.open("rb") as file:
-            digests[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
-    (folder / CHECKSUMS).write_text(json.dumps(digests, indent=2) + "\n")
+def _no_room(error: Exception, folder: Path) -> ArtifactError | None:
+    """The error to raise instead where the disk is full: torch and safetensors do not say so themselves."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return storage_error(error, folder) if error.errno in FULL else None
+    where = next(path for path in (folder, *folder.parents) if path.exists())
+    if shutil.disk_usage(where).free >= _ROOM:
+        return None
+    return storage_error(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), folder)
+
+
+def write_checksums(folder: Path, name: str = CHECKSUMS) -> None:
+    """Write SHA-256 of every file of `folder` to the file `name` in it: a flipped bit loads silently."""
+    digests = {path.relative_to(folder).as_posix(): _sha256(path) for path in _files(folder)}
+    (folder / name).write_text(json.dumps(digests, indent=2) + "\n")
+
+
+def wrong_files(folder: Path, name: str = CHECKSUMS) -> list[str]:
+    """Files that are not what `write_checksums` saw, or gone; none where it wrote nothing."""
+    try:
+        digests = json.loads((folder / name).read_text())
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError):
+        return [name]
+    return [f for f, digest in digests.items() if not (folder / f).is_file() or _sha256(folder / f) != digest]
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("checksums"))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

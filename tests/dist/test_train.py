@@ -33,12 +33,8 @@ COMPUTE = TrainCompute(num_workers=2, max_failures=1)
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    import ray
-
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
+def cluster(ray_cluster):
+    """The folder's Ray: a process can hold only one."""
 
 
 @pytest.fixture(scope="module")

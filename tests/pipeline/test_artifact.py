@@ -66,7 +66,7 @@ def test_damage_is_an_error_that_names_the_file(artifact: Artifact, damage: str)
         path.write_bytes(content)
     else:
         path.unlink()
-    with pytest.raises(ArtifactError, match=rf"{path.name}.*missing or damaged[\s\S]*Delete its marker"):
+    with pytest.raises(ArtifactError, match=rf"{path.name}.*missing or damaged[\s\S]*--repair"):
         artifact.read_shard(0)
 
 

@@ -1,0 +1,169 @@
+"""The lock on a run's folder: one process works in it, and another one is told which.
+
+On one machine `flock` decides. The kernel drops it when its owner ends, also by kill -9, so nothing stale can
+be left. Some shared storages keep flock to each machine, so the owner also writes down who it is and lets a
+number grow; a process that finds another machine's record watches it for a while, and takes over only where
+it stands still. No clocks are compared.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import getpass
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+from rayflow.core.files import writing
+from rayflow.errors import ArtifactError
+
+BEAT_S = 5.0
+"""How often a living owner says so."""
+LAST_CHILDREN_S = 30.0
+"""How long the children of a killed owner, which may hold its lock, are waited for."""
+
+
+@contextlib.contextmanager
+def folder_lock(folder: Path, beat_s: float = BEAT_S) -> Iterator[None]:
+    """Hold the lock of `folder` while the block runs.
+
+    Args:
+        folder: exists already.
+        beat_s: seconds between two signs of life; every process that uses the folder must have the same.
+
+    Raises:
+        ArtifactError: another process holds it: on which machine, its id, since when.
+    """
+    path = folder / ".lock"
+    with writing(path):
+        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (closed at the end of the block)
+    with file:
+        _take(file, folder)
+        _watch_other_machine(path, folder, beat_s)
+        stop = threading.Event()
+        record = {
+            "machine": _machine(),
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "user": _user(),
+            "since": time.time(),
+        }
+        _write(file, record | {"beat": 0})
+        beats = threading.Thread(
+            target=_beat, args=(file, record, stop, beat_s), daemon=True, name="run-lock"
+        )
+        beats.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            beats.join()
+            with contextlib.suppress(OSError):
+                file.truncate(0)
+
+
+def _take(file: IO[str], folder: Path) -> None:
+    """flock, waiting only for what a killed owner has left running."""
+    until = time.monotonic() + LAST_CHILDREN_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            owner = _owner(_read(Path(file.name)))
+            if not _has_ended(owner) or time.monotonic() > until:
+                raise _busy(folder, owner) from None
+        except OSError as error:
+            raise ArtifactError(
+                f"{folder} cannot be locked ({error.strerror}). Its storage does not know file locks: put runs_dir "
+                "on another one."
+            ) from error
+        time.sleep(0.5)
+
+
+def _watch_other_machine(path: Path, folder: Path, beat_s: float) -> None:
+    """Refuse a folder whose record, another machine's, still changes."""
+    before = _read(path)
+    if not before.strip() or _owner(before).get("machine") == _machine():
+        return  # released in order, or by a process of this machine that the kernel knows to be gone
+    time.sleep(3 * beat_s)
+    now = _read(path)
+    if now != before:
+        raise _busy(folder, _owner(now) or _owner(before))
+
+
+def _beat(file: IO[str], record: dict[str, Any], stop: threading.Event, beat_s: float) -> None:
+    number = 0
+    while not stop.wait(beat_s):
+        number += 1
+        with contextlib.suppress(OSError):  # a full disk must not end a run that is only saying that it lives
+            _write(file, record | {"beat": number})
+
+
+def _write(file: IO[str], record: dict[str, Any]) -> None:
+    file.truncate(0)  # the file is open to append: what follows goes to its beginning
+    file.write(json.dumps(record))
+    file.flush()
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
+def _owner(text: str) -> dict[str, Any]:
+    """What a record says; nothing where it is being written just now."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _has_ended(owner: dict[str, Any]) -> bool:
+    if owner.get("machine") != _machine() or not isinstance(owner.get("pid"), int):
+        return False
+    try:
+        os.kill(owner["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+def _busy(folder: Path, owner: dict[str, Any]) -> ArtifactError:
+    who = ""
+    if owner:
+        since = datetime.fromtimestamp(float(owner.get("since", 0)), tz=UTC)
+        who = (
+            f": process {owner.get('pid')} of {owner.get('user')} on {owner.get('host')}, "
+            f"since {since:%Y-%m-%d %H:%M:%S} UTC"
+        )
+    return ArtifactError(
+        f"Another process is working in {folder}{who}. Wait for it, or give this run another name."
+    )
+
+
+def _machine() -> str:
+    """What is the same for all processes of one kernel: containers, too, share its locks."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return socket.gethostname()
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user need not have a name
+        return str(os.getuid())

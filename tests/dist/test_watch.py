@@ -1,0 +1,69 @@
+"""A step that finishes nothing is ended with what is known of it; one that goes on is left alone."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from rayflow.config import PoolOptions
+from rayflow.core.signals import stoppable
+from rayflow.dist.data import crowded
+from rayflow.dist.watch import stall_watch
+from rayflow.errors import StageError
+from rayflow.pipeline.stage import ShardWorker
+
+SECOND = 1 / 60  # in minutes
+
+
+def test_a_main_thread_that_waits_is_woken_with_an_error_and_a_file(tmp_path: Path) -> None:
+    begin = time.monotonic()
+    with (
+        pytest.raises(StageError, match=r"sample, score: nothing was finished for 0.005 minutes[\s\S]*stall-20"),
+        stoppable(),
+        stall_watch(0.3 * SECOND, lambda: 7, lambda: "sample, score\n  sample: 3 of 8 pending", tmp_path),
+    ):
+        threading.Event().wait(30)
+    assert time.monotonic() - begin < 25
+    (state,) = tmp_path.glob("stall-*.txt")
+    said = state.read_text()
+    assert "sample: 3 of 8 pending" in said and "test_watch.py" in said  # where the threads were
+    assert "Not in use: " in said or "Ray does not answer" in said
+
+
+def test_progress_however_slow_is_left_alone(tmp_path: Path) -> None:
+    numbers = itertools.count()
+    with stoppable(), stall_watch(0.2 * SECOND, lambda: next(numbers), lambda: "sample", tmp_path):
+        time.sleep(0.8)
+    with stoppable(), stall_watch(0, lambda: 7, lambda: "sample", tmp_path):
+        time.sleep(0.1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interruption_by_a_person_stays_one(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), stall_watch(60, lambda: 7, lambda: "sample", tmp_path):
+        raise KeyboardInterrupt
+
+
+class Fake:
+    """The part of a stage that says what it asks for."""
+
+    def __init__(self, name: str, actor: bool, **pool: float) -> None:
+        self.name, self.actor, self.pool = name, actor, PoolOptions(**pool)
+
+
+def workers(sample: dict, score: dict) -> list[ShardWorker]:
+    stages = [Fake("sample", True, **sample), Fake("score", True, **score), Fake("pair", False, num_cpus=0.25)]
+    return [ShardWorker(stage, (), None) for stage in stages]
+
+
+def test_pools_that_leave_no_cpu_are_named() -> None:
+    default = workers({"num_cpus": 1}, {"num_cpus": 0.5})
+    assert crowded(default, num_cpus=2, num_nodes=1) == ""
+    assert "ask for 1.5 of the cluster's 2 CPUs" in crowded(default, num_cpus=2, num_nodes=2)  # one may be lost
+    full = workers({"num_workers": 3, "num_cpus": 1}, {"num_cpus": 1})
+    assert "sample 3 x 1, score 1 x 1). Keep 0.25 free" in crowded(full, num_cpus=4, num_nodes=1)
+    assert crowded(full, num_cpus=5, num_nodes=2) == ""

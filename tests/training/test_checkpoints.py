@@ -1,0 +1,70 @@
+"""Checkpoints that are damaged, or do not fit on the disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from rayflow.errors import ArtifactError
+from rayflow.training import checkpoints
+from rayflow.training.checkpoints import FolderStore, committed_folder, write_checksums, wrong_files
+
+
+def save(store: FolderStore, *steps: int) -> None:
+    for step in steps:
+        store.save(
+            step, lambda path, step=step: (path / "state.pt").write_bytes(bytes([step] * 100)) and None
+        )
+
+
+def damage(store: FolderStore, step: int) -> None:
+    path = store.folder / f"step-{step:08d}" / "state.pt"
+    content = bytearray(path.read_bytes())
+    content[50] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "checkpoints", keep=2)
+    save(store, 2, 4)
+    with store.newest() as folder:
+        assert folder is not None and folder.name == "step-00000004"
+    damage(store, 4)
+    with pytest.warns(UserWarning, match=r"step-00000004 is damaged \(state.pt\)"), store.newest() as folder:
+        assert folder is not None and folder.name == "step-00000002"
+    damage(store, 2)
+    with pytest.warns(UserWarning), store.newest() as folder:
+        assert folder is None  # training starts anew rather than from garbage
+
+
+def test_a_list_of_checksums_notices_change_loss_and_its_own_damage(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"a")
+    assert wrong_files(tmp_path) == []  # nothing was promised
+    write_checksums(tmp_path)
+    (tmp_path / "checksums-00001.json").write_text("{}")  # another worker's list is not a file of the model
+    assert wrong_files(tmp_path) == []
+    (tmp_path / "a").unlink()
+    assert wrong_files(tmp_path) == ["a"]
+    (tmp_path / "checksums.json").write_text("{")
+    assert wrong_files(tmp_path) == ["checksums.json"]
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_the_old_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "model"
+    with committed_folder(folder) as partial:
+        (partial / "weights").write_text("old")
+    with pytest.raises(ArtifactError, match="no room to write"), committed_folder(folder):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    # torch and safetensors raise errors of their own: then the disk is asked.
+    with pytest.raises(RuntimeError, match="write failed"), committed_folder(folder):
+        raise RuntimeError("PytorchStreamWriter: file write failed")
+    monkeypatch.setattr(checkpoints, "_ROOM", 1 << 62)
+    with pytest.raises(ArtifactError, match="no room to write"), committed_folder(folder):
+        raise RuntimeError("PytorchStreamWriter: file write failed")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert (folder / "weights").read_text() == "old"
