@@ -21,6 +21,7 @@ from rayflow.refresh.execute import Outcome, Refresh, sentence
 from rayflow.refresh.export import export
 from rayflow.refresh.folder import RefreshFolder, VersionRecord
 from rayflow.refresh.recipe import data_plan, recipe_of
+from rayflow.refresh.report import outcome
 from rayflow.refresh.table import PreferenceTable
 from rayflow.report import words
 
@@ -41,14 +42,14 @@ def refresh(config: RefreshConfig, day: str | None, console: Console, dry_run: b
     if dry_run:
         _dry_run(config, day, console)
         return 0
-    outcome = Refresh(config, day, console).run()
-    _tell(outcome, console)
-    if not outcome.promoted:
+    done = Refresh(config, day, console).run()
+    _tell(done, console)
+    if not done.promoted:
         return HELD_BACK
     if config.refresh.train:
         from rayflow.refresh.train import train
 
-        console.print(f"[bold]Policy:[/] {train(config, outcome.version, console)}", soft_wrap=True)
+        console.print(f"[bold]Policy:[/] {train(config, done.version, console)}", soft_wrap=True)
     return 0
 
 
@@ -71,19 +72,19 @@ def for_date(config: RefreshConfig, day: str) -> RefreshConfig:
     return config.model_copy(update={"prompts": config.prompts.model_copy(update={"train": train})})
 
 
-def _tell(outcome: Outcome, console: Console) -> None:
-    if outcome.already:
-        console.print(f"Done before: version {outcome.version}.")
-    elif outcome.unchanged:
-        console.print(f"Nothing has changed: version {outcome.version} stays.")
-    elif outcome.promoted:
-        console.print(f"[green]Promoted[/] version {outcome.version}.")
+def _tell(done: Outcome, console: Console) -> None:
+    if done.already:
+        console.print(f"Done before: version {done.version}.")
+    elif done.unchanged:
+        console.print(f"Nothing has changed: version {done.version} stays.")
+    elif done.promoted:
+        console.print(f"[green]Promoted[/] version {done.version}.")
     else:
-        console.print(f"[yellow]Held back[/]: version {outcome.version} was written, readers do not get it.")
-        for reason in outcome.reasons:
+        console.print(f"[yellow]Held back[/]: version {done.version} was written, readers do not get it.")
+        for reason in done.reasons:
             console.print(f"  {reason}", highlight=False, markup=False)
-    if outcome.report is not None:
-        console.print(f"[bold]Report:[/] {outcome.report}", soft_wrap=True)
+    if done.report is not None:
+        console.print(f"[bold]Report:[/] {done.report}", soft_wrap=True)
 
 
 def _dry_run(config: RefreshConfig, day: str, console: Console) -> None:
@@ -151,13 +152,8 @@ def _list(folder: RefreshFolder, console: Console) -> None:
         table.add_column(heading, justify="left" if heading in ("date", "state") else "right")
     for record in folder.records():
         whole = record.measures["whole"]
-        state = (
-            "readers get this"
-            if record.version == latest
-            else "promoted"
-            if record.version in promoted
-            else "held back"
-        )
+        state = "promoted" if record.version in promoted else "held back"
+        state = "latest" if record.version == latest else state
         table.add_row(
             str(record.version),
             record.date,
@@ -181,7 +177,8 @@ def _show(folder: RefreshFolder, record: VersionRecord, console: Console) -> Non
     console.print(f"[bold]Version {record.version}[/], {record.date}")
     for name, value in facts.items():
         console.print(f"  {name}: {value}", highlight=False, markup=False)
-    console.print(f"  {sentence(record.counts)}", highlight=False)
+    for what, how_many in outcome(record.counts):
+        console.print(f"  {what}: {how_many:,}", highlight=False, markup=False)
 
 
 def _verdict(verdict: dict[str, Any]) -> str:

@@ -60,7 +60,8 @@ def export(table: PreferenceTable, record: VersionRecord, folder: Path, format: 
     shutil.rmtree(pending, ignore_errors=True)
     schema = _schema(first, format)
     total, size = _write(chain([first], made), schema, pending / "data")
-    card = _card(record, schema, total, size)
+    stored = sum(path.stat().st_size for path in (pending / "data").iterdir())
+    card = _card(record, schema, total, (size, stored))
     (pending / "README.md").write_text(card, encoding="utf-8")
     if folder.exists():
         folder.rmdir()
@@ -119,13 +120,13 @@ def _schema(first: dict[str, Any], format: str) -> pa.Schema:
 
 
 def _write(rows: Iterator[dict[str, Any]], schema: pa.Schema, folder: Path) -> tuple[int, int]:
-    """Files of a bounded number of rows, named when it is known how many they are; returns rows and bytes.
+    """Files of a bounded number of rows, named when it is known how many they are; returns rows and bytes in memory.
 
     Raises:
         ConfigError: a prompt of another form than the first.
     """
     folder.mkdir(parents=True)
-    total, files = 0, []
+    total, size, files = 0, 0, []
     while part := list(islice(rows, ROWS_PER_FILE)):
         try:
             table = pa.Table.from_pylist(part, schema=schema)
@@ -133,21 +134,22 @@ def _write(rows: Iterator[dict[str, Any]], schema: pa.Schema, folder: Path) -> t
             raise ConfigError("Chat and plain prompts do not fit one data set.") from error
         files.append(folder / f"part-{len(files)}.parquet")
         pq.write_table(table, files[-1], compression="zstd")
-        total += len(part)
+        total, size = total + len(part), size + table.nbytes
     for number, path in enumerate(files):
         path.rename(folder / f"train-{number:05d}-of-{len(files):05d}.parquet")
-    return total, sum(path.stat().st_size for path in folder.iterdir())
+    return total, size
 
 
-def _card(record: VersionRecord, schema: pa.Schema, total: int, size: int) -> str:
+def _card(record: VersionRecord, schema: pa.Schema, total: int, sizes: tuple[int, int]) -> str:
     """README.md as the hub reads it: a YAML header that names the files and their columns, and a few words."""
+    in_memory, stored = sizes
     header = {
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*"}]}],
         "dataset_info": {
             "features": [{"name": field.name, **_feature(field.type)} for field in schema],
-            "splits": [{"name": "train", "num_bytes": size, "num_examples": total}],
-            "download_size": size,
-            "dataset_size": size,
+            "splits": [{"name": "train", "num_bytes": in_memory, "num_examples": total}],
+            "download_size": stored,
+            "dataset_size": in_memory,
         },
         "task_categories": ["text-generation"],
         "tags": ["dpo", "preference", "rayflow"],
