@@ -49,7 +49,7 @@ class GateOptions(Options):
         max_reward_distance: Kolmogorov-Smirnov distance of the two distributions of rewards.
         max_length_drift: relative change of the mean response length in tokens.
         min_acceptance_rate, max_acceptance_rate: mean share of visits that selection accepted.
-        max_failure_rate: share of the computed prompts that failed.
+        max_failure_rate: share of the prompts that the table should have and that could not be computed.
         min_distinct: mean share of different texts among a prompt's candidates.
         min_paired: share of the prompts with at least one pair.
         max_lost: share of the last version's prompts that the new one no longer has.

@@ -53,6 +53,11 @@ class Attempt:
         return sum(self.counts["todo"].values())
 
     @property
+    def num_wanted(self) -> int:
+        """Prompts that the table should have."""
+        return self.num_todo + self.counts["carried"] + self.counts["restored"]
+
+    @property
     def changes_nothing(self) -> bool:
         """Whether the table is up to date as it is."""
         return not (self.num_todo or self.counts["restored"] or self.counts["gone"])

@@ -121,7 +121,7 @@ class Refresh:
             written,
             None if baseline is None else self.folder.record(baseline),
             self._config.refresh.gate,
-            Tried(attempt.num_todo, sum(each.count for each in failures), recipe.reward),
+            Tried(attempt.num_wanted, sum(each.count for each in failures), recipe.reward),
         )
         record = self._record(attempt, recipe, written, found)
         self.folder.write_record(record)

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rayflow.config.refresh import GateOptions
-from rayflow.core.stats import wilson
 from rayflow.refresh.measure import Mean, Measures
 from rayflow.report import words
 
@@ -32,7 +31,7 @@ class Evidence:
         before: of the last promoted version; None before the first.
         version: the number of that version.
         distances: Kolmogorov-Smirnov distances of the rewards, by scope.
-        attempted, failed: prompts computed by this refresh.
+        wanted, failed: prompts that the table should have, and those of them that could not be computed.
         lost: share of the last version's prompts that are gone.
         reward_changed: whether another reward made the last version's rows.
     """
@@ -42,7 +41,7 @@ class Evidence:
     before: Measures | None = None
     version: int | None = None
     distances: dict[str, float] = field(default_factory=dict)
-    attempted: int = 0
+    wanted: int = 0
     failed: int = 0
     lost: float = 0.0
     reward_changed: bool = False
@@ -93,11 +92,10 @@ def _counts(options: GateOptions, seen: Evidence) -> Iterator[Verdict]:
         rows, least = seen.whole.rows, options.min_rows
         reason = f"The table has {words.count(rows, 'row')}; at least {least:,} are wanted."
         yield _verdict("min_rows", "whole", rows, least, 0.0, reason)
-    if options.max_failure_rate is not None and seen.attempted:
-        share = seen.failed / seen.attempted
-        noise = share - wilson(share, seen.attempted)[0]
-        reason = f"{seen.failed:,} of {words.count(seen.attempted, 'computed prompt')} failed"
-        yield _verdict("max_failure_rate", "fresh", share, options.max_failure_rate, noise, reason, "share")
+    if options.max_failure_rate is not None and seen.wanted:
+        share = seen.failed / seen.wanted
+        reason = f"{seen.failed:,} of {words.count(seen.wanted, 'prompt')} could not be computed"
+        yield _verdict("max_failure_rate", "whole", share, options.max_failure_rate, 0.0, reason, "share")
     if options.max_lost is not None and seen.before is not None:
         reason = f"{words.percent(seen.lost)} of the prompts of version {seen.version} are gone"
         yield _verdict("max_lost", "whole", seen.lost, options.max_lost, 0.0, reason, "share")

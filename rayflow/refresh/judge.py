@@ -42,9 +42,9 @@ class Findings:
 
 @dataclass(frozen=True)
 class Tried:
-    """What this refresh computed: prompts, how many of them failed, and the fingerprint of the reward."""
+    """What this refresh did: prompts the table should have, those that failed, and the reward's fingerprint."""
 
-    attempted: int
+    wanted: int
     failed: int
     reward: str
 
@@ -84,13 +84,13 @@ def examine(
         version: which.
         baseline: the last version promoted before it.
         options: the gate's.
-        tried: what this refresh computed.
+        tried: what this refresh did.
     """
-    attempted, failed = tried.attempted, tried.failed
+    wanted, failed = tried.wanted, tried.failed
     rows = _Version(table, version)
     whole = measure(rows())
     if baseline is None:
-        evidence = Evidence(whole, attempted=attempted, failed=failed)
+        evidence = Evidence(whole, wanted=wanted, failed=failed)
         drawn = {name: compare(name, (rows, whole), None) for name in ("rewards", "num_tokens")}
     else:
         old = _Version(table, baseline.version)
@@ -104,7 +104,7 @@ def examine(
             before=before,
             version=baseline.version,
             distances={scope: found.distance for scope, found in drawn["rewards"].items()},
-            attempted=attempted,
+            wanted=wanted,
             failed=failed,
             lost=_lost(old.ids(), rows.ids()),
             reward_changed=baseline.recipe["reward"] != tried.reward,
