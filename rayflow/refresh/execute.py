@@ -24,13 +24,11 @@ from rayflow.refresh.lease import Lease
 from rayflow.refresh.recipe import STAGES, Recipe, check_rows, data_plan, recipe_of
 from rayflow.refresh.report import Made, write_report
 from rayflow.refresh.retention import clean
-from rayflow.refresh.rows import new_rows, stubs
+from rayflow.refresh.rows import new_rows
 from rayflow.refresh.table import PreferenceTable
 from rayflow.report import words
 from rayflow.report.data import FailureCount
 from rayflow.sources.read import DROPPED
-
-STUB_ROWS = 10_000
 
 
 @dataclass(frozen=True)
@@ -145,10 +143,8 @@ class Refresh:
         restored = attempt.restored()
         if restored:
             rows = chain(rows_of(self.table, self.folder.latest, restored), rows)
-        carried = attempt.carried()
-        parts = (stubs(carried[i : i + STUB_ROWS]) for i in range(0, len(carried), STUB_ROWS))
         lease.check()
-        return self.table.replace(parts, rows, attempt.name)
+        return self.table.replace(set(attempt.carried()), rows, attempt.name)
 
     def _newest(self) -> int:
         """The newest version that holds rows; the log also counts clean-ups."""

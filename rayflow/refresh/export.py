@@ -59,13 +59,14 @@ def export(table: PreferenceTable, record: VersionRecord, folder: Path, format: 
     pending = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(pending, ignore_errors=True)
     schema = _schema(first, format)
-    total, size = _write(chain([first], made), schema, pending / "data")
-    stored = sum(path.stat().st_size for path in (pending / "data").iterdir())
-    card = _card(record, schema, total, (size, stored))
-    (pending / "README.md").write_text(card, encoding="utf-8")
-    if folder.exists():
-        folder.rmdir()
-    pending.rename(folder)
+    try:
+        total, size = _write(chain([first], made), schema, pending / "data")
+        stored = sum(path.stat().st_size for path in (pending / "data").iterdir())
+        card = _card(record, schema, total, (size, stored))
+        (pending / "README.md").write_text(card, encoding="utf-8")
+        pending.replace(folder)  # an empty folder may be there
+    finally:
+        shutil.rmtree(pending, ignore_errors=True)
     return total
 
 

@@ -103,17 +103,19 @@ class RefreshFolder:
         Raises:
             ArtifactError: the folder holds something else, such as a run.
         """
-        if (self.root / _MARK).exists():
+        mark = self.root / _MARK
+        if mark.exists():
             self.open(self.root)
-            return
-        if self.root.exists() and any(self.root.iterdir()):
+        elif self.root.exists() and any(self.root.iterdir()):
             raise ArtifactError(
                 f"{self.root} exists and is not a refresh's folder. Give the refresh another name "
                 "(--set name=...) or another place (--set runs_dir=...)."
             )
+        else:
+            self.root.mkdir(parents=True, exist_ok=True)
+            create_json(mark, {"name": name, "created": time.time(), "format": FORMAT})
         for folder in (self.versions, self.promotions, self.days, self.lease, self.attempts):
-            folder.mkdir(parents=True, exist_ok=True)
-        write_json(self.root / _MARK, {"name": name, "created": time.time(), "format": FORMAT})
+            folder.mkdir(exist_ok=True)
 
     @property
     def name(self) -> str:

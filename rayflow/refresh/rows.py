@@ -79,9 +79,3 @@ def lengths(column: pa.ChunkedArray) -> pa.Array:
     counts = pc.list_value_length(lists.flatten()).cast(pa.int32())
     offsets = np.concatenate([[0], np.cumsum(pc.list_value_length(lists).to_numpy())])
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), counts)
-
-
-def stubs(ids: list[str]) -> pa.Table:
-    """Rows that only name a prompt: the table keeps what it has of it."""
-    columns = [ids, *(pa.nulls(len(ids), f.type) for f in SCHEMA if f.name != "prompt_id")]
-    return pa.table(columns, schema=SCHEMA)

@@ -1,13 +1,12 @@
 """The preference table: a Delta table whose every version is one whole refresh. The only user of `deltalake`.
 
-A refresh is one MERGE and so one entry of the Delta log: rows of prompts that are gone vanish, computed rows
-come in, all others stay as they are, and a reader sees all of it or nothing. The entry carries the name of the
-attempt as a transaction marker, by which a restarted refresh knows that it has been written.
+A refresh is one entry of the Delta log: files with rows that go are left behind, files with new rows come in, all
+others stay, and a reader sees all of it or nothing. The entry carries the name of the attempt as a transaction
+marker, by which a restarted refresh knows that it has been written.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rayflow.errors import ArtifactError, BusyError, MissingPackageError
+from rayflow.refresh.parts import Partition, PartWriter, keep_rows, now_ms
 from rayflow.refresh.rows import PARTITIONS, SCHEMA
 
 BATCH_ROWS = 256
@@ -88,36 +88,43 @@ class PreferenceTable:
         """Rows of a version, from the log alone."""
         return self._open(version).count()
 
-    def replace(self, stubs: Iterable[pa.Table], rows: Iterable[pa.Table], attempt: str) -> int:
-        """Make a version of the table that holds what `stubs` name, unchanged, and `rows`; nothing else.
+    def replace(self, carried: Collection[str], rows: Iterable[pa.Table], attempt: str) -> int:
+        """Make a version of the table that holds the rows of these prompts as they are, and `rows`; nothing else.
 
         Args:
-            stubs: prompts whose rows stay (see `rows.stubs`).
-            rows: new rows; one whose prompt is in the table replaces it.
-            attempt: the marker that goes with it.
+            carried: ids of the prompts whose rows stay.
+            rows: new rows, of other prompts.
+            attempt: the marker that goes with it, and part of the new files' names.
 
         Returns:
             The version's number.
 
         Raises:
-            BusyError: somebody else wrote meanwhile; nothing of this was written.
+            BusyError: somebody else wrote meanwhile; nothing of this is in the table.
         """
         delta = _deltalake()
-        batches = (batch for part in (stubs, rows) for table in part for batch in table.to_batches())
-        marker = delta.Transaction(app_id=_app(attempt), version=1, last_updated=round(time.time() * 1000))
-        merge = self._open().merge(
-            pa.RecordBatchReader.from_batches(SCHEMA, batches),
-            "old.prompt_id = new.prompt_id",
-            source_alias="new",
-            target_alias="old",
-            commit_properties=delta.CommitProperties(
-                custom_metadata={"rayflow.attempt": attempt}, app_transactions=[marker], max_commit_retries=0
-            ),
+        table = self._open()
+        writer = PartWriter(self.folder, attempt)
+        left = keep_rows(self.folder, _files(table), carried, writer)
+        writer.write(rows)
+        now = now_ms()
+        added = [
+            delta.transaction.AddAction(p.path, p.size, p.values, now, True, p.stats) for p in writer.close()
+        ]
+        removed = [
+            delta.transaction.RemoveAction(path, True, now, None, dict(zip(PARTITIONS, part, strict=True)))
+            for path, part in left
+        ]
+        marker = delta.Transaction(app_id=_app(attempt), version=1, last_updated=now)
+        properties = delta.CommitProperties(
+            custom_metadata={"rayflow.attempt": attempt},
+            app_transactions=[marker],
+            max_commit_retries=0,  # the entry goes right after the version that was read, or nowhere
         )
-        merge = merge.when_matched_update_all(predicate="new.content IS NOT NULL")
-        merge = merge.when_not_matched_insert_all(predicate="new.content IS NOT NULL")
         try:
-            merge.when_not_matched_by_source_delete().execute()
+            table.create_write_transaction(
+                [*added, *removed], "append", SCHEMA, list(PARTITIONS), commit_properties=properties
+            )
         except delta.exceptions.CommitFailedError as error:
             raise BusyError(f"Another process wrote to {self.folder} meanwhile ({error}).") from error
         version = self.written(attempt)
@@ -159,6 +166,13 @@ class PreferenceTable:
             raise ArtifactError(f"{self.folder} has no version {version} ({error}).") from error
 
 
+def _files(table: Any) -> list[tuple[str, Partition]]:
+    """The data files of a version, with their partitions."""
+    known = pa.table(table.get_add_actions(flatten=True)).to_pydict()
+    partitions = zip(*(known.get(f"partition.{name}", []) for name in PARTITIONS), strict=True)
+    return list(zip(known["path"], partitions, strict=True))
+
+
 def _app(attempt: str) -> str:
     return f"rayflow-refresh/{attempt}"
 
@@ -167,6 +181,7 @@ def _deltalake() -> Any:
     try:
         import deltalake
         import deltalake.exceptions
+        import deltalake.transaction
     except ImportError:
         raise MissingPackageError("deltalake", "A preference table", "refresh") from None
     return deltalake

@@ -71,7 +71,7 @@ def test_readers_see_the_old_version_or_the_whole_new_one_and_a_rerun_completes(
     assert nightly.run(DAYS[1]) == 0
     assert nightly.rows() == wanted and len({row["prompt_id"] for row in wanted}) == AFTER
     history = nightly.table._open().history()
-    assert [e["operation"] for e in history].count("MERGE") == 2  # one a day: nothing was written twice
+    assert [e["operation"] for e in history].count("WRITE") == 2  # one a day: nothing was written twice
     assert len(nightly.root.records()) == 2 and nightly.root.day(DAYS[1]) == nightly.root.latest
     assert len(set(nightly.asked())) == 10  # only the new prompts were ever computed
     assert nightly.run(DAYS[1]) == 0 and "Done before" in nightly.said

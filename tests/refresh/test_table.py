@@ -10,7 +10,7 @@ import pytest
 from rayflow.config.refresh import RetentionOptions
 from rayflow.errors import ArtifactError, BusyError
 from rayflow.refresh.retention import DAY, versions_to_keep
-from rayflow.refresh.rows import SCHEMA, lengths, stubs
+from rayflow.refresh.rows import SCHEMA, lengths
 from rayflow.refresh.table import PreferenceTable
 from tests.refresh.conftest import DAYS, Nightly
 
@@ -42,7 +42,7 @@ def held(table: PreferenceTable, version: int | None = None) -> dict[str, str]:
 
 def test_a_version_holds_what_stays_and_what_comes_in_and_nothing_else(table: PreferenceTable) -> None:
     first = table.replace([], [rows(["a", "b", "c"], "2026-11-01-1")], "2026-11-01-1")
-    second = table.replace([stubs(["a"])], [rows(["b", "d"], "2026-11-02-1")], "2026-11-02-1")
+    second = table.replace(["a"], [rows(["b", "d"], "2026-11-02-1")], "2026-11-02-1")
     assert held(table, first) == dict.fromkeys("abc", "2026-11-01-1")
     assert held(table, second) == {"a": "2026-11-01-1", "b": "2026-11-02-1", "d": "2026-11-02-1"}
     assert table.num_rows(second) == 3
@@ -56,7 +56,7 @@ def test_a_reader_of_a_version_does_not_notice_the_next_one(table: PreferenceTab
     first = table.replace([], [rows([f"p{i}" for i in range(600)], "2026-11-01-1")], "2026-11-01-1")
     reading = table.batches(first, ["prompt_id"])
     seen = next(reading).column("prompt_id").to_pylist()
-    table.replace([stubs(["p0"])], [rows(["new"], "2026-11-02-1")], "2026-11-02-1")
+    table.replace(["p0"], [rows(["new"], "2026-11-02-1")], "2026-11-02-1")
     seen += [key for batch in reading for key in batch.column("prompt_id").to_pylist()]
     assert sorted(seen) == sorted(f"p{i}" for i in range(600))
 
@@ -66,11 +66,11 @@ def test_of_two_writers_that_start_from_one_version_the_second_is_refused(
 ) -> None:
     table.replace([], [rows(["a"], "2026-11-01-1")], "2026-11-01-1")
     late = table._open()
-    table.replace([stubs(["a"])], [rows(["b"], "2026-11-02-1")], "2026-11-02-1")
+    table.replace(["a"], [rows(["b"], "2026-11-02-1")], "2026-11-02-1")
     with monkeypatch.context() as patch:
         patch.setattr(PreferenceTable, "_open", lambda *_: late)
         with pytest.raises(BusyError, match="Another process wrote"):
-            table.replace([stubs(["a"])], [rows(["c"], "2026-11-02-2")], "2026-11-02-2")
+            table.replace(["a"], [rows(["c"], "2026-11-02-2")], "2026-11-02-2")
     assert held(table) == {"a": "2026-11-01-1", "b": "2026-11-02-1"}
 
 
