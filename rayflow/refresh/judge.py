@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,17 +56,17 @@ class _Version:
     table: PreferenceTable
     version: int
 
-    def __call__(self) -> Iterator[pa.RecordBatch]:
-        return self.table.batches(self.version, COLUMNS)
+    def __call__(self, columns: Sequence[str] = COLUMNS) -> Iterator[pa.RecordBatch]:
+        return self.table.batches(self.version, columns)
 
     def attempts(self) -> set[str]:
         """Who computed its rows."""
-        batches = self.table.batches(self.version, ["attempt"])
+        batches = self(["attempt"])
         return {name for batch in batches for name in batch.column("attempt").unique().to_pylist()}
 
     def ids(self) -> set[str]:
         """Its prompts."""
-        batches = self.table.batches(self.version, ["prompt_id"])
+        batches = self(["prompt_id"])
         return {key for batch in batches for key in batch.column("prompt_id").to_pylist()}
 
 

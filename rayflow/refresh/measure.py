@@ -6,7 +6,7 @@ Row in: `TableRow` columns. Out: `Measures`, and histograms of rewards and lengt
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,8 +22,8 @@ COLUMNS = ("prompt_id", "responses", "rewards", "num_tokens", "acceptance_rate",
 FINE = 64
 """Bins per drawn bin, in which distributions are compared."""
 
-Batches = Callable[[], Iterable[pa.RecordBatch]]
-"""One pass over a version's rows."""
+Batches = Callable[[Sequence[str]], Iterable[pa.RecordBatch]]
+"""One pass over some columns of a version's rows."""
 
 
 @dataclass(frozen=True)
@@ -193,10 +193,11 @@ def compare(
         [np.linspace(a, b, FINE, endpoint=False) for a, b in zip(edges[:-1], edges[1:], strict=True)]
     )
     fine = np.append(fine, edges[-1])
-    base = None if before is None else _histogram(before[0](), column, fine)
-    found = {"whole": Drawn(base, _histogram(after[0](), column, fine))}
+    read = (column, "attempt")
+    base = None if before is None else _histogram(before[0](read), column, fine)
+    found = {"whole": Drawn(base, _histogram(after[0](read), column, fine))}
     if known is not None:
-        found["fresh"] = Drawn(base, _histogram(fresh(after[0](), known), column, fine))
+        found["fresh"] = Drawn(base, _histogram(fresh(after[0](read), known), column, fine))
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rayflow.config.refresh import RetentionOptions
@@ -48,9 +49,18 @@ def clean(folder: RefreshFolder, table: PreferenceTable, options: RetentionOptio
 
 
 def _remove_runs(folder: RefreshFolder, keep: int) -> None:
-    """Samples, scores and so on of finished attempts; their plans and reports stay."""
-    finished = [f for f in folder.attempts.iterdir() if (f / "done.json").exists()]
-    finished.sort(key=lambda f: (f / "done.json").stat().st_mtime)
-    for old in finished[: len(finished) - keep]:
+    """Samples, scores and so on of all attempts but the last ones; their plans and reports stay.
+
+    An attempt that was never finished loses them as well: should it be gone on with, it computes them again.
+    """
+    attempts = sorted(folder.attempts.iterdir(), key=_planned)
+    for old in attempts[: max(0, len(attempts) - keep)]:
         shutil.rmtree(old / "run", ignore_errors=True)
-        (old / "todo.jsonl").unlink(missing_ok=True)
+        if (old / "done.json").exists():
+            (old / "todo.jsonl").unlink(missing_ok=True)
+
+
+def _planned(attempt: Path) -> float:
+    """When an attempt was planned, Unix time; 0 if it never got so far."""
+    plan = attempt / "plan.json"
+    return plan.stat().st_mtime if plan.exists() else 0.0

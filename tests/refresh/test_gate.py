@@ -154,7 +154,7 @@ def test_the_distance_of_two_distributions_is_scipys() -> None:
 
     rng = np.random.default_rng(1)
     a, b = rng.normal(size=(300, 8)), rng.normal(0.4, 1.3, size=(200, 8))
-    sides = [(lambda x=x: [batch(x.tolist())], measure([batch(x.tolist())])) for x in (b, a)]
+    sides = [(lambda _, x=x: [batch(x.tolist())], measure([batch(x.tolist())])) for x in (b, a)]
     found = compare("rewards", *sides)["whole"]
     assert found.distance == pytest.approx(ks_2samp(a.ravel(), b.ravel()).statistic, abs=2e-3)
     assert found.coarse().after.counts.sum() == b.size and found.coarse().before.counts.sum() == a.size
