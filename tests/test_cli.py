@@ -41,7 +41,7 @@ def test_help_names_the_commands_without_loading_anything_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for command in ("run", "train-reward", "report", "select", "diagnose", "export"):
+    for command in ("run", "train-reward", "report", "select", "diagnose", "export", "refresh", "table"):
         assert command in done.stdout
 
 
