@@ -82,7 +82,7 @@ def _tell(done: Outcome, console: Console) -> None:
     else:
         console.print(f"[yellow]Held back[/]: version {done.version} was written, readers do not get it.")
         for reason in done.reasons:
-            console.print(f"  {reason}", highlight=False, markup=False)
+            console.print(f"  {reason}", highlight=False, markup=False, soft_wrap=True)
     if done.report is not None:
         console.print(f"[bold]Report:[/] {done.report}", soft_wrap=True)
 

@@ -82,9 +82,7 @@ class Refresh:
         recipe = recipe_of(whole)
         self.folder.create(self._config.name)
         with Lease(self.folder.lease, self._config.refresh.lease_seconds).held(self._date) as lease:
-            if (
-                version := self.folder.day(self._date)
-            ) is not None:  # finished just before the lease was taken
+            if (version := self.folder.day(self._date)) is not None:  # just before the lease was taken
                 return Outcome(True, version, already=True)
             self.table.create()
             attempt, told = begin(self.folder.attempts, self._date, self.base(), recipe, self._config)
@@ -104,7 +102,7 @@ class Refresh:
         plan = data_plan(self._config, attempt.run, attempt.todo) if attempt.num_todo else None
         written = self.table.written(attempt.name)
         if written is None and attempt.changes_nothing:
-            written = self._newest()
+            written = self.table.head
         elif written is None:
             written = self._write(attempt, plan, recipe, lease)
         before = self.folder.promoted()
@@ -145,10 +143,6 @@ class Refresh:
             rows = chain(rows_of(self.table, self.folder.latest, restored), rows)
         lease.check()
         return self.table.replace(set(attempt.carried()), rows, attempt.name)
-
-    def _newest(self) -> int:
-        """The newest version that holds rows; the log also counts clean-ups."""
-        return max((record.version for record in self.folder.records()), default=self.table.head)
 
     def _record(self, attempt: Attempt, recipe: Recipe, version: int, found: Findings) -> VersionRecord:
         """What is to be known of the version. One that is judged a second time keeps its origin."""

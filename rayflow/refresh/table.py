@@ -52,8 +52,11 @@ class PreferenceTable:
 
     @property
     def head(self) -> int:
-        """The newest version, promoted or not."""
-        return self._open().version()
+        """The newest version that a refresh wrote, promoted or not; 0, which is empty, before the first.
+
+        The log counts clean-ups too, which change no row.
+        """
+        return next((e["version"] for e in self._open().history() if "rayflow.attempt" in e), 0)
 
     def batches(
         self,
