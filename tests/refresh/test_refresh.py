@@ -258,6 +258,22 @@ def test_the_run_of_an_unfinished_day_is_given_up_when_its_rows_would_be_others(
     assert {row["attempt"] for row in nightly.rows()} == {f"{DAYS[0]}-2"}
 
 
+def test_a_day_that_died_after_writing_costs_the_next_day_nothing(
+    nightly: Nightly, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nightly.run(DAYS[0])
+    nightly.write(range(22))
+    with monkeypatch.context() as patch:
+        patch.setattr(RefreshFolder, "write_record", lambda *_: (_ for _ in ()).throw(OSError("no space")))
+        with pytest.raises(OSError):
+            nightly.run(DAYS[1])
+    assert len(nightly.rows()) == 20
+    nightly.asked()
+    assert nightly.run(DAYS[2]) == 0 and len(nightly.rows()) == 22
+    assert nightly.run(DAYS[1]) == 0 and nightly.asked() == []
+    assert len(nightly.root.records()) == 2 and nightly.root.day(DAYS[1]) == nightly.root.day(DAYS[2])
+
+
 def test_mistakes_are_sentences(nightly: Nightly) -> None:
     with pytest.raises(ConfigError, match="must be a date"):
         nightly.run("yesterday")
