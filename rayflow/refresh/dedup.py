@@ -27,8 +27,9 @@ from rayflow.errors import MissingPackageError
 REPEATED, SAME, NEAR = "duplicate prompt", "duplicate after normalisation", "near-duplicate prompt"
 MAX_CANDIDATES = 64
 """Earlier prompts compared with a new one, those first that share most bands."""
-_RECALL = (0.3, 0.7)
-"""Weights of false finds, which the exact comparison removes, and of misses."""
+_RECALL = (0.1, 0.9)
+"""Weights of false finds, which the exact comparison removes, and of misses: of two prompts at the threshold 0.8, 87% are
+found, of two at 0.85, 97%."""
 
 
 class Deduplicator:
@@ -112,6 +113,10 @@ class NearIndex:
         plan = MinHashLSH(threshold=options.threshold, num_perm=options.num_permutations, weights=_RECALL)
         self._num_bands, self._rows = plan.b, plan.r
         self._empty: Any = MinHash(num_perm=options.num_permutations, seed=1)
+
+    def recall(self, similarity: float) -> float:
+        """Probability that two texts of this similarity are compared."""
+        return 1 - (1 - similarity**self._rows) ** self._num_bands
 
     def shingles(self, text: str) -> set[str]:
         """The runs of words or characters of a normalised text; a short text is one run."""

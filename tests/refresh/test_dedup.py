@@ -51,16 +51,18 @@ def varied(rng: random.Random, words: int, changes: int) -> str:
 def test_what_is_dropped_and_kept_agrees_with_the_exact_similarity(threshold: float) -> None:
     rng = random.Random(0)
     index = NearIndex(NearOptions(threshold=threshold))
-    found, wanted = [], []
+    found, wanted, missable = [], [], 0.0
     for number in range(300):
         a, b = varied(rng, words=40, changes=number % 10)
-        (_, verdict) = reasons([a, b], near={"threshold": threshold}, normalize=False)
+        _, verdict = reasons([a, b], near={"threshold": threshold}, normalize=False)
         exact = jaccard(index.shingles(a), index.shingles(b))
         wanted.append(exact >= threshold)
+        missable += 1 - index.recall(exact) if exact >= threshold else 0.0
         found.append(verdict in (NEAR, REPEATED))
     assert not any(f and not w for f, w in zip(found, wanted, strict=True))  # never by chance
     missed = sum(w and not f for f, w in zip(found, wanted, strict=True))
-    assert 0 < sum(wanted) < 300 and missed <= 0.03 * sum(wanted)
+    assert 0 < sum(wanted) < 300
+    assert missed <= missable + 3 * missable**0.5 and missable <= 0.06 * sum(wanted)
 
 
 def test_characters_serve_scripts_without_spaces() -> None:

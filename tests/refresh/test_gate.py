@@ -168,7 +168,7 @@ PROVOKED = {
     "max_acceptance_rate": ("refresh.gate.max_acceptance_rate=0.0",),
     "max_failure_rate": ("sample.engine.fail_on=about 1", "sample.temperature=0.9"),
     "min_distinct": ("sample.engine.words=[good, bad]", "sample.max_tokens=6"),
-    "min_paired": ("pair.kind=none",),
+    "min_paired": ("reward.function=tests.refresh.test_gate:level",),
     "max_lost": ("prompts.train.limit=5",),
     "min_rows": ("refresh.gate.min_rows=21",),
 }
@@ -179,6 +179,11 @@ def shifted(prompt: str, response: str) -> float:
     from tests.pipeline.conftest import cheerful
 
     return cheerful(prompt, response) - 3.0
+
+
+def level(prompt: str, response: str) -> float:
+    """No response is better than another: there are no pairs."""
+    return 0.5
 
 
 @pytest.mark.parametrize("check", sorted(GateOptions.model_fields))

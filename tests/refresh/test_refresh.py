@@ -216,7 +216,7 @@ def test_near_duplicates_and_repeats_are_left_out_and_counted(nightly: Nightly) 
     with open(nightly.prompts, "a") as file:
         for prompt in (text.format("Friday"), text.format("Sunday"), text.format("FRIDAY"), "  x", "X"):
             file.write(json.dumps({"prompt": prompt}) + "\n")
-    nightly.run(DAYS[0], "refresh.dedup.near.threshold=0.6")
+    nightly.run(DAYS[0], "refresh.dedup.near.threshold=0.7")
     record = nightly.root.record(nightly.root.latest)
     assert len(nightly.rows()) == 7
     assert record.counts["dropped"] == {"near-duplicate prompt": 1, "duplicate after normalisation": 2}
