@@ -28,8 +28,8 @@ REPEATED, SAME, NEAR = "duplicate prompt", "duplicate after normalisation", "nea
 MAX_CANDIDATES = 64
 """Earlier prompts compared with a new one, those first that share most bands."""
 _RECALL = (0.1, 0.9)
-"""Weights of false finds, which the exact comparison removes, and of misses: of two prompts at the threshold 0.8, 87% are
-found, of two at 0.85, 97%."""
+"""Weights of false finds, which the exact comparison removes, and of misses: at a threshold of 0.8, 87% of the prompts
+that are just so alike are found, and 97% of those at 0.85."""
 
 
 class Deduplicator:
