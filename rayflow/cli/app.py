@@ -15,12 +15,12 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from rayflow.cli import cluster, diagnostics, evaluate, human, jobs, runs, verify
+from rayflow.cli import cluster, diagnostics, evaluate, human, jobs, refresh, runs, verify
 from rayflow.core.files import FULL, storage_error
 from rayflow.core.signals import exit_code
 from rayflow.errors import RayflowError
 
-GROUPS = (runs, evaluate, human, jobs, diagnostics, verify, cluster)
+GROUPS = (runs, evaluate, human, refresh, jobs, diagnostics, verify, cluster)
 
 
 class Commands(TyperGroup):
@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(error, file=sys.stderr)
         if os.environ.get("RAYFLOW_TRACEBACK"):
             raise
-        sys.exit(1)
+        sys.exit(error.exit_code)
     except OSError as error:
         if error.errno not in FULL:
             raise

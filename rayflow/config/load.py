@@ -18,6 +18,7 @@ from rayflow.errors import ConfigError
 _SCHEMAS = {
     "data": "rayflow.config.reward:RewardConfig",
     "policy": "rayflow.config.evaluate:EvaluateConfig",
+    "refresh": "rayflow.config.refresh:RefreshConfig",
 }
 """Blocks that only another job than a run has; by name, because their modules know this one."""
 Config = TypeVar("Config", bound=JobConfig)

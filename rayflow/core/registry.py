@@ -70,6 +70,7 @@ FAMILIES: dict[str, dict[str, str]] = {
         "hh": "rayflow.sources.hh:HelpfulHarmless",
         "tldr": "rayflow.sources.tldr:Tldr",
         "ultrafeedback": "rayflow.sources.ultrafeedback:UltraFeedback",
+        "groups": "rayflow.sources.groups:Groups",
         "ranked": "rayflow.sources.ranked:Ranked",
         "trl": "rayflow.sources.trl:Trl",
         "prompts": "rayflow.sources.prompts:Prompts",

@@ -198,10 +198,10 @@ def title(options: KindOptions) -> str:
     return f"{kind} ({', '.join(settings)})" if settings else kind
 
 
-def versions() -> dict[str, str]:
-    """Of the packages that matter and are installed."""
+def versions(others: Sequence[str] = ()) -> dict[str, str]:
+    """Of the packages that matter, and `others`, where they are installed."""
     found = {}
-    for name in PACKAGES:
+    for name in (*PACKAGES, *others):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from rayflow.report.diagnose import write_diagnosis
+from rayflow.report.refresh import write_refresh_report
 from rayflow.report.render import write_report
 from tests.report import report_example as example
 from tests.report import test_diagnose as diagnosis
+from tests.report import test_refresh as refresh
 
 pytestmark = pytest.mark.browser
 
@@ -67,6 +69,18 @@ def test_a_diagnosis_renders(browser, tmp_path):
     if not document:
         document = browser("--dump-dom", page.as_uri())
     assert document.count("<figure>") == 3 and "<title>demo · rayflow diagnose</title>" in document
+    if not shot.exists():
+        browser(f"--screenshot={shot}", page.as_uri())
+    assert inked(shot) > 0.01
+
+
+def test_a_refresh_renders(browser, tmp_path):
+    page = write_refresh_report(refresh.example(), tmp_path / "refresh")
+    shot = tmp_path / "page.png"
+    document = browser(f"--screenshot={shot}", "--dump-dom", page.as_uri())
+    if not document:
+        document = browser("--dump-dom", page.as_uri())
+    assert document.count("<figure>") == 4 and "<title>preferences · rayflow refresh</title>" in document
     if not shot.exists():
         browser(f"--screenshot={shot}", page.as_uri())
     assert inked(shot) > 0.01

@@ -1,0 +1,170 @@
+"""One worker at a time, agreed on in the storage that all of them see.
+
+    lease/00000007.json   generation 7: who holds it, until when, whether it was given back
+
+Taking the lease is creating the next generation's file exclusively, which of two takers exactly one can
+(compare-and-set). Only its holder rewrites it, to push the expiry ahead, so a holder that was given up for
+dead finds a higher generation and stops. Expiry compares clocks of different machines: they must agree much
+better than `lease_seconds`. On one machine a holder whose process is gone is not waited for.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from rayflow.core.files import read_json, write_json
+from rayflow.errors import ArtifactError, BusyError
+from rayflow.refresh.folder import create_json, numbers
+
+KEPT = 3
+"""Generations whose files stay, for the curious."""
+
+
+class Lease:
+    """A held lease.
+
+    Args:
+        folder: where its generations are.
+        seconds: how long it holds without a sign of life.
+    """
+
+    def __init__(self, folder: Path, seconds: float) -> None:
+        self._folder = folder
+        self._seconds = seconds
+        self._generation = 0
+        self._expires = 0.0
+
+    def acquire(self, what: str) -> None:
+        """Take the lease.
+
+        Args:
+            what: is being done, for those who find it taken.
+
+        Raises:
+            BusyError: somebody else holds it, or was faster.
+        """
+        newest = max(numbers(self._folder), default=0)
+        if newest:
+            _refuse_if_held(self._read(newest))
+        self._generation = newest + 1
+        self._data = {"owner": owner(), "doing": what, "acquired": time.time()}
+        self._expires = time.time() + self._seconds
+        if not create_json(self._path(self._generation), self._content()):
+            _refuse_if_held(self._read(self._generation))
+            raise BusyError("Another refresh took the lease at the same moment. Try again.")
+        for old in numbers(self._folder):
+            if old <= newest - KEPT:
+                self._path(old).unlink(missing_ok=True)
+
+    def renew(self) -> None:
+        """Push the expiry ahead.
+
+        Raises:
+            BusyError: the lease is somebody else's by now.
+        """
+        self.check()
+        self._expires = time.time() + self._seconds
+        write_json(self._path(self._generation), self._content())
+
+    def check(self) -> None:
+        """Make sure that the lease is still held, before something is done that cannot be undone.
+
+        Raises:
+            BusyError: it expired, or somebody else took it.
+        """
+        if time.time() > self._expires or max(numbers(self._folder), default=0) != self._generation:
+            raise BusyError(
+                "This refresh lost its lease: it was not heard of for too long (a suspended machine, storage "
+                "that hung, a clock that jumped). Run it again, or raise refresh.lease_seconds."
+            )
+
+    def release(self) -> None:
+        """Give it back, if it is still held."""
+        if max(numbers(self._folder), default=0) == self._generation:
+            write_json(self._path(self._generation), {**self._content(), "released": True})
+
+    @contextmanager
+    def held(self, what: str) -> Iterator[Lease]:
+        """Hold the lease until the block ends, renewed from a thread."""
+        self.acquire(what)
+        stop = threading.Event()
+
+        def beat() -> None:
+            while not stop.wait(self._seconds / 4):
+                try:
+                    self.renew()
+                except BusyError:
+                    return  # `check` says so to whoever does the work
+                except (OSError, ArtifactError):
+                    continue  # storage may come back before the lease runs out
+
+        thread = threading.Thread(target=beat, daemon=True, name="lease")
+        thread.start()
+        try:
+            yield self
+        finally:
+            stop.set()
+            thread.join()
+            with suppress(OSError):
+                self.release()
+
+    def _read(self, generation: int) -> dict[str, Any]:
+        return read_json(self._path(generation))
+
+    def _content(self) -> dict[str, Any]:
+        return {**self._data, "expires": self._expires, "released": False}
+
+    def _path(self, generation: int) -> Path:
+        return self._folder / f"{generation:08d}.json"
+
+
+def _refuse_if_held(record: dict[str, Any]) -> None:
+    left = record["expires"] - time.time()
+    if record["released"] or left < 0 or is_gone(record["owner"]):
+        return
+    who = record["owner"]
+    raise BusyError(
+        f"Another process is refreshing this table ({record['doing']}): {who['host']}, process {who['pid']}. It is "
+        f"given up for dead if it is silent for {left:.0f} s more."
+    )
+
+
+def owner() -> dict[str, Any]:
+    """This process, named so that another one on the same machine can tell whether it still runs."""
+    return {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid()), **_machine()}
+
+
+def is_gone(who: dict[str, Any]) -> bool:
+    """Whether an owner is known to be dead: of this machine, and its process is not there any more.
+
+    False where that cannot be known: another machine, or another container, which counts its own processes.
+    """
+    here = _machine()
+    known = bool(here["boot"] and here["namespace"])
+    same = known and all(who.get(key) == value for key, value in here.items())
+    return same and _started(who["pid"]) != who["started"]
+
+
+def _machine() -> dict[str, str]:
+    """This start of this machine, and the space in which its process numbers mean something."""
+    boot, namespace = "", ""
+    with suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        namespace = os.readlink("/proc/self/ns/pid")
+    return {"boot": boot, "namespace": namespace}
+
+
+def _started(pid: int) -> str | None:
+    """When a process started, in ticks since boot, so that a reused number is not taken for it; None if gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else fields[19]

@@ -1,0 +1,293 @@
+"""A refresh from day to day: what is computed, what is carried over, what readers get."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from rayflow.core.files import read_json
+from rayflow.errors import ArtifactError, ConfigError, DataError
+from rayflow.refresh.folder import RefreshFolder
+from tests.pipeline.conftest import cheerful
+from tests.refresh.conftest import DAYS, Nightly
+
+GLOOMY = "reward.function=tests.refresh.engines:gloomy"
+OPEN = "refresh.gate={max_reward_shift: null, max_reward_distance: null, max_length_drift: null}"
+
+
+def provenance(row: dict) -> tuple:
+    return tuple(row[name] for name in ("prompt_id", "date", "attempt", "policy", "sampling", "reward"))
+
+
+def test_the_first_refresh_gives_readers_every_prompt_once_with_its_whole_group(nightly: Nightly) -> None:
+    assert nightly.run(DAYS[0]) == 0
+    rows = nightly.rows()
+    assert len(nightly.asked()) == len({row["prompt_id"] for row in rows}) == len(rows) == 20
+    for row in rows:
+        n = len(row["responses"])
+        assert n == len(row["rewards"]) == len(row["num_tokens"]) == len(row["logprobs"]) == 16
+        assert all(row["rewards"][a] > row["rewards"][b] for a, b in row["pairs"])
+        assert row["margins"] == [row["rewards"][a] - row["rewards"][b] for a, b in row["pairs"]]
+        assert (row["date"], row["attempt"]) == (DAYS[0], f"{DAYS[0]}-1")
+        # The fake engine's tokens are bytes, and an end of turn where the response ended by itself.
+        ended = [reason == "stop" for reason in row["finish_reasons"]]
+        texts = zip(row["responses"], ended, strict=True)
+        assert row["num_tokens"] == [len(text.encode()) + end for text, end in texts]
+
+
+def test_a_day_that_is_done_is_not_done_again(nightly: Nightly) -> None:
+    assert nightly.run(DAYS[0]) == 0
+    nightly.asked()
+    nightly.write(range(30))
+    assert nightly.run(DAYS[0]) == 0 and "Done before" in nightly.said
+    assert nightly.asked() == [] and len(nightly.rows()) == 20
+
+
+def test_only_new_prompts_are_computed_and_the_other_rows_stay_as_they_are(nightly: Nightly) -> None:
+    nightly.run(DAYS[0])
+    before = {row["prompt_id"]: row for row in nightly.rows()}
+    nightly.asked()
+    nightly.write(range(2, 23))
+    assert nightly.run(DAYS[1]) == 0
+    assert sorted(nightly.asked()) == sorted(f"Tell me all you know about {i}." for i in (20, 21, 22))
+    after = {row["prompt_id"]: row for row in nightly.rows()}
+    assert len(after) == 21 and len(before.keys() & after.keys()) == 18
+    assert all(after[key] == before[key] for key in before.keys() & after.keys())
+    assert {after[key]["date"] for key in after.keys() - before.keys()} == {DAYS[1]}
+    assert nightly.root.record(nightly.root.latest).counts == {
+        "read": 21,
+        "dropped": {},
+        "carried": 18,
+        "restored": 0,
+        "todo": {"new": 3},
+        "gone": 2,
+        "failed": 0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("setting", "why"),
+    [
+        ("model=another", "policy"),
+        ("sample.temperature=0.9", "sampling"),
+        ("seed=4", "sampling"),
+        (GLOOMY, "reward"),
+        ("select.beta=0.2", "selection"),
+        ("pair.kind=tournament", "selection"),
+    ],
+)
+def test_a_changed_part_of_the_recipe_computes_every_prompt_again(
+    nightly: Nightly, setting: str, why: str
+) -> None:
+    nightly.run(DAYS[0])
+    nightly.asked()
+    assert nightly.run(DAYS[1], setting, OPEN) == 0
+    assert len(nightly.asked()) == 20
+    assert nightly.root.record(nightly.root.latest).counts["todo"] == {why: 20}
+    assert {row["date"] for row in nightly.rows()} == {DAYS[1]}
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["compute.shard_size=7", "train.learning_rate=0.5", "sample.engine.latency_seconds=0.001"],
+)
+def test_what_does_not_decide_the_rows_computes_nothing(nightly: Nightly, setting: str) -> None:
+    nightly.run(DAYS[0])
+    nightly.asked()
+    assert nightly.run(DAYS[1], setting) == 0 and "Nothing has changed" in nightly.said
+    assert nightly.asked() == [] and len(nightly.root.records()) == 1
+    assert nightly.root.day(DAYS[1]) == nightly.root.latest
+    assert nightly.run(DAYS[1]) == 0 and "Done before" in nightly.said
+
+
+def test_a_changed_target_computes_its_prompt_again(nightly: Nightly) -> None:
+    nightly.write(range(20), target="good")
+    nightly.run(DAYS[0])
+    rows = nightly.prompts.read_text().splitlines()
+    rows[5] = rows[5].replace('"good"', '"better"')
+    nightly.prompts.write_text("\n".join(rows))
+    nightly.asked()
+    nightly.run(DAYS[1])
+    assert nightly.asked() == ["Tell me all you know about 5."]
+    assert nightly.root.record(nightly.root.latest).counts["todo"] == {"prompt": 1}
+
+
+def test_every_earlier_version_can_be_read_again(nightly: Nightly) -> None:
+    seen = {}
+    for day, last in zip(DAYS[:4], (20, 22, 25, 21), strict=True):
+        nightly.write(range(last))
+        assert nightly.run(day) == 0
+        seen[nightly.root.latest] = nightly.rows()
+    assert [len(rows) for rows in seen.values()] == [20, 22, 25, 21]
+    assert all(nightly.rows(version) == rows for version, rows in seen.items())
+    with pytest.raises(ArtifactError, match="has no version 99"):
+        nightly.rows(99)
+
+
+def test_a_version_that_fails_the_gate_is_written_but_readers_keep_the_last_good_one(
+    nightly: Nightly,
+) -> None:
+    nightly.run(DAYS[0])
+    good, before = nightly.root.latest, nightly.rows()
+    assert nightly.run(DAYS[1], GLOOMY) == 3
+    assert nightly.root.latest == good and nightly.rows() == before
+    newest = nightly.root.records()[-1]
+    assert newest.version > good and not newest.passed and "mean reward" in " ".join(newest.reasons)
+    assert all(reason in nightly.said for reason in newest.reasons)
+    assert max(row["rewards"][0] for row in nightly.rows(newest.version)) < -5
+    page = (nightly.root.root / "report.html").read_text()
+    assert "written but not promoted" in page and "The mean reward of the whole table moved" in page
+
+
+def test_a_day_that_was_held_back_is_judged_again_without_computing(nightly: Nightly) -> None:
+    nightly.run(DAYS[0])
+    assert nightly.run(DAYS[1], GLOOMY) == 3
+    nightly.asked()
+    assert nightly.run(DAYS[1], GLOOMY) == 3
+    assert nightly.run(DAYS[1], GLOOMY, OPEN) == 0
+    assert nightly.asked() == []
+    record = nightly.root.record(nightly.root.latest)
+    assert record.passed and record.counts["todo"] == {"reward": 20}
+    assert {row["date"] for row in nightly.rows()} == {DAYS[1]}
+
+
+def test_rows_that_were_replaced_in_a_held_back_version_come_back_when_the_change_is_undone(
+    nightly: Nightly,
+) -> None:
+    nightly.run(DAYS[0])
+    before = nightly.rows()
+    nightly.run(DAYS[1], GLOOMY)
+    nightly.asked()
+    nightly.write(range(21))
+    assert nightly.run(DAYS[2]) == 0
+    assert nightly.asked() == ["Tell me all you know about 20."]
+    assert [row for row in nightly.rows() if row["date"] == DAYS[0]] == before
+    assert nightly.root.record(nightly.root.latest).counts["restored"] == 20
+
+
+def test_new_rows_are_judged_by_themselves_so_that_old_ones_cannot_hide_them(nightly: Nightly) -> None:
+    """A tenth of the rows is worse: the mean of the whole table hardly moves."""
+    settings = (
+        "refresh.dedup.near=null",
+        "reward.function=tests.refresh.test_refresh:worse_for_newcomers",
+    )
+    nightly.write(range(200))
+    assert nightly.run(DAYS[0], *settings) == 0
+    nightly.write([*range(200), *(f"newcomer {i}" for i in range(20))])
+    assert nightly.run(DAYS[1], *settings) == 3
+    reasons = nightly.root.records()[-1].reasons
+    assert any("mean reward of the new rows moved" in reason for reason in reasons)
+    assert not any("the whole table" in reason for reason in reasons)
+
+
+def worse_for_newcomers(prompt: str, response: str) -> float:
+    """The tests' reward, lower for some prompts."""
+    return cheerful(prompt, response) - (0.3 if "newcomer" in prompt else 0.0)
+
+
+def test_prompts_that_failed_are_tried_again_the_next_day(nightly: Nightly) -> None:
+    setting = "sample.engine.fail_on=about 7."
+    assert nightly.run(DAYS[0], setting, "refresh.gate.max_failure_rate=0.2") == 0
+    assert len(nightly.rows()) == 19
+    assert nightly.root.record(nightly.root.latest).counts["failed"] == 1
+    nightly.asked()
+    assert nightly.run(DAYS[1], setting, "refresh.gate.max_failure_rate=null") == 0
+    assert nightly.asked() == ["Tell me all you know about 7."]
+
+
+def test_a_table_that_keeps_what_is_missing_grows_by_each_days_file(nightly: Nightly) -> None:
+    daily = f"prompts.train.path={nightly.folder}/{{date}}.jsonl"
+    for day, names in ((DAYS[0], range(10)), (DAYS[1], range(8, 14))):
+        nightly.write(names)
+        nightly.prompts.rename(nightly.folder / f"{day}.jsonl")
+        assert nightly.run(day, daily, "refresh.missing=keep") == 0
+    assert len(nightly.asked()) == 14 == len(nightly.rows())
+    assert nightly.run(DAYS[1], daily, "refresh.missing=keep") == 0
+    nightly.prompts = nightly.folder / f"{DAYS[2]}.jsonl"
+    nightly.write([0])
+    assert nightly.run(DAYS[2], daily, "refresh.missing=keep", "sample.temperature=0.9", OPEN) == 0
+    assert len(nightly.asked()) == 14  # those of earlier files too: their policy's sampling has changed
+
+
+def test_near_duplicates_and_repeats_are_left_out_and_counted(nightly: Nightly) -> None:
+    text = "Write a long and friendly letter to the neighbours about the music that was heard all {} evening."
+    nightly.write(range(5))
+    with open(nightly.prompts, "a") as file:
+        for prompt in (text.format("Friday"), text.format("Sunday"), text.format("FRIDAY"), "  x", "X"):
+            file.write(json.dumps({"prompt": prompt}) + "\n")
+    nightly.run(DAYS[0], "refresh.dedup.near.threshold=0.7")
+    record = nightly.root.record(nightly.root.latest)
+    assert len(nightly.rows()) == 7
+    assert record.counts["dropped"] == {"near-duplicate prompt": 1, "duplicate after normalisation": 2}
+    page = (nightly.root.root / "report.html").read_text()
+    assert "dropped: near-duplicate prompt" in page
+
+
+def test_a_newcomer_never_displaces_the_prompt_it_resembles(nightly: Nightly) -> None:
+    settings = ("refresh.dedup.near.threshold=0.5",)
+    nightly.write(["the sea and all the ships on it"])
+    nightly.run(DAYS[0], *settings)
+    before = nightly.rows()
+    nightly.write(["the sea and all the boats on it", "the sea and all the ships on it"])
+    assert nightly.run(DAYS[1], *settings) == 0
+    assert nightly.rows() == before
+
+
+def test_a_dry_run_says_what_would_be_done_and_leaves_nothing(nightly: Nightly) -> None:
+    from rich.console import Console
+
+    from rayflow.refresh import commands
+
+    assert commands.refresh(nightly.config(), DAYS[0], Console(quiet=True), dry_run=True) == 0
+    assert not nightly.root.root.exists() and nightly.asked() == []
+
+
+def test_the_run_of_an_unfinished_day_is_given_up_when_its_rows_would_be_others(
+    nightly: Nightly, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rayflow.refresh.table import PreferenceTable
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PreferenceTable, "replace", lambda *_: (_ for _ in ()).throw(OSError("no space")))
+        with pytest.raises(OSError):
+            nightly.run(DAYS[0])
+    assert nightly.run(DAYS[0], "sample.temperature=0.9") == 0
+    assert "given up" in nightly.said and "recipe.sampling" in nightly.said
+    assert read_json(nightly.root.attempts / f"{DAYS[0]}-1" / "done.json")["abandoned"]
+    assert {row["attempt"] for row in nightly.rows()} == {f"{DAYS[0]}-2"}
+
+
+def test_a_day_that_died_after_writing_costs_the_next_day_nothing(
+    nightly: Nightly, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nightly.run(DAYS[0])
+    nightly.write(range(22))
+    with monkeypatch.context() as patch:
+        patch.setattr(RefreshFolder, "write_record", lambda *_: (_ for _ in ()).throw(OSError("no space")))
+        with pytest.raises(OSError):
+            nightly.run(DAYS[1])
+    assert len(nightly.rows()) == 20
+    nightly.asked()
+    assert nightly.run(DAYS[2]) == 0 and len(nightly.rows()) == 22
+    assert nightly.run(DAYS[1]) == 0 and nightly.asked() == []
+    assert len(nightly.root.records()) == 2 and nightly.root.day(DAYS[1]) == nightly.root.day(DAYS[2])
+
+
+def test_mistakes_are_sentences(nightly: Nightly) -> None:
+    with pytest.raises(ConfigError, match="must be a date"):
+        nightly.run("yesterday")
+    with pytest.raises(ConfigError, match="refresh.gate.max_shift: unknown key. Did you mean"):
+        nightly.config("refresh.gate.max_shift=1")
+    with pytest.raises(ConfigError, match="a refresh samples its responses"):
+        nightly.config("source=direct", "select=null", "pair=null")
+    nightly.prompts.write_text('{"prompt": ""}\n')
+    with pytest.raises(DataError, match="no usable prompt: {'empty prompt': 1}"):
+        nightly.run(DAYS[0])
+    with pytest.raises(ArtifactError, match="holds no preference table"):
+        RefreshFolder.open(nightly.folder)
+    (nightly.folder / "runs" / "taken").mkdir(parents=True)
+    (nightly.folder / "runs" / "taken" / "run.json").write_text("{}")
+    with pytest.raises(ArtifactError, match="is not a refresh's folder"):
+        nightly.write([1])
+        nightly.run(DAYS[0], "name=taken")

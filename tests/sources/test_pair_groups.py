@@ -1,0 +1,36 @@
+"""The layout `groups`: a prompt with its responses and the pairs among them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rayflow.config import PromptSource
+from rayflow.core.rows import Failure
+from rayflow.sources.read import read
+
+ROW = {"prompt": "p", "responses": ["a", "b", "c"], "pairs": [[2, 0], [1, 0]], "scores": [0.1, 0.5, 0.9]}
+
+
+def only(tmp_path: Path, row: dict):  # noqa: ANN201
+    path = tmp_path / "data.jsonl"
+    path.write_text(json.dumps(row))
+    (found,) = read(PromptSource(path=str(path)))
+    return found
+
+
+def test_a_group_keeps_its_pairs_and_scores(tmp_path: Path) -> None:
+    found = only(tmp_path, ROW)
+    assert found.responses == ("a", "b", "c")
+    assert np.array(found.pairs).tolist() == [[2, 0], [1, 0]] and found.rewards.tolist() == [0.1, 0.5, 0.9]
+    unscored = only(tmp_path, {k: v for k, v in ROW.items() if k != "scores"})
+    assert np.isnan(unscored.rewards).all() and len(unscored.pairs) == 2
+
+
+@pytest.mark.parametrize("pairs", [[[0, 3]], [[0, 0]], [[-1, 0]], [[0]], [["0", "1"]], 5, [[True, 0]]])
+def test_pairs_must_name_two_responses(tmp_path: Path, pairs: object) -> None:
+    found = only(tmp_path, ROW | {"pairs": pairs})
+    assert isinstance(found, Failure) and "of 3 responses" in found.detail
