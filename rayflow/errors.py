@@ -6,6 +6,8 @@ from __future__ import annotations
 class RayflowError(Exception):
     """Base of every error that is the user's or the machine's, shown without a traceback."""
 
+    exit_code = 1
+
 
 class ConfigError(RayflowError):
     """The configuration cannot be used: an unknown key or kind, a wrong type, an impossible value."""
@@ -29,6 +31,12 @@ class StageError(RayflowError):
 
 class EngineDeadError(StageError):
     """An engine's process died: the worker that held it must be replaced and its rows tried again."""
+
+
+class BusyError(RayflowError):
+    """Somebody else is at the same work. Nothing is wrong; try again later."""
+
+    exit_code = 75  # EX_TEMPFAIL, which schedulers know
 
 
 class RewardError(RayflowError):

@@ -12,10 +12,10 @@ import sys
 import typer
 from rich.console import Console
 
-from rayflow.cli import runs
+from rayflow.cli import runs, schedule
 from rayflow.errors import RayflowError
 
-GROUPS = (runs,)
+GROUPS = (runs, schedule)
 
 app = typer.Typer(
     help="Prompts in, aligned language model out, as one resumable job on Ray.",
@@ -36,7 +36,7 @@ def main() -> None:
         print(error, file=sys.stderr)
         if os.environ.get("RAYFLOW_TRACEBACK"):
             raise
-        sys.exit(1)
+        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("Stopped. What was finished is kept; run the same command to go on.", file=sys.stderr)
         sys.exit(130)
