@@ -35,6 +35,8 @@ FORBIDDEN = {
     # commands.py chooses the runner, so the pipeline may name `dist`, lazily (the last test).
     "pipeline": {"cli"},
     "dist": {"cli"},
+    # It starts a command, and knows of it nothing but its name and its configuration.
+    "schedule": {"pipeline", "dist", "cli", *FAMILIES},
 }
 HEAVY = ("ray", "torch", "vllm", "deepspeed", "transformers")
 
@@ -125,6 +127,7 @@ def modules(*rooms: str) -> list[str]:
         ("errors", "core", "config"),
         ("selection", "pairing", "rewards", "sources"),
         ("pipeline", "cli"),
+        ("schedule",),
     ],
     ids="-".join,
 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import zoneinfo
+from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -57,9 +58,8 @@ class Times:
     def latest(self, since: datetime, until: datetime) -> datetime | None:
         """The last time later than `since`, up to and including `until`; None if there is none."""
         for window in (*_WINDOWS, until - since):
-            found = None
-            for found in self.between(max(since, until - window), until):
-                pass
+            last = deque(self.between(max(since, until - window), until), maxlen=1)
+            found = last[0] if last else None
             if found or until - window <= since:
                 return found
         return None
@@ -93,7 +93,8 @@ class Times:
         except (CronSimError, AssertionError, ValueError) as error:
             raise ConfigError(
                 f"The cron expression '{self.cron}' cannot be used: {str(error) or 'a field is not understood'}. "
-                "Its fields are minute (0-59), hour (0-23), day of the month (1-31), month (1-12), day of the week (0-7)."
+                "The fields are minute (0-59), hour (0-23), day of the month (1-31), month (1-12) and day of the week "
+                "(0-7)."
             ) from None
 
 

@@ -5,7 +5,7 @@ At clock changes each follows its own rules, which the files name.
 
 from __future__ import annotations
 
-from rayflow.schedule.exports import airflow, crontab, kubernetes, systemd
+from rayflow.schedule.exports import airflow, crontab, systemd
 from rayflow.schedule.records import Schedule
 
 
@@ -21,5 +21,7 @@ def export(schedule: Schedule, format: str, settings: list[str]) -> dict[str, st
         ConfigError: the cron expression says what the format cannot, or a setting does not fit.
     """
     if format in ("cronjob", "raycronjob"):
+        from rayflow.schedule.exports import kubernetes
+
         return kubernetes.export(schedule, format, settings)
     return {"crontab": crontab, "systemd": systemd, "airflow": airflow}[format].export(schedule)

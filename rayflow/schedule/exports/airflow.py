@@ -56,7 +56,7 @@ def export(schedule: Schedule) -> dict[str, str]:
     """The file, for Airflow's folder of DAGs on a machine where the configuration and its folder are."""
     # The time of the run, not of its start: a late run is still for its own day. `run_after` is Airflow 3's.
     time = "(dag_run.run_after if dag_run.run_after is defined else data_interval_end)"
-    day = f"{{{{ {time}.astimezone(macros.dateutil.tz.gettz('{schedule.timezone}')).date().isoformat() }}}}"
+    day = f"\"$(TZ={schedule.timezone} date -d '{{{{ {time}.isoformat() }}}}' +%Y-%m-%d)\""
     start = schedule.cursor.astimezone(UTC)
     text = _TEMPLATE.format(
         name=schedule.name,
@@ -67,7 +67,7 @@ def export(schedule: Schedule) -> dict[str, str]:
         paused=schedule.paused,
         command=schedule.command,
         # A line that ends in .sh would be taken for a template's file name.
-        line=command(schedule, f'"{day}"') + " ",
+        line=command(schedule, day) + " ",
         folder=str(schedule.folder),
     )
     return {f"{schedule.name.replace('-', '_')}.py": text}

@@ -1,4 +1,4 @@
-"""The schedule as a CronJob that submits to a standing cluster, or as KubeRay's RayCronJob, from the cluster's builders."""
+"""A schedule as a CronJob that submits to a standing cluster, or as a RayCronJob; `rayflow.cluster` builds them."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _SKIP_SECONDS = 5 * int(GRACE.total_seconds())
 """When times are skipped: a controller looks every ten seconds, and a pod's image may have to be fetched."""
 _NOTES = {
     "cronjob": """\
-# Schedule '{name}' of rayflow: submits to the standing cluster '{cluster}' and waits. One at a time (Forbid); a time that
-# could not start within {deadline} seconds is skipped, of several missed ones the latest is run.
+# Schedule '{name}' of rayflow: submits to the standing cluster '{cluster}' and waits. One at a time (Forbid). A time
+# that could not start within {deadline} seconds is skipped; of several missed ones the latest is run.
 """,
     "raycronjob": """\
-# Schedule '{name}' of rayflow, on a cluster of its own each time. Alpha: the operator's feature gate RayCronJob is off by
-# default. The kind knows no concurrency policy and no deadline: after a pause of the operator it makes a job for every
+# Schedule '{name}' of rayflow, on a cluster of its own each time. Alpha: the operator's feature gate RayCronJob is off
+# by default. The kind knows no concurrency policy and no deadline: after a pause of the operator it makes a job for every
 # missed time. That the command is idempotent keeps the table right; the format cronjob is the recommended one.
 """,
 }
