@@ -31,8 +31,8 @@ _NOTES = {
 """,
     "raycronjob": """\
 # Schedule '{name}' of rayflow, on a cluster of its own each time. Alpha: the operator's feature gate RayCronJob is off
-# by default. The kind knows no concurrency policy and no deadline: after a pause of the operator it makes a job for every
-# missed time. That the command is idempotent keeps the table right; the format cronjob is the recommended one.
+# by default. The kind knows no concurrency policy and no deadline: after a pause of the operator it makes a job for
+# every missed time. That the command is idempotent keeps the table right. The format cronjob is the recommended one.
 """,
 }
 
