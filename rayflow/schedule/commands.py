@@ -116,8 +116,8 @@ def run_now(ledger: Ledger, name: str, day: str | None, out: BinaryIO, say: Call
     with ledger.transaction():
         unfinished = ledger.unfinished(name)
         same = unfinished is not None and unfinished.date == day
-        run = (take_unfinished(ledger, name, now) if same else None) or ledger.claim(schedule, None, day)
-        ledger.set_run(run.id, started=now)
+        again = take_unfinished(ledger, name, now) if same else None
+        run = again or ledger.claim(schedule, None, day, now)
     begin = run.log.stat().st_size if run.log.exists() else 0
     clock.listen()
     say(f"Log: {run.log}")

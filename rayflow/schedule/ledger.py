@@ -146,7 +146,7 @@ class Ledger:
 
     # Runs
 
-    def claim(self, schedule: Schedule, scheduled: datetime | None, date: str) -> Run:
+    def claim(self, schedule: Schedule, scheduled: datetime | None, date: str, now: datetime) -> Run:
         """Begin a run: a scheduled time can be claimed once, ever.
 
         Raises:
@@ -156,8 +156,9 @@ class Ledger:
             pair = (schedule.name, plain(scheduled))
             self._db.execute("INSERT INTO claims VALUES (?, ?)", pair)
         added = self._db.execute(
-            "INSERT INTO runs (schedule, scheduled, date, state, attempts, lost) VALUES (?, ?, ?, 'running', 1, 0)",
-            (schedule.name, plain(scheduled), date),
+            "INSERT INTO runs (schedule, scheduled, date, started, state, attempts, lost) "
+            "VALUES (?, ?, ?, ?, 'running', 1, 0)",
+            (schedule.name, plain(scheduled), date, plain(now)),
         )
         stamp = f"{schedule.times.local(scheduled):%Y-%m-%dT%H%M%z}" if scheduled else f"{date}-by-hand"
         log = self.folder / "logs" / schedule.name / f"{stamp}.{added.lastrowid}.log"

@@ -72,6 +72,4 @@ def _due(ledger: Ledger, schedule: Schedule, now: datetime) -> Run | None:
         ledger.update(schedule.name, cursor=decision.cursor)
     if decision.run is None:
         return None
-    run = ledger.claim(schedule, decision.run, schedule.times.date(decision.run))
-    ledger.set_run(run.id, started=now)
-    return run
+    return ledger.claim(schedule, decision.run, schedule.times.date(decision.run), now)
