@@ -72,7 +72,8 @@ class Ledger:
         try:
             yield
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:  # a full disk has rolled it back already
+                self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
 
@@ -172,8 +173,15 @@ class Ledger:
         return found.fetchone() is not None
 
     def run(self, run_id: int | None) -> Run:
-        """A run by its id."""
-        return run_of(self._db.execute("SELECT * FROM runs WHERE id = ?", (run_id,)).fetchone())
+        """A run by its id.
+
+        Raises:
+            ArtifactError: its schedule has been removed meanwhile.
+        """
+        row = self._db.execute("SELECT * FROM runs WHERE id = ?", (run_id,)).fetchone()
+        if row is None:
+            raise ArtifactError(f"Run {run_id} is no longer in {self.path}.")
+        return run_of(row)
 
     def runs(self, name: str) -> list[Run]:
         """A schedule's runs, the oldest first."""

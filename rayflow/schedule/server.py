@@ -15,7 +15,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from types import FrameType
 
-from rayflow.errors import RayflowError
+from rayflow.errors import ArtifactError, RayflowError
 from rayflow.schedule.attempt import start
 from rayflow.schedule.ledger import Ledger
 from rayflow.schedule.lock import Lock
@@ -142,7 +142,11 @@ class Server:
     def _reap(self) -> None:
         for run_id in [i for i, child in self.children.items() if child.poll() is not None]:
             del self.children[run_id]
-            run = self.ledger.run(run_id)
+            try:
+                run = self.ledger.run(run_id)
+            except (ArtifactError, sqlite3.Error) as error:
+                self._trouble(f"run {run_id}", str(error))
+                continue
             code = "" if run.exit_code is None else f", exit code {run.exit_code}"
             word = "lost, will be resumed" if run.state == "running" else run.result
             self.say(f"{run.schedule}: {word}{code}; log {run.log}")
