@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
 from rayflow.cli.options import Config, console
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from rayflow.schedule.ledger import Ledger
 
 schedule = typer.Typer(no_args_is_help=True, help="Run a configuration at set times, without Kubernetes.")
@@ -121,7 +124,7 @@ def list_(state: State = None, as_json: Json = False) -> None:
             last = columns(row["last"]) if row["last"] else ("", "", "", "")
             where = (row["name"], row["cron"], row["timezone"], row["state"], minute(row["next"]))
             table.add_row(*where, last[0], last[2], row["missed"])
-        console.print(table)
+        _print_wide(table)
         for policy in sorted({row["missed"] for row in rows}):
             console.print(f"{policy}: {POLICIES[policy]}.", soft_wrap=True)
         _warn_unserved(ledger)
@@ -142,7 +145,7 @@ def history(name: Name, state: State = None, as_json: Json = False) -> None:
     table = Table("time", "date", "result", "log or reason", box=None)
     for entry in entries:
         table.add_row(*show.columns(entry))
-    console.print(table, soft_wrap=True)
+    _print_wide(table)
 
 
 @schedule.command()
@@ -232,6 +235,11 @@ def export(
         output.mkdir(parents=True, exist_ok=True)
         (output / file).write_text(text, encoding="utf-8")
         console.print(str(output / file), soft_wrap=True)
+
+
+def _print_wide(table: Table) -> None:
+    """Whole, on any terminal and in a pipe: a path or a zone that is cut is no use."""
+    Console(highlight=False, width=1000).print(table)
 
 
 def _warn_unserved(ledger: Ledger) -> None:
