@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from datetime import UTC, datetime
@@ -82,9 +83,7 @@ def add(
     command: Annotated[Command, typer.Option(help="What is run: refresh gets the day.")] = Command.REFRESH,
     program: Annotated[
         Path | None,
-        typer.Option(
-            help="An executable that is called instead of this rayflow, with its arguments: to set secrets, say.",
-        ),
+        typer.Option(help="An executable that is called in rayflow's place, with its arguments."),
     ] = None,
     keep: Annotated[int, typer.Option(min=1, help="Finished runs whose record and log are kept.")] = 100,
     replace: Annotated[bool, typer.Option("--replace", help="Change the schedule of this name.")] = False,
@@ -202,7 +201,7 @@ def run_now(
 
 @schedule.command()
 def serve(state: State = None) -> None:
-    """Wait in the foreground and start what is due, until SIGTERM or Ctrl-C. Keep one up, under systemd or tmux."""
+    """Wait in the foreground and start what is due, until SIGTERM or Ctrl-C. Keep one up, under systemd, say."""
     from rayflow.schedule.server import Clock, Server
 
     clock = Clock()
@@ -248,4 +247,5 @@ def _warn_unserved(ledger: Ledger) -> None:
 
 
 def _say(line: str) -> None:
-    print(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {line}", flush=True)
+    with contextlib.suppress(OSError):  # whoever read this may be gone: no reason to stop serving
+        print(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {line}", flush=True)

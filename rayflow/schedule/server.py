@@ -135,9 +135,9 @@ class Server:
             if run is None:
                 lock.close()
         if run:
-            again = f", attempt {run.attempts}" if run.attempts > 1 else ""
-            self.say(f"{schedule.name}: starts {_what(schedule, run)}{again}; log {run.log}")
             self.children[run.id] = self.start(self.ledger, run, lock)
+            again = f", attempt {run.attempts}" if run.attempts > 1 else ""
+            self.say(f"{schedule.name}: started {_what(schedule, run)}{again}; log {run.log}")
 
     def _reap(self) -> None:
         for run_id in [i for i, child in self.children.items() if child.poll() is not None]:
