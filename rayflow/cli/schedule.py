@@ -50,7 +50,7 @@ class Command(StrEnum):
 
 
 class Format(StrEnum):
-    """Where else a schedule can be kept."""
+    """Where else it can be kept."""
 
     CRONJOB = "cronjob"
     RAYCRONJOB = "raycronjob"
@@ -237,7 +237,7 @@ def export(
 
 
 def _print_wide(table: Table) -> None:
-    """Whole, on any terminal and in a pipe: a path or a zone that is cut is no use."""
+    """Whole, also in a pipe: a path or a zone that is cut is no use."""
     Console(highlight=False, width=1000).print(table)
 
 
