@@ -113,8 +113,7 @@ def list_(state: State = None, as_json: Json = False) -> None:
     from rayflow.schedule.show import POLICIES, columns, described, minute
 
     with _open(state) as ledger:
-        now = datetime.now(UTC)
-        rows = [described(ledger, one, now) for one in ledger.schedules()]
+        rows = [described(ledger, one, datetime.now(UTC)) for one in ledger.schedules()]
         if as_json:
             print(json.dumps(rows, indent=2))
             return
