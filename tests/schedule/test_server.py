@@ -12,6 +12,7 @@ import pytest
 
 from rayflow.errors import ArtifactError, ConfigError
 from rayflow.schedule import commands, server
+from rayflow.schedule.attempt import start
 from rayflow.schedule.ledger import Ledger
 from rayflow.schedule.lock import Lock
 from rayflow.schedule.records import Run, Schedule
@@ -228,6 +229,39 @@ def test_a_stop_passes_on_sigterm_and_the_run_is_resumed_by_the_next_server(
     again = World(world.ledger, world.clock.time)
     again.server.tick()
     assert [(a.run.attempts, a.run.lost) for a in again.attempts] == [(2, 0)]
+
+
+def test_a_second_signal_leaves_a_command_going_that_does_not_end(
+    world: World, nightly: Callable[..., Schedule], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.ledger.put(nightly())
+    world.until("2026-11-21T01:01")
+    (stubborn,) = world.attempts
+    monkeypatch.setattr(stubborn, "send_signal", lambda number: setattr(world.clock, "stops", 2))
+    world.clock.stops = 1
+    world.server.serve()
+    assert not stubborn.ended and world.ledger.is_running("nightly")
+    assert "the next server finds" in world.said[-1]
+
+
+def test_a_full_disk_at_the_start_loses_nothing(
+    world: World, nightly: Callable[..., Schedule], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real start, whose log cannot be made."""
+    world.ledger.put(nightly())
+    monkeypatch.setattr(world.server, "start", start)
+    logs = world.ledger.folder / "logs"
+    logs.rmdir()
+    logs.write_text("in the way")
+    world.until("2026-11-21T01:01")
+    for _ in range(5):
+        world.server.tick()
+    assert any("cannot be started" in line for line in world.said)
+    assert not world.ledger.is_running("nightly")
+    assert world.ledger.last_run("nightly").lost == 0
+    monkeypatch.setattr(world.server, "start", world._start)
+    world.server.tick()
+    assert [a.run.date for a in world.attempts] == ["2026-11-21"]
 
 
 def test_a_pause_starts_nothing_and_leaves_its_times_out(
