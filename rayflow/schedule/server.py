@@ -126,11 +126,9 @@ class Server:
 
     def _begin(self, schedule: Schedule, lock: Lock) -> None:
         """Take what is due, under the lock, which goes to the run or is given back."""
-        run = None
+        run, logs = None, []
         try:
             run, logs = take(self.ledger, schedule.name, self.clock.now())
-            for log in logs:
-                log.unlink(missing_ok=True)
         finally:
             if run is None:
                 lock.close()
@@ -138,6 +136,8 @@ class Server:
             self.children[run.id] = self.start(self.ledger, run, lock)
             again = f", attempt {run.attempts}" if run.attempts > 1 else ""
             self.say(f"{schedule.name}: started {_what(schedule, run)}{again}; log {run.log}")
+        for log in logs:  # after the start: trouble with an old log must not keep the lock
+            log.unlink(missing_ok=True)
 
     def _reap(self) -> None:
         for run_id in [i for i, child in self.children.items() if child.poll() is not None]:

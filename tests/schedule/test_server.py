@@ -12,7 +12,7 @@ import pytest
 
 from rayflow.errors import ArtifactError, ConfigError
 from rayflow.schedule import commands, server
-from rayflow.schedule.attempt import start
+from rayflow.schedule.attempt import start as start_attempt
 from rayflow.schedule.ledger import Ledger
 from rayflow.schedule.lock import Lock
 from rayflow.schedule.records import Run, Schedule
@@ -249,7 +249,7 @@ def test_a_full_disk_at_the_start_loses_nothing(
 ) -> None:
     """The real start, whose log cannot be made."""
     world.ledger.put(nightly())
-    monkeypatch.setattr(world.server, "start", start)
+    monkeypatch.setattr(world.server, "start", start_attempt)
     logs = world.ledger.folder / "logs"
     logs.rmdir()
     logs.write_text("in the way")
