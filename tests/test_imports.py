@@ -32,7 +32,7 @@ ONLY_IN = {
     "datasketch": ["refresh/dedup.py"],
 }
 # What is built on the pipeline, beside each other.
-SERVICES = {"cluster", "refresh"}
+SERVICES = {"cluster", "refresh", "schedule"}
 UPPER = {"config", "pipeline", "dist", "cli", *SERVICES}
 # Lower rooms never know the higher ones.
 FORBIDDEN = {
@@ -44,6 +44,8 @@ FORBIDDEN = {
     "pipeline": {"cli", *SERVICES},
     "dist": {"cli", *SERVICES},
     "refresh": {"dist", "cli"},
+    # It starts a command, and knows of it nothing but its name and its configuration.
+    "schedule": {"pipeline", "dist", "cli", *FAMILIES},
     # Manifests are text: they know what a cluster is made from, not what runs on it.
     "cluster": {"pipeline", "dist", "config", "cli", *FAMILIES},
 }
@@ -135,7 +137,8 @@ def modules(*rooms: str) -> list[str]:
     [
         ("errors", "core", "config"),
         ("selection", "pairing", "rewards", "sources", "judges"),
-        ("pipeline", *sorted(SERVICES), "cli"),
+        ("pipeline", *sorted(SERVICES - {"schedule"}), "cli"),
+        ("schedule",),
     ],
     ids="-".join,
 )

@@ -1,0 +1,27 @@
+"""A schedule for those who keep it instead of `rayflow schedule serve`. All of them start the same idempotent command.
+
+At clock changes each follows its own rules, which the files name.
+"""
+
+from __future__ import annotations
+
+from rayflow.schedule.exports import airflow, crontab, systemd
+from rayflow.schedule.records import Schedule
+
+
+def export(schedule: Schedule, format: str, settings: list[str]) -> dict[str, str]:
+    """The files by name.
+
+    Args:
+        schedule: to be exported.
+        format: cronjob, raycronjob, crontab, systemd or airflow.
+        settings: "a=value" of the cluster, for the first two; see `rayflow cluster render`.
+
+    Raises:
+        ConfigError: the cron expression says what the format cannot, or a setting does not fit.
+    """
+    if format in ("cronjob", "raycronjob"):
+        from rayflow.schedule.exports import kubernetes
+
+        return kubernetes.export(schedule, format, settings)
+    return {"crontab": crontab, "systemd": systemd, "airflow": airflow}[format].export(schedule)
