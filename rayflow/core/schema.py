@@ -43,6 +43,8 @@ _ARRAYS: dict[str, pa.DataType] = {
     "num_tokens": pa.int32(),
     "flipped": pa.int32(),
     "letters": pa.int32(),
+    "shown_first": pa.float32(),
+    "shown_second": pa.float32(),
 }
 # The same for a tuple of arrays: token ids and index pairs unless it says otherwise here.
 _NESTED: dict[str, pa.DataType] = {"component_rewards": pa.float64()}
@@ -125,3 +127,17 @@ def join(tables: Sequence[pa.Table]) -> pa.Table:
         columns |= dict(zip(table.column_names, table.columns, strict=True))
     columns |= dict(zip(base.column_names, base.columns, strict=True))
     return pa.table(columns)
+
+
+def amend(table: pa.Table, newer: pa.Table) -> pa.Table:
+    """The rows of `table`, in their order, each replaced by the row of the same `prompt_id` in `newer`.
+
+    Args:
+        table: rows with a `prompt_id` each.
+        newer: columns of the same names; all of its ids are in `table`.
+    """
+    if not newer.num_rows:
+        return table
+    place = {key: i for i, key in enumerate(newer.column("prompt_id").to_pylist(), start=table.num_rows)}
+    positions = [place.get(key, i) for i, key in enumerate(table.column("prompt_id").to_pylist())]
+    return pa.concat_tables([table, newer.select(table.column_names)]).take(pa.array(positions, pa.int64()))

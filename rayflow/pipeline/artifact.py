@@ -1,7 +1,8 @@
 """A stage's folder on disk: shards that commit one by one, and a manifest that is written last.
 
     NN-name/
-      stage.json               what the stage is: its identity and its number of shards, fixed at the start
+      stage.json               what the stage is: its identity and its number of shards, fixed at the start (by
+                               the prompts, which decide it, at their end)
       shards/00003-1f2e3d.parquet   the columns of one shard
       shards/00003.json        its marker: the shard is committed once this exists
       failures.jsonl           the rows that failed, with reasons
@@ -29,6 +30,7 @@ import pyarrow.parquet as pq
 
 from rayflow.core.files import read_json, write_json
 from rayflow.core.rows import Failure
+from rayflow.core.schema import amend
 from rayflow.errors import ArtifactError
 from rayflow.pipeline.identity import differences, fingerprint
 
@@ -74,11 +76,22 @@ class Manifest:
 
 
 class Artifact:
-    """One stage's folder. Cheap to build and to send to a worker; holds no open files."""
+    """One stage's folder. Cheap to build and to send to a worker; holds no open files.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: where it is.
+        amended_by: later stages, in order, whose rows take the place of this one's when shards are read.
+    """
+
+    def __init__(self, folder: Path, amended_by: tuple[Artifact, ...] = ()) -> None:
         self.folder = Path(folder)
         self.shards = self.folder / "shards"
+        self.amended_by = amended_by
+
+    @property
+    def alone(self) -> Artifact:
+        """The same folder with its rows as the stage itself wrote them."""
+        return Artifact(self.folder)
 
     @property
     def name(self) -> str:
@@ -96,8 +109,13 @@ class Artifact:
         path = self.folder / "stage.json"
         return read_json(path)["identity"] if path.exists() else None
 
-    def begin(self, identity: dict[str, Any], num_shards: int) -> None:
+    def begin(self, identity: dict[str, Any], num_shards: int | None, shard_size: int | None = None) -> None:
         """Fix what the stage is. Beginning again with the same identity resumes it.
+
+        Args:
+            identity: what it is made from.
+            num_shards: how many there will be; None if that shows only at the end (see `settle`).
+            shard_size: rows per shard, where this stage decides it.
 
         Raises:
             ArtifactError: the folder holds the stage made from another configuration.
@@ -105,9 +123,18 @@ class Artifact:
         stored = self.identity
         if stored is None:
             self.shards.mkdir(parents=True, exist_ok=True)
-            write_json(self.folder / "stage.json", {"identity": identity, "num_shards": num_shards})
+            self._write_stage(identity, num_shards, shard_size)
         else:
             self.check(identity)
+
+    def settle(self, num_shards: int) -> None:
+        """Fix the number of shards of a stage that was begun without one."""
+        stored = read_json(self.folder / "stage.json")
+        self._write_stage(stored["identity"], num_shards, stored.get("shard_size"))
+
+    def _write_stage(self, identity: dict[str, Any], num_shards: int | None, shard_size: int | None) -> None:
+        sized = {} if shard_size is None else {"shard_size": shard_size}
+        write_json(self.folder / "stage.json", {"identity": identity, "num_shards": num_shards, **sized})
 
     def check(self, identity: dict[str, Any]) -> None:
         """Refuse a stored stage that another configuration made, naming every field that differs."""
@@ -123,8 +150,20 @@ class Artifact:
 
     @property
     def num_shards(self) -> int:
-        """The shard list's length, fixed when the stage began."""
-        return int(read_json(self.folder / "stage.json")["num_shards"])
+        """The shard list's length, fixed when the stage began.
+
+        Raises:
+            ArtifactError: the stage was not begun, or settles it only at its end and has not got there.
+        """
+        found = read_json(self.folder / "stage.json")["num_shards"]
+        if found is None:
+            raise ArtifactError(f"Stage {self.folder} is not finished; run it first.")
+        return int(found)
+
+    @property
+    def shard_size(self) -> int | None:
+        """Rows per shard, of a begun stage that decides it; None if it is not written down."""
+        return read_json(self.folder / "stage.json").get("shard_size")
 
     def committed_shards(self) -> set[int]:
         """Indices of the shards that are done."""
@@ -175,9 +214,19 @@ class Artifact:
     def read_shard(self, index: int, columns: Collection[str] | None = None) -> pa.Table:
         """Those of `columns` that a committed shard has (all if None), and nothing else from disk.
 
+        Args:
+            index: the shard.
+            columns: names, `prompt_id` among them.
+
         Raises:
             ArtifactError: the shard is not committed, or its file is missing or damaged.
         """
+        table = self._read_own(index, columns)
+        for later in self.amended_by:
+            table = amend(table, later.read_shard(index, columns))
+        return table
+
+    def _read_own(self, index: int, columns: Collection[str] | None) -> pa.Table:
         path = self.shards / self.marker(index).file
         try:
             with pq.ParquetFile(path, page_checksum_verification=True) as file:

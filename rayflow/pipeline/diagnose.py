@@ -57,7 +57,13 @@ def diagnose_run(
             f"{plan.config.root} learns from given responses (source {plan.config.source}): without scored "
             "samples there is no beta to choose."
         )
-    sampled, scored = plan.artifacts["sample"], plan.artifacts["score"]
+    if "score" not in plan.artifacts:
+        raise ConfigError(
+            f"{plan.config.root} has no rewards, since nothing in it reads them: there is no beta to choose. "
+            "Run it with --set score=always to have the candidates scored."
+        )
+    # As first drawn: prompts that were sampled again have more candidates than the others.
+    sampled, scored = plan.artifacts["sample"].alone, plan.artifacts["score"].alone
     sampled.manifest()
     num_prompts = scored.manifest().num_rows
     if not num_prompts:

@@ -13,7 +13,7 @@ from datetime import datetime
 import numpy as np
 
 from rayflow.core import stats
-from rayflow.report.values import Values
+from rayflow.report.values import Values, size_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +21,10 @@ class SelectionSection:
     """The candidates and what selection made of them.
 
     Attributes:
-        candidate_rewards: [prompts * candidates] rewards before selection.
+        candidate_rewards: [prompts * candidates] rewards before selection; None where nothing was scored.
         accepted_rewards: [accepted] rewards after selection. Where both are pre-binned, on the same edges.
+        num_candidates: candidates in total; None: as many as have a reward.
+        num_resampled: prompts that were sampled again, because too few of their candidates were accepted.
         num_prompts: prompts that reached selection.
         num_accepted: accepted responses in total.
         target_per_prompt: how many responses selection was asked for, per prompt; None if not fixed.
@@ -31,14 +33,44 @@ class SelectionSection:
         rounds: [prompts] passes over the remaining candidates; None where the rule has no passes.
     """
 
-    candidate_rewards: Values
-    accepted_rewards: Values
+    candidate_rewards: Values | None
+    accepted_rewards: Values | None
     num_prompts: int
     num_accepted: int
+    num_candidates: int | None = None
+    num_resampled: int = 0
     target_per_prompt: int | None = None
     num_short: int = 0
     acceptance_rates: Values | None = None
     rounds: Values | None = None
+
+    @property
+    def scored(self) -> bool:
+        """Whether the candidates have rewards."""
+        return self.candidate_rewards is not None
+
+    @property
+    def candidates(self) -> int:
+        """Candidates in total."""
+        return size_of(self.candidate_rewards) if self.num_candidates is None else self.num_candidates
+
+
+@dataclass(frozen=True, kw_only=True)
+class PositionBias:
+    """How far a pairwise reward's verdicts depend on which response it reads first.
+
+    Attributes:
+        source: what the verdicts were for: "rewards", "selection" or "labels".
+        num_comparisons: pairs that were judged in both orders.
+        changed: share of them whose winner changes with the order, in [0, 1].
+        mean_difference: mean of a response's probability to be better, shown first minus shown second, in
+            [-1, 1]; positive: the reward likes what it reads first.
+    """
+
+    source: str
+    num_comparisons: int
+    changed: float
+    mean_difference: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,12 +206,17 @@ class SamplesSection:
 
 @dataclass(frozen=True, kw_only=True)
 class FailureCount:
-    """Rows that a stage could not finish for one reason, and one example of what exactly was seen."""
+    """Rows that a stage could not finish for one reason, and one example of what exactly was seen.
+
+    Attributes:
+        kept: the rows went on all the same, with what they had before.
+    """
 
     stage: str
     reason: str
     count: int
     example: str = ""
+    kept: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,6 +250,7 @@ class ReportData:
         reward: what scored the candidates.
         reference: where the reference's log-probabilities come from; None if the loss reads none.
         selection, pairing, training, evaluation, samples: sections, None while the stage has not run.
+        position_bias: of a pairwise reward that reads both orders, by what its verdicts were for.
         failures: counts by stage and reason.
         timings: one per finished stage, in order.
         config_yaml: the resolved configuration as YAML.
@@ -232,6 +270,7 @@ class ReportData:
     reference: ReferenceSection | None = None
     evaluation: EvaluationSection | None = None
     samples: SamplesSection | None = None
+    position_bias: tuple[PositionBias, ...] = ()
     failures: tuple[FailureCount, ...] = ()
     timings: tuple[StageTiming, ...] = ()
     config_yaml: str | None = None

@@ -53,6 +53,8 @@ VALUES = {
     "sampler_differences": SINGLE,
     "flipped": INTS,
     "letters": INTS,
+    "shown_first": SINGLE,
+    "shown_second": SINGLE,
     "comparison_token_ids": st.lists(INTS, max_size=3).map(tuple),
     "scores": DOUBLE,
     "num_tokens": INTS,

@@ -16,7 +16,7 @@ from rayflow.core.chat import response_token_ids
 from rayflow.core.model_folder import load_tokenizer
 from rayflow.core.options import KindOptions, build
 from rayflow.core.registry import resolve
-from rayflow.core.rows import Answered, Answers, Prompt
+from rayflow.core.rows import Answered, Answers, Prompt, Scores
 from rayflow.core.schema import to_table
 from rayflow.engines.base import SamplingOptions
 from rayflow.errors import DataError, StageError
@@ -39,8 +39,12 @@ EncodeTarget = Callable[[Prompt], np.ndarray]
 class Group(AcceptedTokens):
     """View: what every loss trains on."""
 
-    rewards: np.ndarray
     pairs: tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardedGroup(Group, Scores):
+    """View: the same with the rewards."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +52,20 @@ class ReferencedGroup(Group):
     """View: the same with the reference's log-probabilities."""
 
     ref_logprobs: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class WholeGroup(ReferencedGroup, RewardedGroup):
+    """View: with both."""
+
+
+_VIEWS = {
+    (False, False): Group,
+    (False, True): RewardedGroup,
+    (True, False): ReferencedGroup,
+    (True, True): WholeGroup,
+}
+"""By whether the loss reads the reference, and whether it reads rewards."""
 
 
 _NOTHING_TO_TRAIN_ON = {
@@ -189,20 +207,20 @@ def training_groups(
 
     Args:
         sources: artifacts that together hold the columns of `Group`, the prompts where targets are wanted,
-            and the reference where it is wanted.
+            and the rewards and the reference where they are wanted.
         wanted: what the loss reads.
         encode_target: a prompt's target as token ids [R] int32.
 
     Raises:
         DataError: a group lacks the rewards or the target that the loss reads.
     """
-    view = ReferencedGroup if wanted.reference else Group
+    view = _VIEWS[wanted.reference, wanted.rewards]
     for index in range(sources[-1].num_shards):
         targets = {}
         if wanted.targets:
             targets = {row.prompt_id: row for row in read_rows(sources[:1], index, Prompt)}
         for row in read_rows(sources, index, view):
-            group = _group(row, row.ref_logprobs if wanted.reference else None)
+            group = _group(row)
             if wanted.rewards and np.isnan(group.rewards).any():
                 raise DataError(
                     f"Prompt {row.prompt_id} has responses without a reward, which this loss reads. Use data "
@@ -211,17 +229,19 @@ def training_groups(
             yield _with_target(group, targets[row.prompt_id], encode_target) if targets else group
 
 
-def _group(row: Group, ref_logprobs: np.ndarray | None) -> TrainingGroup:
+def _group(row: Group) -> TrainingGroup:
+    """What is known of a row's accepted responses; NaN where the loss does not ask."""
     from rayflow.training.groups import TrainingGroup
 
+    unknown = np.full(len(row.accepted), np.nan, np.float32)
     position = {int(candidate): place for place, candidate in enumerate(row.accepted)}
     pairs = [[position[int(i)] for i in pair] for pair in row.pairs]
     return TrainingGroup(
         prompt_id=row.prompt_id,
         prompt_token_ids=row.prompt_token_ids,
         response_token_ids=tuple(row.token_ids[i] for i in row.accepted),
-        rewards=row.rewards[row.accepted],
-        ref_logprobs=np.full(len(row.accepted), np.nan, np.float32) if ref_logprobs is None else ref_logprobs,
+        rewards=row.rewards[row.accepted] if isinstance(row, RewardedGroup) else unknown,
+        ref_logprobs=row.ref_logprobs if isinstance(row, ReferencedGroup) else unknown,
         pairs=np.array(pairs, dtype=np.int32).reshape(-1, 2),
     )
 
