@@ -6,6 +6,7 @@ it, and a stored stage that another configuration made is noticed before time is
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -58,23 +59,22 @@ class Plan:
 
     @cached_property
     def artifacts(self) -> dict[str, Artifact]:
-        """Where each stage is stored: `<root>/<NN>-<name>`, with the stages that amend its rows."""
+        """Where each stage is stored, `<root>/<NN>-<name>`, to be read as the whole run leaves it."""
         root = self.config.root
         alone = {name: Artifact(root / f"{i:02d}-{name}") for i, name in enumerate(self.stages, start=1)}
         return {
-            name: Artifact(artifact.folder, tuple(alone[later] for later in self._amending(name)))
+            name: Artifact(artifact.folder, tuple(alone[later] for later in self._amending(name, None)))
             for name, artifact in alone.items()
         }
 
-    def _amending(self, name: str) -> list[str]:
-        """The later stages whose rows take the place of a stage's, in order."""
-        return [other for other, stage in self.stages.items() if amended(stage) == name]
+    def _amending(self, name: str, reader: str | None) -> list[str]:
+        """The stages whose rows take the place of a stage's, in order; those before `reader`, if it is given."""
+        earlier = itertools.takewhile(lambda other: other != reader, self.stages)
+        return [other for other in earlier if amended(self.stages[other]) == name]
 
     def inputs(self, stage: Stage) -> tuple[str, ...]:
-        """What a stage depends on: what it reads, and what amends that, unless it is such a stage itself."""
-        if amended(stage):
-            return stage.inputs
-        return (*stage.inputs, *(later for name in stage.inputs for later in self._amending(name)))
+        """What a stage depends on: what it reads, and what has amended that."""
+        return (*stage.inputs, *(a for name in stage.inputs for a in self._amending(name, stage.name)))
 
     @cached_property
     def identities(self) -> dict[str, dict[str, Any]]:
@@ -91,10 +91,14 @@ class Plan:
     def worker(self, stage: ShardStage) -> ShardWorker:
         """The worker that runs a shard stage of this plan."""
         # A trained model is a stage's product too, but not one with columns to read.
-        sources = [self.artifacts[name] for name in stage.inputs if hasattr(self.stages[name], "writes")]
-        if amended(stage):
-            sources = [source.alone for source in sources]
-        return ShardWorker(stage, tuple(sources), self.artifacts[stage.name])
+        sources = [name for name in stage.inputs if hasattr(self.stages[name], "writes")]
+        seen = tuple(self._as_seen_by(stage.name, name) for name in sources)
+        return ShardWorker(stage, seen, self.artifacts[stage.name])
+
+    def _as_seen_by(self, reader: str, name: str) -> Artifact:
+        """A stage's artifact with what has amended it until `reader` runs."""
+        amendments = tuple(self.artifacts[other].alone for other in self._amending(name, reader))
+        return Artifact(self.artifacts[name].folder, amendments)
 
     def dependents(self, names: Iterable[str]) -> list[str]:
         """The named stages and everything that follows from them, in order.

@@ -1,6 +1,6 @@
 """First stage: rows of the user's file into shards. Row out: `Prompt`, or `Example` with the given responses.
 
-How files are read and rows understood is in `rayflow.sources`. Of the rows only one shard is in memory at a time.
+How files are read and rows understood is in `rayflow.sources`. Of the rows two shards are in memory at most.
 """
 
 from __future__ import annotations
