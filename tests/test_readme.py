@@ -12,6 +12,7 @@ import yaml
 from rayflow.config import PromptSource, RunConfig, load_config
 from rayflow.core.registry import FAMILIES
 from rayflow.core.rows import Example
+from rayflow.pipeline.candidates import sampled_steps
 from rayflow.sources.read import read
 from tests.pipeline.helpers import run_data, tables
 from tests.rewards.conftest import pad_is_eos_model  # noqa: F401
@@ -137,3 +138,22 @@ def test_the_chosen_checkpoint_is_configured_as_shown(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump({"extends": str(ROOT / "jobs" / "configs" / "quickstart.yaml"), **shown}))
     assert load_config(path).train.choose.patience == 3
+
+
+def test_short_prompts_are_sampled_again_as_shown() -> None:
+    shown = yaml.safe_load(block("yaml", "shortfall: resample"))
+    quickstart = load_config(ROOT / "jobs/configs/quickstart.yaml").model_dump(mode="json")
+    config = RunConfig.model_validate({**quickstart, **shown, "model": "fake"})
+    assert [s.name for step in sampled_steps(config, "fake") for s in step] == [
+        *(
+            "prompts",
+            "sample",
+            "score",
+            "resample-1",
+            "rescore-1",
+            "resample-2",
+            "rescore-2",
+            "select",
+            "pair",
+        )
+    ]

@@ -90,7 +90,7 @@ def _encode(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
             "compute.shard_size."
         )
     if _is_number(inner):
-        arrays = [np.asarray(value) for value in values]
+        arrays = [np.asarray(value) for value in values if len(value)]  # an empty list's dtype says nothing
         flat = pa.array(np.concatenate(arrays) if arrays else (), type=inner)
     else:
         flat = _encode([item for value in values for item in value], inner)

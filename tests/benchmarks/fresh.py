@@ -11,7 +11,7 @@ from typing import Any
 def in_fresh_process(side: str, *more: str) -> dict[str, Any]:
     """The result of this very command with `--side`; what engines print around it is left out."""
     command = [sys.executable, "-m", "tests.benchmarks", *sys.argv[1:], *more, "--side", side]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith('{"benchmark"')]
     if done.returncode or len(lines) != 1:
         raise SystemExit(f"{' '.join(command)} failed with status {done.returncode}:\n{done.stderr[-2000:]}")

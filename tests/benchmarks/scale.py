@@ -39,7 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runner", choices=("ray", "local"), default="ray")
     parser.add_argument("--workers", type=int, default=1, help="of sampling, and as many of scoring")
     parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--scratch", help="where runs are stored until they are measured; needs 5 KiB a prompt")
+    parser.add_argument(
+        "--scratch", help="where runs are stored until they are measured; needs 5 KiB a prompt"
+    )
     parser.add_argument("--side", help=argparse.SUPPRESS)
 
 
@@ -61,7 +63,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "microseconds_per_prompt": {size: round(1e6 * value) for size, value in each.items()},
         "linearity": round(each[largest] / each[smallest], 3),
         "target_linearity_at_most": 1 + TOLERANCE,
-        "driver_peak_mib": {size: max(r["driver_peak_mib"] for r in results) for size, results in found.items()},
+        "driver_peak_mib": {
+            size: max(r["driver_peak_mib"] for r in results) for size, results in found.items()
+        },
         "target_driver_mib_at_most": MEMORY_MIB,
         "by_size": {size: results[-1] for size, results in found.items()},
     }

@@ -114,6 +114,8 @@ def test_a_large_bias_is_a_note() -> None:
 
     def told(changed: float) -> bool:
         bias = PositionBias(source="labels", num_comparisons=9, changed=changed, mean_difference=0.2)
-        return any("changes with the order" in note for note in notes(replace(finished(), position_bias=(bias,))))
+        return any(
+            "changes with the order" in note for note in notes(replace(finished(), position_bias=(bias,)))
+        )
 
     assert told(BIAS_WARNING + 0.01) and not told(BIAS_WARNING)

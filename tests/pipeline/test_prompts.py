@@ -124,7 +124,15 @@ def run(made: PromptStage, folder: Path) -> Artifact:
 
 
 def test_refused_rows_are_kept_with_the_shard_in_which_they_were_met(path: Path) -> None:
-    rows = [{"no": 0}, {"prompt": "a"}, {"prompt": "a"}, {"prompt": "b"}, {"no": 1}, {"prompt": "c"}, {"no": 2}]
+    rows = [
+        {"no": 0},
+        {"prompt": "a"},
+        {"prompt": "a"},
+        {"prompt": "b"},
+        {"no": 1},
+        {"prompt": "c"},
+        {"no": 2},
+    ]
     artifact = run(many(path, rows), path.parent / "01-prompts")
     assert shards(artifact) == [
         (["a", "b"], ["missing key", "duplicate prompt", "missing key"]),

@@ -57,7 +57,9 @@ def test_only_short_prompts_are_sampled_again_and_every_prompt_comes_out_once(se
     again = own_rows(plan, "resample-1")
     assert {row["prompt_id"] for row in again} == short
     ids = [row["prompt_id"] for row in stored["prompts"]]
-    assert all([row["prompt_id"] for row in stored[name]] == ids for name in ("sample", "score", "select", "pair"))
+    assert all(
+        [row["prompt_id"] for row in stored[name]] == ids for name in ("sample", "score", "select", "pair")
+    )
     sizes = {row["prompt_id"]: len(row["responses"]) for row in stored["sample"]}
     assert {key for key, size in sizes.items() if size > 16} == short
     fewer = [row for row in stored["select"] if len(row["accepted"]) < 7]
@@ -81,7 +83,9 @@ def test_a_further_draw_goes_behind_the_first_and_is_another_one(settings: dict)
         draws = [row["responses"][i : i + 16] for i in (0, 16, 32)]
         assert draws[0] != draws[1] != draws[2] != draws[0]
         assert row["seed"] == sampling_seed(3, "sample", row["prompt_id"])
-    for sampled, scored, chosen in zip(*(tables(plan)[n] for n in ("sample", "score", "select")), strict=True):
+    for sampled, scored, chosen in zip(
+        *(tables(plan)[n] for n in ("sample", "score", "select")), strict=True
+    ):
         assert scored["rewards"][:16] == rewards[scored["prompt_id"]]
         assert scored["rewards"] == [cheerful("", text) for text in sampled["responses"]]
         best = sorted(scored["rewards"], reverse=True)[:40]

@@ -23,7 +23,9 @@ PLAIN = {"kind": "rule", "function": "tests.pipeline.conftest:cheerful"}
 FIRST = {"kind": "first_k", "num_accepted": 4}
 
 
-def stages(settings: dict, reward: dict, select: object, pair: object, loss: str, **more: object) -> list[str]:
+def stages(
+    settings: dict, reward: dict, select: object, pair: object, loss: str, **more: object
+) -> list[str]:
     changes = {"reward": reward, "select": select, "pair": pair, "train": {"loss": {"kind": loss}}, **more}
     return list(build_plan(RunConfig.model_validate({**settings, **changes})).stages)
 
@@ -71,15 +73,29 @@ def test_the_methods_cost_what_the_rso_paper_counts(
 
 
 def test_the_choice_is_the_same_with_rewards_that_nobody_reads(settings: dict) -> None:
-    changes = {"reward": COUNTING, "select": FIRST, "pair": "tournament", "train": {"loss": {"kind": "hinge"}}}
+    changes = {
+        "reward": COUNTING,
+        "select": FIRST,
+        "pair": "tournament",
+        "train": {"loss": {"kind": "hinge"}},
+    }
     without, _ = run_data(RunConfig.model_validate({**settings, **changes}))
-    scored, _ = run_data(RunConfig.model_validate({**settings, **changes, "score": "always", "name": "scored"}))
+    scored, _ = run_data(
+        RunConfig.model_validate({**settings, **changes, "score": "always", "name": "scored"})
+    )
     assert tables(without)["select"] == tables(scored)["select"]
     assert tables(without)["pair"] == tables(scored)["pair"]
 
 
-def test_the_report_the_export_and_the_diagnosis_say_that_there_are_no_rewards(settings: dict, tmp_path) -> None:
-    changes = {"reward": COUNTING, "select": FIRST, "pair": "tournament", "train": {"loss": {"kind": "hinge"}}}
+def test_the_report_the_export_and_the_diagnosis_say_that_there_are_no_rewards(
+    settings: dict, tmp_path
+) -> None:
+    changes = {
+        "reward": COUNTING,
+        "select": FIRST,
+        "pair": "tournament",
+        "train": {"loss": {"kind": "hinge"}},
+    }
     plan, _ = run_data(RunConfig.model_validate({**settings, **changes}))
     page, _ = report(plan)
     summary = json.loads((plan.config.root / "summary.json").read_text())
@@ -101,7 +117,9 @@ def test_the_report_the_export_and_the_diagnosis_say_that_there_are_no_rewards(s
     assert {p.name for p in (plan.config.root.parent / "fewer").glob("0*")} >= {"03-select", "04-pair"}
 
 
-def test_a_policy_is_trained_and_evaluated_without_rewards_of_its_candidates(tmp_path, prompt_file, tiny_model) -> None:
+def test_a_policy_is_trained_and_evaluated_without_rewards_of_its_candidates(
+    tmp_path, prompt_file, tiny_model
+) -> None:
     settings = small_settings(tmp_path, prompt_file, tiny_model) | {"reward": COUNTING, "select": "knockout"}
     settings["pair"] = "none"
     settings["train"] = {**settings["train"], "loss": {"kind": "cross_entropy"}}
