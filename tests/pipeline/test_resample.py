@@ -188,11 +188,12 @@ def fails_on_many(prompt: str, response: str) -> float:
 
 
 def test_a_threshold_that_nothing_passes_is_tried_again(settings: dict) -> None:
-    rule = {"kind": "threshold", "scale": "none", "threshold": 1.0045}
-    kept = finish(with_settings(settings, name="kept", select=rule, max_failed_fraction=1.0))
+    rule = {"kind": "threshold", "scale": "none", "threshold": 1.0065}
+    changes = {"sample": settings["sample"], "max_failed_fraction": 1.0}
+    kept = finish(with_settings(settings, name="kept", select=rule, **changes))
     lost = {failure.prompt_id for failure in kept.artifacts["select"].failures()}
     assert 0 < len(lost) < NUM_PROMPTS
-    again = finish(with_settings(settings, select={**rule, "shortfall": "resample"}, max_failed_fraction=1.0))
+    again = finish(with_settings(settings, select={**rule, "shortfall": "resample"}, **changes))
     assert {row["prompt_id"] for row in own_rows(again, "resample-1")} == lost
     assert again.artifacts["select"].manifest().num_failed < len(lost)
 
