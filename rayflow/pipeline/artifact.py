@@ -30,7 +30,6 @@ import pyarrow.parquet as pq
 
 from rayflow.core.files import read_json, write_json
 from rayflow.core.rows import Failure
-from rayflow.core.schema import amend
 from rayflow.errors import ArtifactError
 from rayflow.pipeline.identity import differences, fingerprint
 
@@ -76,22 +75,11 @@ class Manifest:
 
 
 class Artifact:
-    """One stage's folder. Cheap to build and to send to a worker; holds no open files.
+    """One stage's folder. Cheap to build and to send to a worker; holds no open files."""
 
-    Args:
-        folder: where it is.
-        amended_by: later stages, in order, whose rows take the place of this one's when shards are read.
-    """
-
-    def __init__(self, folder: Path, amended_by: tuple[Artifact, ...] = ()) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
         self.shards = self.folder / "shards"
-        self.amended_by = amended_by
-
-    @property
-    def alone(self) -> Artifact:
-        """The same folder with its rows as the stage itself wrote them."""
-        return Artifact(self.folder)
 
     @property
     def name(self) -> str:
@@ -123,18 +111,15 @@ class Artifact:
         stored = self.identity
         if stored is None:
             self.shards.mkdir(parents=True, exist_ok=True)
-            self._write_stage(identity, num_shards, shard_size)
+            sized = {} if shard_size is None else {"shard_size": shard_size}
+            write_json(self.folder / "stage.json", {"identity": identity, "num_shards": num_shards, **sized})
         else:
             self.check(identity)
 
     def settle(self, num_shards: int) -> None:
         """Fix the number of shards of a stage that was begun without one."""
-        stored = read_json(self.folder / "stage.json")
-        self._write_stage(stored["identity"], num_shards, stored.get("shard_size"))
-
-    def _write_stage(self, identity: dict[str, Any], num_shards: int | None, shard_size: int | None) -> None:
-        sized = {} if shard_size is None else {"shard_size": shard_size}
-        write_json(self.folder / "stage.json", {"identity": identity, "num_shards": num_shards, **sized})
+        stage = self.folder / "stage.json"
+        write_json(stage, {**read_json(stage), "num_shards": num_shards})
 
     def check(self, identity: dict[str, Any]) -> None:
         """Refuse a stored stage that another configuration made, naming every field that differs."""
@@ -214,19 +199,9 @@ class Artifact:
     def read_shard(self, index: int, columns: Collection[str] | None = None) -> pa.Table:
         """Those of `columns` that a committed shard has (all if None), and nothing else from disk.
 
-        Args:
-            index: the shard.
-            columns: names, `prompt_id` among them.
-
         Raises:
             ArtifactError: the shard is not committed, or its file is missing or damaged.
         """
-        table = self._read_own(index, columns)
-        for later in self.amended_by:
-            table = amend(table, later.read_shard(index, columns))
-        return table
-
-    def _read_own(self, index: int, columns: Collection[str] | None) -> pa.Table:
         path = self.shards / self.marker(index).file
         try:
             with pq.ParquetFile(path, page_checksum_verification=True) as file:

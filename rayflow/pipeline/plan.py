@@ -20,6 +20,7 @@ from rayflow.core.options import build
 from rayflow.core.rows import Example
 from rayflow.errors import ConfigError
 from rayflow.losses.base import needs
+from rayflow.pipeline.amended import Amended, as_written
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.candidates import (
     Stage,
@@ -62,10 +63,12 @@ class Plan:
         """Where each stage is stored, `<root>/<NN>-<name>`, to be read as the whole run leaves it."""
         root = self.config.root
         alone = {name: Artifact(root / f"{i:02d}-{name}") for i, name in enumerate(self.stages, start=1)}
-        return {
-            name: Artifact(artifact.folder, tuple(alone[later] for later in self._amending(name, None)))
-            for name, artifact in alone.items()
-        }
+        return {name: self._as_seen_by(None, name, alone) for name in alone}
+
+    def _as_seen_by(self, reader: str | None, name: str, artifacts: dict[str, Artifact]) -> Artifact:
+        """A stage's artifact with what has amended it until `reader` runs; with everything for None."""
+        by = tuple(as_written(artifacts[other]) for other in self._amending(name, reader))
+        return Amended(artifacts[name].folder, by) if by else as_written(artifacts[name])
 
     def _amending(self, name: str, reader: str | None) -> list[str]:
         """The stages whose rows take the place of a stage's, in order; those before `reader`, if it is given."""
@@ -92,13 +95,8 @@ class Plan:
         """The worker that runs a shard stage of this plan."""
         # A trained model is a stage's product too, but not one with columns to read.
         sources = [name for name in stage.inputs if hasattr(self.stages[name], "writes")]
-        seen = tuple(self._as_seen_by(stage.name, name) for name in sources)
+        seen = tuple(self._as_seen_by(stage.name, name, self.artifacts) for name in sources)
         return ShardWorker(stage, seen, self.artifacts[stage.name])
-
-    def _as_seen_by(self, reader: str, name: str) -> Artifact:
-        """A stage's artifact with what has amended it until `reader` runs."""
-        amendments = tuple(self.artifacts[other].alone for other in self._amending(name, reader))
-        return Artifact(self.artifacts[name].folder, amendments)
 
     def dependents(self, names: Iterable[str]) -> list[str]:
         """The named stages and everything that follows from them, in order.

@@ -13,6 +13,7 @@ from rayflow.core.seeds import sampling_seed
 from rayflow.engines.fake import FakeEngine
 from rayflow.errors import ConfigError
 from rayflow.pipeline import commands
+from rayflow.pipeline.amended import as_written
 from rayflow.pipeline.execute import Pipeline
 from rayflow.pipeline.plan import Plan, build_plan
 from rayflow.pipeline.report import report
@@ -44,7 +45,7 @@ def finish(config: RunConfig, runner: Runner | None = None) -> Plan:
 
 def own_rows(plan: Plan, name: str) -> list[dict]:
     """What a stage wrote itself."""
-    artifact = plan.artifacts[name].alone
+    artifact = as_written(plan.artifacts[name])
     return [row for i in range(artifact.num_shards) for row in artifact.read_shard(i).to_pylist()]
 
 
