@@ -14,7 +14,9 @@ from rayflow.engines.fake import FakeEngine
 from rayflow.errors import ConfigError
 from rayflow.pipeline import commands
 from rayflow.pipeline.amended import as_written
+from rayflow.pipeline.diagnose import diagnose_run
 from rayflow.pipeline.execute import Pipeline
+from rayflow.pipeline.export import write_trl
 from rayflow.pipeline.plan import Plan, build_plan
 from rayflow.pipeline.report import report
 from rayflow.pipeline.runner import LocalRunner, Runner
@@ -197,6 +199,19 @@ def test_a_threshold_that_nothing_passes_is_tried_again(settings: dict) -> None:
     again = finish(with_settings(settings, select={**rule, "shortfall": "resample"}, **changes))
     assert {row["prompt_id"] for row in own_rows(again, "resample-1")} == lost
     assert again.artifacts["select"].manifest().num_failed < len(lost)
+
+
+def test_who_reads_a_run_with_further_draws_finds_whole_groups(settings: dict, tmp_path) -> None:
+    plan = finish(with_settings(settings))
+    found = diagnose_run(plan, (), num_accepted=None, kl_budget=None)
+    assert found.num_candidates == 16  # as first drawn: equally many of every prompt
+    total = write_trl(plan.artifacts, tmp_path / "pairs.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text().splitlines()]
+    assert len(lines) == total == sum(len(row["pairs"]) for row in tables(plan)["pair"])
+    far = [line for line in lines if max(map(int, line["pair_id"].split("/")[1].split(">"))) >= 16]
+    assert far  # a pair with a response of a further draw
+    for line in lines:
+        assert line["score_chosen"] == cheerful("", line["chosen"]) >= line["score_rejected"]
 
 
 def test_what_cannot_be_asked_for_is_refused(settings: dict, tmp_path) -> None:
