@@ -16,6 +16,7 @@ from rayflow.cli.app import app
 from rayflow.config import PromptSource, RunConfig, load_config
 from rayflow.core.registry import FAMILIES
 from rayflow.core.rows import Example
+from rayflow.pipeline.candidates import sampled_steps
 from rayflow.pipeline.placement import place
 from rayflow.pipeline.plan import build_plan
 from rayflow.sources.read import read
@@ -173,3 +174,22 @@ def test_the_chosen_checkpoint_is_configured_as_shown(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump({"extends": str(ROOT / "jobs" / "configs" / "quickstart.yaml"), **shown}))
     assert load_config(path).train.choose.patience == 3
+
+
+def test_short_prompts_are_sampled_again_as_shown() -> None:
+    shown = yaml.safe_load(block("yaml", "shortfall: resample"))
+    quickstart = load_config(ROOT / "jobs/configs/quickstart.yaml").model_dump(mode="json")
+    config = RunConfig.model_validate({**quickstart, **shown, "model": "fake"})
+    assert [s.name for step in sampled_steps(config, "fake") for s in step] == [
+        *(
+            "prompts",
+            "sample",
+            "score",
+            "resample-1",
+            "rescore-1",
+            "resample-2",
+            "rescore-2",
+            "select",
+            "pair",
+        )
+    ]

@@ -61,6 +61,8 @@ class RunConfig(JobConfig):
         source: where the responses to learn from come from: "sampled" (drawn, scored, selected and paired
             here), "direct" (preferences that the data brings, no reward model), or "targets" (supervised).
         reward: what scores responses; "direct" and "targets" need it only to evaluate.
+        score: whether sampled candidates are scored: "needed", only where selection, pairing or the loss
+            reads their rewards; or "always", for the report and for choosing beta later.
         select, pair: of sampled responses only: the data's own pairs are taken as they are.
         max_failed_fraction: a stage stops when more than this share of its rows failed.
         The blocks are documented at their classes.
@@ -70,6 +72,7 @@ class RunConfig(JobConfig):
     prompts: PromptOptions
     sample: SampleOptions = SampleOptions()
     reward: RewardOptions = Field(default=None, validate_default=True)
+    score: Literal["needed", "always"] = "needed"
     select: SelectionOptions = None
     pair: PairingOptions = None
     reference: ReferenceOptions = ReferenceOptions()

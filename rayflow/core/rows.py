@@ -150,6 +150,24 @@ class ComponentScores(Scores):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Orders(Row):
+    """What a pairwise reward that reads both orders adds to what it decides, for the pairs that it judged.
+
+    Attributes:
+        shown_first: [m] float32, probability that the first response of a pair is better, when shown first.
+        shown_second: [m] float32, the same when it is shown second. Without a liking for a place, the same number.
+    """
+
+    shown_first: np.ndarray
+    shown_second: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrderedScores(Scores, Orders):
+    """Scores with the judgements behind them."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Accepted(Row):
     """What selection adds.
 
@@ -179,6 +197,16 @@ class PreferencePairs(Row):
     pairs: tuple[np.ndarray, ...]
     label_source: str
     margins: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrderedAccepted(Accepted, Orders):
+    """Selection with the judgements behind it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrderedPairs(PreferencePairs, Orders):
+    """Pairs with the judgements behind their labels."""
 
 
 @dataclass(frozen=True, kw_only=True)

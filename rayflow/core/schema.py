@@ -15,9 +15,12 @@ import pyarrow as pa
 
 from rayflow.core import rows as row_types
 from rayflow.core.rows import Message, Row
+from rayflow.errors import StageError
 
 R = TypeVar("R", bound=Row)
 
+_MOST = 2**31 - 1
+"""Numbers in the lists of a column: Arrow counts them in 32 bits."""
 _MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
 _SCALARS: dict[Any, pa.DataType] = {
     str: pa.string(),
@@ -46,6 +49,8 @@ _ARRAYS: dict[str, pa.DataType] = {
     "exact_logprobs": pa.float32(),
     "judge_swapped": pa.int32(),
     "judge_verdicts": pa.float64(),
+    "shown_first": pa.float32(),
+    "shown_second": pa.float32(),
 }
 # The same for a tuple of arrays: token ids and index pairs unless it says otherwise here.
 _NESTED: dict[str, pa.DataType] = {"component_rewards": pa.float64()}
@@ -69,9 +74,30 @@ def _kind(name: str, hint: Any) -> pa.DataType:
 def to_table(records: Sequence[Row], record: type[Row]) -> pa.Table:
     """Columns of `records`, one table row per record, in the given order."""
     schema = schema_of(record)
-    return pa.table(
-        [pa.array([getattr(r, f.name) for r in records], type=f.type) for f in schema], schema=schema
-    )
+    return pa.table([_encode([getattr(r, f.name) for r in records], f.type) for f in schema], schema=schema)
+
+
+def _encode(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """A column of one value per table row; lists become one flat array and the places where they end.
+
+    Arrow's own conversion of nested sequences visits every number as an object, which took longer than writing
+    the file.
+    """
+    if not pa.types.is_list(kind):
+        return pa.array(values, type=kind)
+    inner = kind.value_type
+    offsets = np.concatenate([[0], np.cumsum([len(value) for value in values], dtype=np.int64)])
+    if offsets[-1] > _MOST:
+        raise StageError(
+            f"One shard's column would hold {offsets[-1]:,} values in its lists, and {_MOST:,} is the most. Lower "
+            "compute.shard_size."
+        )
+    if _is_number(inner):
+        arrays = [np.asarray(value) for value in values if len(value)]  # an empty list's dtype says nothing
+        flat = pa.array(np.concatenate(arrays) if arrays else (), type=inner)
+    else:
+        flat = _encode([item for value in values for item in value], inner)
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), flat, type=kind)
 
 
 def from_table(table: pa.Table, record: type[R]) -> list[R]:
@@ -128,3 +154,17 @@ def join(tables: Sequence[pa.Table]) -> pa.Table:
         columns |= dict(zip(table.column_names, table.columns, strict=True))
     columns |= dict(zip(base.column_names, base.columns, strict=True))
     return pa.table(columns)
+
+
+def amend(table: pa.Table, newer: pa.Table) -> pa.Table:
+    """The rows of `table`, in their order, each replaced by the row of the same `prompt_id` in `newer`.
+
+    Args:
+        table: rows with a `prompt_id` each.
+        newer: columns of the same names; all of its ids are in `table`.
+    """
+    if not newer.num_rows:
+        return table
+    place = {key: i for i, key in enumerate(newer.column("prompt_id").to_pylist(), start=table.num_rows)}
+    positions = [place.get(key, i) for i, key in enumerate(table.column("prompt_id").to_pylist())]
+    return pa.concat_tables([table, newer.select(table.column_names)]).take(pa.array(positions, pa.int64()))

@@ -118,7 +118,7 @@ class FakeEngine:
 
     def _draw(self, rng: np.random.Generator, sampling: SamplingOptions) -> Generation:
         """Words until a geometrically distributed end, or until the next one would not fit max_tokens."""
-        words, first_ids, next_ids, sizes, log_p = self._vocabulary
+        words, _, _, sizes, log_p = self._vocabulary
         n, limit = sampling.num_candidates, sampling.max_tokens
         stop = min(0.5, 2 * float(sizes.mean()) / limit)  # the mean length is half of max_tokens
         wanted = rng.geometric(stop, n)
@@ -129,16 +129,32 @@ class FakeEngine:
         logprobs = (log_p[picks] * within).sum(axis=1) + (counts - 1) * np.log1p(-stop)
         stopped = (counts == wanted) & (fitting >= 1)
         logprobs += np.where(stopped, np.log(stop), 0.0)
-        responses, token_ids = [], []
-        for row, count, ended in zip(picks.tolist(), counts.tolist(), stopped.tolist(), strict=True):
-            row = row[:count]
-            ids = [*first_ids[row[0]], *chain.from_iterable([next_ids[word] for word in row[1:]])]
-            token_ids.append(
-                np.array([*ids, self.tokenizer.eos_token_id] if ended else ids[:limit], np.int32)
-            )
-            responses.append(" ".join([words[word] for word in row]))
-        reasons = tuple("stop" if ended else "length" for ended in stopped.tolist())
-        return Generation(tuple(responses), tuple(token_ids), logprobs.astype(np.float32), reasons)
+        rows = zip(picks.tolist(), counts.tolist(), strict=True)
+        responses = tuple([" ".join([words[word] for word in row[:count]]) for row, count in rows])
+        token_ids = self._ids(picks, counts, stopped, limit)
+        reasons = tuple(["stop" if ended else "length" for ended in stopped.tolist()])
+        return Generation(responses, token_ids, logprobs.astype(np.float32), reasons)
+
+    def _ids(
+        self, picks: np.ndarray, counts: np.ndarray, stopped: np.ndarray, limit: int
+    ) -> tuple[np.ndarray, ...]:
+        """Token ids of the words that each row has drawn, with EOS where it stopped: n arrays int32.
+
+        Pieces are looked up in one table, as (start, length): the words at the beginning of a text, the words
+        after a space, EOS, and nothing.
+        """
+        table, starts, lengths = self._pieces
+        num_words, end = len(self.options.words), picks.shape[1]
+        pieces = np.full((len(picks), end + 1), 2 * num_words + 1)
+        pieces[:, :end] = np.where(np.arange(end) < counts[:, None], picks + num_words, pieces[:, :end])
+        pieces[:, 0] -= num_words
+        pieces[stopped, counts[stopped]] = 2 * num_words
+        sizes = lengths[pieces]
+        flat = sizes.reshape(-1)
+        begins = np.cumsum(flat) - flat
+        ids = table[np.arange(flat.sum()) + np.repeat(starts[pieces.reshape(-1)] - begins, flat)]
+        ends = np.cumsum(sizes.sum(axis=1)).tolist()
+        return tuple([ids[a : min(a + limit, b)] for a, b in zip([0, *ends], ends, strict=False)])
 
     @cached_property
     def _vocabulary(self) -> tuple[tuple[str, ...], list[list[int]], list[list[int]], np.ndarray, np.ndarray]:
@@ -152,6 +168,14 @@ class FakeEngine:
         sizes = np.array([max(len(a), len(b)) for a, b in zip(first, following, strict=True)])
         weights = 1.0 / (np.arange(len(words)) + 4.0)
         return words, first, following, sizes, np.log(weights / weights.sum())
+
+    @cached_property
+    def _pieces(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The ids of all pieces in a row [t] int32, and where each piece begins and how long it is [2 W + 2]."""
+        _, first, following, _, _ = self._vocabulary
+        pieces = [*first, *following, [self.tokenizer.eos_token_id], []]
+        lengths = np.array([len(piece) for piece in pieces])
+        return np.array(list(chain.from_iterable(pieces)), np.int32), np.cumsum(lengths) - lengths, lengths
 
     def close(self) -> None:
         """Nothing to free."""

@@ -21,6 +21,8 @@ class AllPairs:
 
         kind: str = "all_pairs"
 
+    uses_rewards = False
+
     def __init__(self, options: Config) -> None:
         self.options = options
 

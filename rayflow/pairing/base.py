@@ -20,7 +20,9 @@ comparison: a rule asks for the labels that it needs, once.
 class Pairing(Protocol):
     """What every pairing rule offers: a pure function of one prompt's accepted candidates.
 
-    A rule that never asks `prefer` says so with the class attribute `asks = False`; then no ranker is loaded.
+    A rule that never asks `prefer` says so with the class attribute `asks = False`; then no ranker is loaded. One
+    that looks at no reward itself, whatever `prefer` may do, says `uses_rewards = False`: if nothing else in the
+    run reads them, the candidates are not scored, and `rewards` is empty.
     """
 
     Config: type[KindOptions]
@@ -34,7 +36,7 @@ class Pairing(Protocol):
 
         Args:
             accepted: [k] int32 candidate indices in acceptance order.
-            rewards: [n] float64, of all candidates.
+            rewards: [n] float64, of all candidates; empty where nothing scored them.
             rng: the row's own generator.
             prefer: which of two candidates is better; where a rule asks for a label, this gives it.
 

@@ -27,6 +27,8 @@ class FirstRound:
         kind: str = "first_round"
         ties: Ties = "drop"
 
+    uses_rewards = False
+
     def __init__(self, options: Config) -> None:
         self.options = options
 

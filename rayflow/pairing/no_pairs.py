@@ -20,6 +20,7 @@ class NoPairs:
         kind: str = "none"
 
     asks = False
+    uses_rewards = False
 
     def __init__(self, options: Config) -> None:
         self.options = options

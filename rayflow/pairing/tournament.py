@@ -32,6 +32,8 @@ class Tournament:
         kind: str = "tournament"
         ties: Ties = "drop"
 
+    uses_rewards = False
+
     def __init__(self, options: Config) -> None:
         self.options = options
 

@@ -1,7 +1,8 @@
 """A stage's folder on disk: shards that commit one by one, and a manifest that is written last.
 
     NN-name/
-      stage.json               what the stage is: its identity and its number of shards, fixed at the start
+      stage.json               what the stage is: its identity and its number of shards, fixed at the start (by
+                               the prompts, which decide it, at their end)
       shards/00003-1f2e3d.parquet   the columns of one shard
       shards/00003.json        its marker: the shard is committed once this exists
       failures.jsonl           the rows that failed, with reasons
@@ -68,8 +69,13 @@ class Artifact:
         path = self.folder / "stage.json"
         return read_stored(path)["identity"] if path.exists() else None
 
-    def begin(self, identity: dict[str, Any], num_shards: int) -> None:
+    def begin(self, identity: dict[str, Any], num_shards: int | None, shard_size: int | None = None) -> None:
         """Fix what the stage is. Beginning again with the same identity resumes it.
+
+        Args:
+            identity: what it is made from.
+            num_shards: how many there will be; None if that shows only at the end (see `settle`).
+            shard_size: rows per shard, where this stage decides it.
 
         Raises:
             ArtifactError: the folder holds the stage made from another configuration.
@@ -78,10 +84,16 @@ class Artifact:
         if stored is None:
             with writing(self.shards):
                 self.shards.mkdir(parents=True, exist_ok=True)
-            stage = {"identity": identity, "num_shards": num_shards, "format": FORMAT}
+            sized = {} if shard_size is None else {"shard_size": shard_size}
+            stage = {"identity": identity, "num_shards": num_shards, "format": FORMAT, **sized}
             write_json(self.folder / "stage.json", stage)
         else:
             self.check(identity)
+
+    def settle(self, num_shards: int) -> None:
+        """Fix the number of shards of a stage that was begun without one."""
+        stage = self.folder / "stage.json"
+        write_json(stage, {**read_json(stage), "num_shards": num_shards})
 
     def check(self, identity: dict[str, Any]) -> None:
         """Refuse a stored stage that another configuration made, naming every field that differs."""
@@ -97,8 +109,20 @@ class Artifact:
 
     @property
     def num_shards(self) -> int:
-        """The shard list's length, fixed when the stage began."""
-        return int(read_stored(self.folder / "stage.json")["num_shards"])
+        """The shard list's length, fixed when the stage began.
+
+        Raises:
+            ArtifactError: the stage was not begun, or settles it only at its end and has not got there.
+        """
+        found = read_stored(self.folder / "stage.json")["num_shards"]
+        if found is None:
+            raise ArtifactError(f"Stage {self.folder} is not finished; run it first.")
+        return int(found)
+
+    @property
+    def shard_size(self) -> int | None:
+        """Rows per shard, of a begun stage that decides it; None if it is not written down."""
+        return read_stored(self.folder / "stage.json").get("shard_size")
 
     def committed_shards(self) -> set[int]:
         """Indices of the shards that are done."""

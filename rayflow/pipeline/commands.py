@@ -13,6 +13,7 @@ from rayflow.config import JobConfig, RunConfig, load_config
 from rayflow.config.evaluate import EvaluateConfig
 from rayflow.config.reward import RewardConfig
 from rayflow.errors import ArtifactError, ConfigError
+from rayflow.pipeline.candidates import num_resamples
 from rayflow.pipeline.evaluation_plan import build_evaluation_plan
 from rayflow.pipeline.execute import Pipeline, is_sharded
 from rayflow.pipeline.folders import job_of, stored_config
@@ -166,10 +167,10 @@ def reselect(folder: Path, overrides: list[str], name: str | None, console: Cons
 
     Raises:
         ArtifactError: the scores are not finished.
-        ConfigError: a setting does not fit, or would change the sampling or the scores.
+        ConfigError: a setting does not fit, would change the sampling or the scores, or asks for new ones.
     """
     old = open_plan(folder)
-    for stage in SHARED:
+    for stage in _shared(old):
         old.artifacts[stage].manifest()
     if not overrides:
         raise ConfigError("Say what to change: --beta, --num-accepted, --pairing, or --set select.kind=...")
@@ -178,6 +179,7 @@ def reselect(folder: Path, overrides: list[str], name: str | None, console: Cons
     config = load_config(folder / "config.yaml", [*overrides, f"runs_dir={runs_dir}", f"name={name}"])
     config = config.model_copy(update={"compute": config.compute.model_copy(update={"runner": "local"})})
     plan = build_plan(config)
+    _check_needs_no_model(old, plan)
     _take_over(old, plan)
     first = [step for step in plan.steps if {s.name for s in step} <= {*SHARED, "select", "pair"}]
     console.print(f"[bold]{name}[/]  {config.root}")
@@ -185,9 +187,26 @@ def reselect(folder: Path, overrides: list[str], name: str | None, console: Cons
     _report(plan, console)
 
 
+def _check_needs_no_model(old: Plan, plan: Plan) -> None:
+    """Refuse a selection that nothing stored is enough for."""
+    if num_resamples(plan.config):
+        raise ConfigError(
+            "Selecting again loads no model, so it cannot sample again: add --set select.shortfall=keep or =skip."
+        )
+    if "score" in plan.stages and "score" not in old.stages:
+        raise ConfigError(
+            f"{old.config.root} has no rewards, and this selection or pairing reads them. Run it with "
+            "--set score=always to have its candidates scored."
+        )
+
+
+def _shared(plan: Plan) -> list[str]:
+    return [stage for stage in SHARED if stage in plan.stages]
+
+
 def _take_over(old: Plan, plan: Plan) -> None:
     """Share the stages up to the scores; refuses a plan that would have made them otherwise."""
-    for stage in SHARED:
+    for stage in (name for name in _shared(old) if name in plan.stages):
         old.artifacts[stage].check(plan.identities[stage])
         _share(old.artifacts[stage].folder, plan.artifacts[stage].folder)
 

@@ -16,6 +16,7 @@ from rayflow.core.seeds import derive, rng
 from rayflow.errors import ArtifactError, ConfigError, DataError
 from rayflow.evaluation.diagnose import Rule, Sample, Settings, diagnose
 from rayflow.evaluation.diagnosis import Diagnosis
+from rayflow.pipeline.amended import as_written
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.plan import Plan
 from rayflow.pipeline.report import title
@@ -57,7 +58,13 @@ def diagnose_run(
             f"{plan.config.root} learns from given responses (source {plan.config.source}): without scored "
             "samples there is no beta to choose."
         )
-    sampled, scored = plan.artifacts["sample"], plan.artifacts["score"]
+    if "score" not in plan.artifacts:
+        raise ConfigError(
+            f"{plan.config.root} has no rewards, since nothing in it reads them: there is no beta to choose. "
+            "Run it with --set score=always to have the candidates scored."
+        )
+    # As first drawn: prompts that were sampled again have more candidates than the others.
+    sampled, scored = (as_written(plan.artifacts[name]) for name in ("sample", "score"))
     sampled.manifest()
     num_prompts = scored.manifest().num_rows
     if not num_prompts:

@@ -5,45 +5,59 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rayflow.core.rows import PreferenceGroup, pair_id
+from rayflow.core.rows import Accepted, PreferenceGroup, PreferencePairs, Sampled, pair_id
 from rayflow.errors import ConfigError
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.stage import read_rows
 
 STAGES = ("prompts", "sample", "score", "select", "pair")
+SCORES = ("score_chosen", "score_rejected")
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnscoredGroup(Sampled, Accepted, PreferencePairs):
+    """View: a group of a run that scored nothing."""
 
 
 def trl_rows(artifacts: dict[str, Artifact]) -> Iterator[list[dict[str, Any]]]:
     """Shards of rows in TRL's preference format with an explicit prompt.
 
     A chat prompt gives the conversational form (lists of messages), a plain one the string form. Beside
-    `prompt`, `chosen`, `rejected` stand `pair_id` and both rewards, `score_chosen` and `score_rejected`.
+    `prompt`, `chosen`, `rejected` stand `pair_id` and, if the run has rewards, `score_chosen` and
+    `score_rejected`.
     """
-    sources = [artifacts[name] for name in STAGES]
+    sources = [artifacts[name] for name in STAGES if name in artifacts]
+    view = PreferenceGroup if "score" in artifacts else UnscoredGroup
     for index in range(sources[-1].num_shards):
-        yield [row for group in read_rows(sources, index, PreferenceGroup) for row in _pairs(group)]
+        yield [row for group in read_rows(sources, index, view) for row in _pairs(group)]
 
 
-def _pairs(group: PreferenceGroup) -> Iterator[dict[str, Any]]:
+def _pairs(group: Any) -> Iterator[dict[str, Any]]:
     for chosen, rejected in group.pairs:
         yield {
             "pair_id": pair_id(group.prompt_id, int(chosen), int(rejected)),
             "prompt": list(group.messages) if group.prompt is None else group.prompt,
             "chosen": _answer(group, int(chosen)),
             "rejected": _answer(group, int(rejected)),
-            "score_chosen": float(group.rewards[chosen]),
-            "score_rejected": float(group.rewards[rejected]),
+            **_scores(group, pair=(int(chosen), int(rejected))),
         }
 
 
-def _answer(group: PreferenceGroup, index: int) -> Any:
+def _scores(group: Any, pair: tuple[int, int]) -> dict[str, float]:
+    if not isinstance(group, PreferenceGroup):
+        return {}
+    return {name: float(group.rewards[i]) for name, i in zip(SCORES, pair, strict=True)}
+
+
+def _answer(group: Any, index: int) -> Any:
     text = group.responses[index]
     return [{"role": "assistant", "content": text}] if group.prompt is None else text
 
@@ -80,7 +94,7 @@ def _write_parquet(artifacts: dict[str, Artifact], output: Path) -> int:
         if writer is None:
             kind = pa.string() if isinstance(rows[0]["prompt"], str) else _MESSAGES
             texts = [(name, kind) for name in ("prompt", "chosen", "rejected")]
-            scores = [("score_chosen", pa.float64()), ("score_rejected", pa.float64())]
+            scores = [(name, pa.float64()) for name in SCORES if name in rows[0]]
             schema = pa.schema([("pair_id", pa.string()), *texts, *scores])
             writer = pq.ParquetWriter(output, schema)
         try:

@@ -6,6 +6,7 @@ it, and a stored stage that another configuration made is noticed before time is
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,23 +21,24 @@ from rayflow.core.options import build
 from rayflow.core.rows import Example
 from rayflow.errors import ConfigError
 from rayflow.losses.base import needs
+from rayflow.pipeline.amended import Amended, as_written
 from rayflow.pipeline.artifact import Artifact
+from rayflow.pipeline.candidates import (
+    Stage,
+    group_stages,
+    is_ranked,
+    sample_stage,
+    sampled_steps,
+    score_stage,
+)
 from rayflow.pipeline.identity import fingerprint
 from rayflow.pipeline.prompts import PromptStage
-from rayflow.pipeline.stage import ShardStage, ShardWorker, WholeStage
+from rayflow.pipeline.stage import ShardStage, ShardWorker
 from rayflow.pipeline.stages.compare import CompareStage
 from rayflow.pipeline.stages.encode import EncodeStage
 from rayflow.pipeline.stages.evaluate import EvaluateStage
-from rayflow.pipeline.stages.judged_select import JudgedSelectStage
-from rayflow.pipeline.stages.pair import PairStage
 from rayflow.pipeline.stages.reference import ReferenceStage
-from rayflow.pipeline.stages.sample import SampleStage
-from rayflow.pipeline.stages.score import ScoreStage
-from rayflow.pipeline.stages.select import SelectStage
 from rayflow.pipeline.stages.train import TrainStage, Validation
-from rayflow.rewards.base import is_pairwise
-
-Stage = ShardStage | WholeStage
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,24 @@ class Plan:
 
     @cached_property
     def artifacts(self) -> dict[str, Artifact]:
-        """Where each stage is stored: `<root>/<NN>-<name>`."""
+        """Where each stage is stored, `<root>/<NN>-<name>`, to be read as the whole run leaves it."""
         root = self.config.root
-        return {name: Artifact(root / f"{i:02d}-{name}") for i, name in enumerate(self.stages, start=1)}
+        alone = {name: Artifact(root / f"{i:02d}-{name}") for i, name in enumerate(self.stages, start=1)}
+        return {name: self._as_seen_by(None, name, alone) for name in alone}
+
+    def _as_seen_by(self, reader: str | None, name: str, artifacts: dict[str, Artifact]) -> Artifact:
+        """A stage's artifact with what has amended it until `reader` runs; with everything for None."""
+        by = tuple(as_written(artifacts[other]) for other in self._amending(name, reader))
+        return Amended(artifacts[name].folder, by) if by else as_written(artifacts[name])
+
+    def _amending(self, name: str, reader: str | None) -> list[str]:
+        """The stages whose rows take the place of a stage's, in order; those before `reader`, if it is given."""
+        earlier = itertools.takewhile(lambda other: other != reader, self.stages)
+        return [other for other in earlier if amended(self.stages[other]) == name]
+
+    def inputs(self, stage: Stage) -> tuple[str, ...]:
+        """What a stage depends on: what it reads, and what has amended that."""
+        return (*stage.inputs, *(a for name in stage.inputs for a in self._amending(name, stage.name)))
 
     @cached_property
     def identities(self) -> dict[str, dict[str, Any]]:
@@ -71,15 +88,16 @@ class Plan:
             found[name] = {
                 **stage.identity(),
                 "models": [model_digest(model) for model in stage.models],
-                "inputs": {source: fingerprint(found[source]) for source in stage.inputs},
+                "inputs": {source: fingerprint(found[source]) for source in self.inputs(stage)},
             }
         return found
 
     def worker(self, stage: ShardStage) -> ShardWorker:
         """The worker that runs a shard stage of this plan."""
         # A trained model is a stage's product too, but not one with columns to read.
-        sources = [self.artifacts[name] for name in stage.inputs if hasattr(self.stages[name], "writes")]
-        return ShardWorker(stage, tuple(sources), self.artifacts[stage.name], self.identities[stage.name])
+        sources = [name for name in stage.inputs if hasattr(self.stages[name], "writes")]
+        seen = tuple(self._as_seen_by(stage.name, name, self.artifacts) for name in sources)
+        return ShardWorker(stage, seen, self.artifacts[stage.name], self.identities[stage.name])
 
     def dependents(self, names: Iterable[str]) -> list[str]:
         """The named stages and everything that follows from them, in order.
@@ -94,7 +112,7 @@ class Plan:
                 f"Unknown stage '{min(unknown)}'. The stages of this run: {', '.join(self.stages)}."
             )
         for name, stage in self.stages.items():
-            if chosen.intersection(stage.inputs):
+            if chosen.intersection(self.inputs(stage)):
                 chosen.add(name)
         return [name for name in self.stages if name in chosen]
 
@@ -103,15 +121,20 @@ class Plan:
         chosen = set(names)
         for name, stage in reversed(self.stages.items()):
             if name in chosen:
-                chosen.update(stage.inputs)
+                chosen.update(self.inputs(stage))
         return [name for name in self.stages if name in chosen]
+
+
+def amended(stage: Stage) -> str | None:
+    """The stage whose rows this one's take the place of, if it is one that amends."""
+    return getattr(stage, "amends", None)
 
 
 def build_plan(config: RunConfig) -> Plan:
     """The stages that a configuration asks for."""
     model = resolve_model(config.model)
-    steps = _sampled(config, model) if config.source == "sampled" else _given(config, model)
-    groups = ("sample", "score", "select", "pair") if config.source == "sampled" else ("encode",)
+    steps = sampled_steps(config, model) if config.source == "sampled" else _given(config, model)
+    groups = group_stages(config) if config.source == "sampled" else ("encode",)
     wanted = needs(build("loss", config.train.loss))
     if wanted.reference:
         tokens = ("sample", "select") if config.source == "sampled" else groups
@@ -152,34 +175,6 @@ def build_plan(config: RunConfig) -> Plan:
     return Plan(config, tuple(steps))
 
 
-def _sampled(config: RunConfig, model: str) -> list[tuple[Stage, ...]]:
-    """From prompts to pairs, as one stream."""
-    compute = config.compute
-    prompts = PromptStage("prompts", config.prompts.train, compute.shard_size)
-    sample = _sample(config, "sample", ("prompts",), resolve_model(config.sample.model or model))
-    score = _score(config, "score", ("prompts", "sample"))
-    return [(prompts,), (sample, score, _select(config), _pair(config))]
-
-
-def _select(config: RunConfig) -> Stage:
-    """By the stored rewards, or, where the rule asks and the reward is pairwise, by new comparisons."""
-    compute = config.compute
-    if getattr(build("selection", config.select), "asks", False) and _is_ranked(config):
-        inputs = ("prompts", "sample", "score")
-        return JudgedSelectStage("select", inputs, config.select, config.reward, config.seed, compute.label)
-    return SelectStage("select", ("sample", "score"), config.select, config.seed, compute.transform)
-
-
-def _pair(config: RunConfig) -> PairStage:
-    """By the stored rewards, or, where the rule asks for labels and the reward is pairwise, by new calls."""
-    asks = getattr(build("pairing", config.pair), "asks", True)
-    if asks and _is_ranked(config):
-        inputs, pool, ranker = ("prompts", "sample", "score", "select"), config.compute.label, config.reward
-    else:
-        inputs, pool, ranker = ("score", "select"), config.compute.transform, None
-    return PairStage("pair", inputs, config.pair, config.seed, pool, ranker)
-
-
 def _given(config: RunConfig, model: str) -> list[tuple[Stage, ...]]:
     """The data's own responses, or its targets."""
     answers = "responses" if config.source == "direct" else "target"
@@ -196,7 +191,7 @@ def _baseline(config: RunConfig, part: str, n: int) -> tuple[Stage, ...]:
         name = f"{part}-encode-target"
         answer: Stage = EncodeStage(name, (prompts,), model, "target", config.compute.encode)
     else:
-        answer = _sample(config, f"{part}-sample-sft", (prompts,), model, n)
+        answer = sample_stage(config, f"{part}-sample-sft", (prompts,), model, n)
     return _scored(config, answer, f"{part}-score-{side}", prompts)
 
 
@@ -213,9 +208,9 @@ def _evaluation(config: RunConfig, trained: Path) -> list[tuple[Stage, ...]]:
     prompts, n = "eval-prompts", config.evaluate.num_samples
     held_out = PromptStage(prompts, config.prompts.evaluation, config.compute.shard_size)
     baseline = _baseline(config, "eval", n)
-    answer = _sample(config, "eval-sample-policy", (prompts, "train"), str(trained), n)
+    answer = sample_stage(config, "eval-sample-policy", (prompts, "train"), str(trained), n)
     policy = _scored(config, answer, "eval-score-policy", prompts)
-    ranked = _is_ranked(config)
+    ranked = is_ranked(config)
     verdict = EvaluateStage(
         "evaluate",
         policy=(prompts, *(stage.name for stage in policy)),
@@ -230,30 +225,6 @@ def _evaluation(config: RunConfig, trained: Path) -> list[tuple[Stage, ...]]:
     return [(held_out,), baseline, policy, (verdict,)]
 
 
-def _is_ranked(config: RunConfig) -> bool:
-    return is_pairwise(build("reward", config.reward))
-
-
 def _scored(config: RunConfig, answer: Stage, name: str, prompts: str) -> tuple[Stage, ...]:
     """Answers with their scores; without, if two sides are to be compared by a pairwise reward."""
-    return (answer,) if _is_ranked(config) else (answer, _score(config, name, (prompts, answer.name)))
-
-
-def _score(config: RunConfig, name: str, inputs: tuple[str, ...]) -> ScoreStage:
-    assert config.reward is not None
-    return ScoreStage(name, inputs, config.reward, config.compute.score)
-
-
-def _sample(
-    config: RunConfig, name: str, inputs: tuple[str, ...], model: str, n: int | None = None
-) -> SampleStage:
-    return SampleStage(
-        name=name,
-        inputs=inputs,
-        model=model,
-        engine_options=config.sample.engine,
-        sampling=config.sample.drawing(n),
-        seed=config.seed,
-        pool=config.compute.sample,
-        model_is_input="train" in inputs,
-    )
+    return (answer,) if is_ranked(config) else (answer, score_stage(config, name, (prompts, answer.name)))

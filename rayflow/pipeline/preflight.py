@@ -9,6 +9,7 @@ from rayflow.config.evaluate import EvaluateConfig
 from rayflow.core.model_folder import check_model_folder, resolve_model
 from rayflow.core.options import build
 from rayflow.errors import ConfigError
+from rayflow.pipeline.candidates import num_resamples
 from rayflow.pipeline.placement import place
 from rayflow.pipeline.plan import Plan
 from rayflow.sources.files import source_digest
@@ -78,11 +79,12 @@ def _check_method(config: RunConfig) -> None:
             f"Loss '{config.train.loss.kind}' trains on pairs, and this run makes none. Choose a pairing rule, or "
             "a loss over responses such as cross_entropy."
         )
-    accepted = getattr(config.select, "num_accepted", 0)
-    if accepted > config.sample.num_candidates:
+    accepted, resamples = getattr(config.select, "num_accepted", 0), num_resamples(config)
+    if config.source == "sampled" and accepted > config.sample.num_candidates * (1 + resamples):
+        again = f", drawn again at most select.max_resamples={resamples} times" if resamples else ""
         raise ConfigError(
             f"select.num_accepted={accepted} is more than sample.num_candidates="
-            f"{config.sample.num_candidates}: no prompt could ever give that many."
+            f"{config.sample.num_candidates}{again}: no prompt could ever give that many."
         )
 
 

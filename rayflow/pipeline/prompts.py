@@ -1,11 +1,11 @@
 """First stage: rows of the user's file into shards. Row out: `Prompt`, or `Example` with the given responses.
 
-How files are read and rows understood is in `rayflow.sources`.
+How files are read and rows understood is in `rayflow.sources`. Of the rows two shards are in memory at most.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +13,12 @@ from rayflow.config import PromptSource
 from rayflow.core.rows import Failure, Prompt
 from rayflow.core.schema import to_table
 from rayflow.errors import DataError
-from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.stage import StageContext
 from rayflow.sources.files import source_digest
 from rayflow.sources.read import read
+
+MAX_FAILURES = 10_000
+"""Refused rows that one shard's marker may hold; a file with very many of them in a row gets emptier shards."""
 
 
 @dataclass
@@ -50,34 +52,45 @@ class PromptStage:
         return read(self.source, self.writes)
 
     def run(self, context: StageContext) -> dict[str, Any]:
-        """Write the shards; run again, it writes those that are missing.
+        """Write the shards one by one; run again, it writes those that are missing.
 
         Raises:
             DataError: no usable row in the file.
         """
-        rows: list[Prompt] = []
-        failures: list[Failure] = []
-        for item in self.read():
-            (failures if isinstance(item, Failure) else rows).append(item)  # type: ignore[arg-type]
-        if not rows:
-            reasons = f" ({len(failures)} rows were refused: {failures[0].detail})" if failures else ""
-            raise DataError(f"{self.source.path} holds no prompts{reasons}.")
-        artifact = context.artifact
-        size = self._size(artifact, len(rows))
-        starts = range(0, len(rows), size)
-        artifact.begin(context.identity, num_shards=len(starts))
-        for index, start in enumerate(starts):
-            if not artifact.has_shard(index):
-                table = to_table(rows[start : start + size], self.writes)
-                artifact.write_shard(index, table, failures=failures if index == 0 else ())
+        try:
+            context.artifact.settle(self._write_shards(context))
+        except DataError:
+            context.artifact.set_aside()  # nothing to go on from: it takes another file, or another reading of it
+            raise
         return {}
 
-    def _size(self, artifact: Artifact, num_rows: int) -> int:
-        """Rows per shard: the setting, but of shards that are there already theirs, or rows would be lost."""
-        done = artifact.committed_shards()
-        if not done:
-            artifact.set_aside()  # begun with another size, perhaps, and killed at once
-            return self.shard_size
-        index, last = min(done), artifact.num_shards - 1
-        rows = artifact.marker(index).rows
-        return rows if index < last or not last else (num_rows - rows) // last
+    def _write_shards(self, context: StageContext) -> int:
+        """How many there are. Those of a stage that was begun keep the size that they were begun with."""
+        artifact, example = context.artifact, ""
+        size = self.shard_size if artifact.identity is None else artifact.shard_size or self.shard_size
+        num_shards = num_rows = num_failures = 0
+        for rows, failures in shards_of(self.read(), size):
+            num_rows, num_failures = num_rows + len(rows), num_failures + len(failures)
+            example = example or (failures[0].detail if failures else "")
+            if num_rows or len(failures) >= MAX_FAILURES:
+                artifact.begin(context.identity, num_shards=None, shard_size=size)
+                if not artifact.has_shard(num_shards):
+                    artifact.write_shard(num_shards, to_table(rows, self.writes), failures=failures)
+                num_shards += 1
+        if not num_rows:
+            reasons = f" ({num_failures} rows were refused: {example})" if num_failures else ""
+            raise DataError(f"{self.source.path} holds no prompts{reasons}.")
+        return num_shards
+
+
+def shards_of(items: Iterable[Prompt | Failure], size: int) -> Iterator[tuple[list[Prompt], list[Failure]]]:
+    """Rows in groups of `size`, each with the failures that were met on the way to the next one."""
+    rows: list[Prompt] = []
+    failures: list[Failure] = []
+    for item in items:
+        if len(failures) >= MAX_FAILURES or (len(rows) == size and not isinstance(item, Failure)):
+            yield rows, failures
+            rows, failures = [], []
+        (failures if isinstance(item, Failure) else rows).append(item)  # type: ignore[arg-type]
+    if rows or failures:
+        yield rows, failures

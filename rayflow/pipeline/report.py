@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,15 +15,16 @@ import numpy as np
 from rayflow.config import JobConfig
 from rayflow.core.files import read_json
 from rayflow.core.options import KindOptions
-from rayflow.core.rows import Answered, Reference, Row
+from rayflow.core.rows import Answered, Orders, Reference, Row
 from rayflow.core.seeds import derive
 from rayflow.pipeline.artifact import Artifact
-from rayflow.pipeline.plan import Plan
-from rayflow.pipeline.report_columns import pairing_section, selection_section
+from rayflow.pipeline.plan import Plan, amended
+from rayflow.pipeline.report_columns import pairing_section, position_bias, selection_section
 from rayflow.pipeline.stage import read_rows
 from rayflow.report.data import (
     EvaluationSection,
     FailureCount,
+    PositionBias,
     ReferenceSection,
     ReportData,
     Sample,
@@ -72,7 +73,12 @@ def collect(plan: Plan) -> ReportData:
         training=training_section(plan, config.train.loss) if "train" in done else None,
         evaluation=_evaluation(plan) if evaluated else None,
         samples=_samples(plan) if evaluated else None,
-        failures=tuple(f for name, artifact in done.items() for f in failures_of(name, artifact)),
+        position_bias=tuple(_position_bias(plan, done)),
+        failures=tuple(
+            failure
+            for name, artifact in done.items()
+            for failure in failures_of(name, artifact, kept=amended(plan.stages[name]) is not None)
+        ),
         timings=tuple(timing_of(artifact) for artifact in done.values()),
         config_yaml=config.to_yaml(),
         versions=versions(),
@@ -97,8 +103,24 @@ def _rows(plan: Plan, names: tuple[str, ...], view: type[Row]) -> list[Any]:
 
 
 def _selection(plan: Plan) -> SelectionSection:
-    target = getattr(plan.config.select, "num_accepted", None)
-    return selection_section([plan.artifacts[name] for name in ("score", "select")], target)
+    scored = "score" in plan.stages
+    sources = [plan.artifacts[name] for name in ("score" if scored else "sample", "select")]
+    again = plan.artifacts["resample-1"].manifest() if "resample-1" in plan.stages else None
+    return selection_section(
+        sources,
+        target=getattr(plan.config.select, "num_accepted", None),
+        scored=scored,
+        num_resampled=again.num_rows + again.num_failed if again else 0,
+    )
+
+
+def _position_bias(plan: Plan, done: dict[str, Artifact]) -> Iterator[PositionBias]:
+    """Of every finished stage that stored the judgements of a pairwise reward."""
+    for name, source in (("score", "rewards"), ("select", "selection"), ("pair", "labels")):
+        if name in done and issubclass(plan.stages[name].writes, Orders):
+            found = position_bias(done[name], source)
+            if found is not None:
+                yield found
 
 
 def _reference(plan: Plan) -> ReferenceSection:
@@ -161,14 +183,17 @@ def _samples(plan: Plan) -> SamplesSection:
     return SamplesSection(samples=samples, num_prompts=len(rows), seed=seed)
 
 
-def failures_of(name: str, artifact: Artifact) -> list[FailureCount]:
-    """A stage's failed rows, counted by reason."""
+def failures_of(name: str, artifact: Artifact, kept: bool = False) -> list[FailureCount]:
+    """A stage's failed rows, counted by reason; `kept`: they went on with what they had before."""
     found: dict[str, str] = {}
     counts: Counter[str] = Counter()
     for failure in artifact.failures():
         counts[failure.reason] += 1
         found.setdefault(failure.reason, failure.detail)
-    return [FailureCount(stage=name, reason=r, count=c, example=found[r]) for r, c in counts.most_common()]
+    return [
+        FailureCount(stage=name, reason=reason, count=count, example=found[reason], kept=kept)
+        for reason, count in counts.most_common()
+    ]
 
 
 def timing_of(artifact: Artifact) -> StageTiming:

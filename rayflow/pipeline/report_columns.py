@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pyarrow as pa
 
-from rayflow.core.rows import Accepted, PreferencePairs, Scores
+from rayflow.core.rows import Accepted, Orders, PreferencePairs, Scores
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.distributions import Bins, distributions
 from rayflow.pipeline.stage import read_table
-from rayflow.report.data import PairingSection, SelectionSection
+from rayflow.report.data import PairingSection, PositionBias, SelectionSection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,25 +20,36 @@ class AcceptedRewards(Scores, Accepted):
     """View: what the selection section shows."""
 
 
-def selection_section(sources: Sequence[Artifact], target: int | None) -> SelectionSection:
+@dataclass(frozen=True, kw_only=True)
+class AcceptedOfDrawn(Accepted):
+    """View: the same where there are no rewards; the log-probabilities tell the number of candidates."""
+
+    logprobs: np.ndarray
+
+
+def selection_section(
+    sources: Sequence[Artifact], target: int | None, scored: bool = True, num_resampled: int = 0
+) -> SelectionSection:
     """What selection made of the candidates.
 
     Args:
-        sources: the artifacts of the scores and of the selection.
+        sources: the artifacts of the scores, or of the samples where nothing was scored, and of the selection.
         target: how many responses selection was asked for, per prompt; None if not fixed.
+        scored: whether there are scores.
+        num_resampled: prompts that were sampled again.
     """
+    rewards = (
+        {"candidate_rewards": Bins(), "accepted_rewards": Bins(like="candidate_rewards")} if scored else {}
+    )
     found, sums = distributions(
-        lambda: _selected(sources, target or 0),
-        {
-            "candidate_rewards": Bins(),
-            "accepted_rewards": Bins(like="candidate_rewards"),
-            "acceptance_rates": Bins(span=(0.0, 1.0)),
-            "rounds": Bins(whole=True),
-        },
-        sums=("prompts", "accepted", "short"),
+        lambda: _selected(sources, target or 0, scored),
+        {**rewards, "acceptance_rates": Bins(span=(0.0, 1.0)), "rounds": Bins(whole=True)},
+        sums=("prompts", "candidates", "accepted", "short"),
     )
     return SelectionSection(
-        **found,
+        **({"candidate_rewards": None, "accepted_rewards": None} | found),
+        num_candidates=int(sums["candidates"]),
+        num_resampled=num_resampled,
         num_prompts=int(sums["prompts"]),
         num_accepted=int(sums["accepted"]),
         target_per_prompt=target,
@@ -46,15 +57,16 @@ def selection_section(sources: Sequence[Artifact], target: int | None) -> Select
     )
 
 
-def _selected(sources: Sequence[Artifact], target: int) -> Iterator[dict[str, np.ndarray]]:
+def _selected(sources: Sequence[Artifact], target: int, scored: bool) -> Iterator[dict[str, np.ndarray]]:
     for index in range(sources[-1].num_shards):
-        table = read_table(sources, index, AcceptedRewards)
-        rewards, sizes = flat(table.column("rewards"))
+        table = read_table(sources, index, AcceptedRewards if scored else AcceptedOfDrawn)
+        numbers, sizes = flat(table.column("rewards" if scored else "logprobs"))
         accepted, counts = flat(table.column("accepted"))
         starts = np.repeat(np.cumsum(sizes) - sizes, counts)
         yield {
-            "candidate_rewards": rewards,
-            "accepted_rewards": rewards[starts + accepted],
+            "candidate_rewards": numbers,
+            "accepted_rewards": numbers[starts + accepted],
+            "candidates": sizes,
             "acceptance_rates": table.column("acceptance_rate").to_numpy(),
             "rounds": table.column("num_rounds").to_numpy(),
             "prompts": np.ones(len(sizes)),
@@ -82,10 +94,40 @@ def _paired(pairs: Artifact) -> Iterator[dict[str, np.ndarray]]:
         margins, counts = flat(table.column("margins"))
         by_ranker = np.array(table.column("label_source").to_pylist()) == "ranker"
         yield {
-            "margins": margins,
+            "margins": margins[np.isfinite(margins)],
             "pairs": counts,
             "prompts": counts > 0,
             "by_ranker": counts[by_ranker],
+        }
+
+
+def position_bias(judged: Artifact, source: str) -> PositionBias | None:
+    """How far the verdicts of a stage depend on the order; None if it judged nothing.
+
+    Args:
+        judged: an artifact with the columns of `Orders`.
+        source: what the verdicts were for.
+    """
+    _, sums = distributions(lambda: _orders(judged), {}, sums=("comparisons", "changed", "difference"))
+    total = int(sums["comparisons"])
+    if not total:
+        return None
+    return PositionBias(
+        source=source,
+        num_comparisons=total,
+        changed=sums["changed"] / total,
+        mean_difference=sums["difference"] / total,
+    )
+
+
+def _orders(judged: Artifact) -> Iterator[dict[str, np.ndarray]]:
+    for index in range(judged.num_shards):
+        table = read_table([judged], index, Orders)
+        (first, counts), (second, _) = (flat(table.column(f.name)) for f in fields(Orders)[1:])
+        yield {
+            "comparisons": counts,
+            "changed": (first > 0.5) != (second > 0.5),
+            "difference": first.astype(np.float64) - second,
         }
 
 

@@ -14,50 +14,8 @@ from typing import Literal
 import numpy as np
 
 from rayflow.core import stats
+from rayflow.report.chosen import PairingSection, PositionBias, SelectionSection
 from rayflow.report.values import Values
-
-
-@dataclass(frozen=True, kw_only=True)
-class SelectionSection:
-    """The candidates and what selection made of them.
-
-    Attributes:
-        candidate_rewards: [prompts * candidates] rewards before selection.
-        accepted_rewards: [accepted] rewards after selection. Where both are pre-binned, on the same edges.
-        num_prompts: prompts that reached selection.
-        num_accepted: accepted responses in total.
-        target_per_prompt: how many responses selection was asked for, per prompt; None if not fixed.
-        num_short: prompts that yielded fewer than the target.
-        acceptance_rates: [prompts] accepted / visited, in [0, 1]; None where the rule has no visits.
-        rounds: [prompts] passes over the remaining candidates; None where the rule has no passes.
-    """
-
-    candidate_rewards: Values
-    accepted_rewards: Values
-    num_prompts: int
-    num_accepted: int
-    target_per_prompt: int | None = None
-    num_short: int = 0
-    acceptance_rates: Values | None = None
-    rounds: Values | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class PairingSection:
-    """The preference pairs.
-
-    Attributes:
-        num_pairs: pairs in total.
-        num_prompts: prompts with at least one pair.
-        margins: [pairs] reward of the chosen minus reward of the rejected, in units of the reward; of pairs
-            that a ranker labelled, the log-odds of its verdict.
-        num_by_ranker: how many of the pairs were labelled by new calls of a pairwise reward.
-    """
-
-    num_pairs: int
-    num_prompts: int
-    margins: Values
-    num_by_ranker: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,12 +139,17 @@ class SamplesSection:
 
 @dataclass(frozen=True, kw_only=True)
 class FailureCount:
-    """Rows that a stage could not finish for one reason, and one example of what exactly was seen."""
+    """Rows that a stage could not finish for one reason, and one example of what exactly was seen.
+
+    Attributes:
+        kept: the rows went on all the same, with what they had before.
+    """
 
     stage: str
     reason: str
     count: int
     example: str = ""
+    kept: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,6 +183,7 @@ class ReportData:
         reward: what scored the candidates.
         reference: where the reference's log-probabilities come from; None if the loss reads none.
         selection, pairing, training, evaluation, samples: sections, None while the stage has not run.
+        position_bias: of a pairwise reward that reads both orders, by what its verdicts were for.
         failures: counts by stage and reason.
         timings: one per finished stage, in order.
         config_yaml: the resolved configuration as YAML.
@@ -239,6 +203,7 @@ class ReportData:
     reference: ReferenceSection | None = None
     evaluation: EvaluationSection | None = None
     samples: SamplesSection | None = None
+    position_bias: tuple[PositionBias, ...] = ()
     failures: tuple[FailureCount, ...] = ()
     timings: tuple[StageTiming, ...] = ()
     config_yaml: str | None = None

@@ -42,17 +42,19 @@ def overlaid(title: str, layers: list[Layer], x_label: str, caption: str, **opti
 
 
 def selection(section: SelectionSection) -> list[Figure]:
-    """Rewards before and after selection, acceptance rates, rounds."""
-    found = overlaid(
-        "Rewards before and after selection",
-        [
-            Layer("before", "all candidates", section.candidate_rewards),
-            Layer("after", "accepted", section.accepted_rewards),
-        ],
-        "reward",
-        "Share of responses in each reward bin. Selection should move mass to the right and still leave "
-        "width: accepted responses that all sit in one bin give pairs with nothing to learn from.",
-    )
+    """Rewards before and after selection where there are any, acceptance rates, rounds."""
+    found = []
+    if section.candidate_rewards is not None and section.accepted_rewards is not None:
+        found += overlaid(
+            "Rewards before and after selection",
+            [
+                Layer("before", "all candidates", section.candidate_rewards),
+                Layer("after", "accepted", section.accepted_rewards),
+            ],
+            "reward",
+            "Share of responses in each reward bin. Selection should move mass to the right and still leave "
+            "width: accepted responses that all sit in one bin give pairs with nothing to learn from.",
+        )
     if section.acceptance_rates is not None:
         found += overlaid(
             "Acceptance rate per prompt",

@@ -13,7 +13,7 @@ from rayflow import __version__
 from rayflow.report import figures, words
 from rayflow.report.data import EvaluationSection, ReportData, StageTiming
 from rayflow.report.summary import notes, summary
-from rayflow.report.values import mean_of, size_of
+from rayflow.report.values import mean_of
 
 PAGE, SUMMARY = "report.html", "summary.json"
 
@@ -139,7 +139,7 @@ def _reward_card(data: ReportData) -> Card:
     if data.evaluation is not None:
         before, after = data.evaluation.baseline_reward, data.evaluation.policy_reward
         detail = "held-out prompts, before → after training"
-    elif data.selection is not None:
+    elif data.selection is not None and data.selection.scored:
         before, after = mean_of(data.selection.candidate_rewards), mean_of(data.selection.accepted_rewards)
         detail = "candidates → accepted"
     else:
@@ -151,7 +151,7 @@ def _selection_card(data: ReportData) -> Card:
     section = data.selection
     if section is None:
         return Card("Acceptance rate")
-    candidates = size_of(section.candidate_rewards)
+    candidates = section.candidates
     detail = f"{section.num_accepted:,} kept of {candidates:,} candidates"
     if section.acceptance_rates is None:
         share = section.num_accepted / candidates if candidates else None

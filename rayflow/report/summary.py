@@ -8,12 +8,20 @@ from typing import Any
 
 from rayflow import __version__
 from rayflow.report import words
-from rayflow.report.data import EvaluationSection, ReportData, SelectionSection, TrainingSection
-from rayflow.report.values import mean_of, size_of
+from rayflow.report.data import (
+    EvaluationSection,
+    PositionBias,
+    ReportData,
+    SelectionSection,
+    TrainingSection,
+)
+from rayflow.report.values import Values, mean_of
 
 SCHEMA_VERSION = 1
 LENGTH_WARNING = 0.2
 """Relative change of the mean response length beyond which the report warns."""
+BIAS_WARNING = 0.2
+"""Share of comparisons whose winner changes with the order, beyond which the report warns."""
 FEW_PROMPTS = 30
 """Below this many prompts a percentile bootstrap interval is known to be too narrow."""
 
@@ -38,13 +46,15 @@ def summary(data: ReportData) -> dict[str, Any]:
             `num_resamples`, `num_prompts`, `policy_reward`, `baseline_reward`, `policy_tokens`,
             `baseline_tokens`, `length_change` (relative), `reward`, `baseline`;
         `selection`: `num_prompts`, `num_candidates`, `num_accepted`, `target_per_prompt`, `num_short`,
-            `candidate_reward`, `accepted_reward` (means), `acceptance_rate` (mean share), `rounds` (mean);
+            `num_resampled`, `candidate_reward`, `accepted_reward` (means, null where nothing was scored),
+            `acceptance_rate` (mean share), `rounds` (mean);
+        `position_bias`: list of `source`, `num_comparisons`, `changed` (share), `mean_difference`;
         `pairing`: `num_pairs`, `num_prompts`, `num_by_ranker`, `margin` (mean);
         `training`: `loss_name`, `num_epochs`, `num_logged`, `last_step`, `peak_rss_bytes` and `peak_gpu_bytes`
             of the largest training process, and `first` and `last`, the first and last logged value of each metric;
         `reference`: `source`, `num_compared`, `mean_difference`, `max_difference` (nats), `threshold`;
         `samples`: `num_shown`, `num_prompts`, `seed`;
-        `failures`: list of `stage`, `reason`, `count`, `example`;
+        `failures`: list of `stage`, `reason`, `count`, `example`, `kept`;
         `timings`: list of `stage`, `seconds`, `rows`, `tokens`, `peak_memory_bytes`;
         `total_seconds`, `versions`, `notes`.
     """
@@ -71,6 +81,7 @@ def summary(data: ReportData) -> dict[str, Any]:
         "reference": data.reference and asdict(data.reference),
         "samples": samples
         and {"num_shown": len(samples.samples), "num_prompts": samples.num_prompts, "seed": samples.seed},
+        "position_bias": [asdict(bias) for bias in data.position_bias],
         "failures": [asdict(failure) for failure in data.failures],
         "timings": [asdict(timing) for timing in data.timings],
         "total_seconds": sum(timing.seconds for timing in data.timings),
@@ -92,15 +103,20 @@ def _selection(section: SelectionSection) -> dict[str, Any]:
     rates, rounds = section.acceptance_rates, section.rounds
     return {
         "num_prompts": section.num_prompts,
-        "num_candidates": size_of(section.candidate_rewards),
+        "num_candidates": section.candidates,
         "num_accepted": section.num_accepted,
         "target_per_prompt": section.target_per_prompt,
         "num_short": section.num_short,
-        "candidate_reward": mean_of(section.candidate_rewards),
-        "accepted_reward": mean_of(section.accepted_rewards),
-        "acceptance_rate": None if rates is None else mean_of(rates),
-        "rounds": None if rounds is None else mean_of(rounds),
+        "num_resampled": section.num_resampled,
+        "candidate_reward": _mean(section.candidate_rewards),
+        "accepted_reward": _mean(section.accepted_rewards),
+        "acceptance_rate": _mean(rates),
+        "rounds": _mean(rounds),
     }
+
+
+def _mean(values: Values | None) -> float | None:
+    return None if values is None else mean_of(values)
 
 
 def training_summary(section: TrainingSection) -> dict[str, Any]:
@@ -132,11 +148,17 @@ def notes(data: ReportData) -> list[str]:
     """What a reader must know before quoting the numbers: derived from the data, then the run's own notes."""
     found = _evaluation_notes(data.evaluation, data.reward) if data.evaluation else []
     section = data.selection
+    if section and not section.scored:
+        found.append(
+            "The sampled candidates have no rewards: selection, pairing and loss read none, so none were computed. "
+            "score: always has them computed for this report."
+        )
     if section and section.num_short:
         found.append(
             f"{words.count(section.num_short, 'prompt')} of {section.num_prompts:,} yielded fewer than the "
             f"{section.target_per_prompt} responses that selection was asked for."
         )
+    found += [_bias_note(bias) for bias in data.position_bias if bias.changed > BIAS_WARNING]
     if data.reference and (data.reference.mean_difference or 0.0) > data.reference.threshold:
         found.append(
             f"The sampler's log-probabilities differ from the reference model's by "
@@ -144,13 +166,21 @@ def notes(data: ReportData) -> list[str]:
             "compute the same function (another precision, chat template or attention?). Use reference.source: "
             "recompute, and look into it."
         )
-    lost = sum(failure.count for failure in data.failures)
+    lost = sum(failure.count for failure in data.failures if not failure.kept)
     if lost:
         found.append(
             f"{words.count(lost, 'row')} failed and {'is' if lost == 1 else 'are'} not in any number above; "
             "the reasons are listed under Failures."
         )
     return found + list(data.notes)
+
+
+def _bias_note(bias: PositionBias) -> str:
+    return (
+        f"The reward's verdict changes with the order in which it reads two responses in "
+        f"{words.percent(bias.changed)} of the comparisons for {bias.source}. Both orders are averaged, but such "
+        "verdicts are close to coin flips."
+    )
 
 
 def _evaluation_notes(section: EvaluationSection, reward: str) -> list[str]:

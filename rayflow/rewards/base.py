@@ -19,10 +19,11 @@ SURE = 1e-12
 class Reward(Protocol):
     """What every reward offers. Built on the driver without heavy imports; loaded on its worker in `setup`.
 
-    Four attributes are optional: `pairwise = True` says that the reward is a `PairwiseReward`, `components`
-    that it is a `ComponentReward`, and `waits = True` that a call spends its time waiting for another process,
-    so that prompts should be scored several at a time (`score` is then called from threads). `close()` ends what
-    would outlive the reward, such as another process.
+    Some attributes are optional: `pairwise = True` says that the reward is a `PairwiseReward`, `components`
+    that it is a `ComponentReward`, `relative = True` that a response's score depends on the others in its call,
+    and `waits = True` that a call spends its time waiting for another process, so that prompts should be
+    scored several at a time (`score` is then called from threads). `close()` ends what would outlive the reward,
+    such as another process.
     """
 
     Config: type[KindOptions]
@@ -55,6 +56,10 @@ class PairwiseReward(Reward, Protocol):
     """A reward that judges two responses side by side. Its scores of two groups have no common zero.
 
     So labels and win rates come from calls of `compare`, never from differences between stored scores.
+
+    One that reads each pair in both orders may say `orders = True` and offer `compare_orders` and `score_orders`:
+    `compare` and `score` with the judgements behind them (`ByOrder`). These are then stored, and the report
+    shows how far they depend on the order.
     """
 
     pairwise: bool
@@ -90,6 +95,20 @@ class ComponentRewards:
     variances: np.ndarray
 
 
+@dataclass(frozen=True)
+class ByOrder:
+    """What a pairwise reward that reads both orders says.
+
+    Attributes:
+        values: [p] or [n] float64, what `compare` or `score` returns.
+        orders: [m, 2] float64, of each pair that was judged the probability that the first response is better
+            when it is shown first, and when it is shown second.
+    """
+
+    values: np.ndarray
+    orders: np.ndarray
+
+
 class ComponentReward(Reward, Protocol):
     """A reward of several parts, which are stored with the sum."""
 
@@ -102,6 +121,16 @@ class ComponentReward(Reward, Protocol):
 def is_pairwise(reward: Any) -> bool:
     """Whether a reward can `compare`."""
     return bool(getattr(reward, "pairwise", False))
+
+
+def reads_orders(reward: Any) -> bool:
+    """Whether a pairwise reward tells its judgement of each order."""
+    return bool(getattr(reward, "orders", False))
+
+
+def is_relative(reward: Any) -> bool:
+    """Whether scores from two calls for one prompt have no common scale. True of every pairwise reward."""
+    return bool(getattr(reward, "relative", False)) or is_pairwise(reward)
 
 
 def components_of(reward: Any) -> tuple[str, ...]:
@@ -124,12 +153,24 @@ def preferences(
     Raises:
         RewardError: see `compare`, or what came back is no list of p probabilities.
     """
+    return judged(reward, prompt, responses, pairs).values
+
+
+def judged(reward: Any, prompt: Prompt, responses: Sequence[str], pairs: np.ndarray) -> ByOrder:
+    """The same, with the judgements of each order where the reward tells them; else none, [0, 2].
+
+    Raises:
+        RewardError: as `preferences`.
+    """
     if not len(pairs):
-        return np.empty(0)
-    found = np.asarray(reward.compare(prompt, responses, pairs), dtype=np.float64)
-    if found.shape != (len(pairs),):
-        raise RewardError(f"compare gave the shape {found.shape} for {len(pairs)} pairs")
-    bad = np.flatnonzero(~((found >= 0) & (found <= 1)))
+        return ByOrder(np.empty(0), np.empty((0, 2)))
+    if reads_orders(reward):
+        found = reward.compare_orders(prompt, responses, pairs)
+    else:
+        found = ByOrder(np.asarray(reward.compare(prompt, responses, pairs), np.float64), np.empty((0, 2)))
+    if found.values.shape != (len(pairs),):
+        raise RewardError(f"compare gave the shape {found.values.shape} for {len(pairs)} pairs")
+    bad = np.flatnonzero(~((found.values >= 0) & (found.values <= 1)))
     if len(bad):
-        raise RewardError(f"compare gave {found[bad[0]]} for pair {bad[0]}, which is no probability")
-    return np.clip(found, SURE, 1 - SURE)
+        raise RewardError(f"compare gave {found.values[bad[0]]} for pair {bad[0]}, which is no probability")
+    return ByOrder(np.clip(found.values, SURE, 1 - SURE), found.orders)

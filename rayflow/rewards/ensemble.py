@@ -16,7 +16,7 @@ from rayflow.core.options import KindOptions, MemberOptions, Options, build
 from rayflow.core.rows import Prompt
 from rayflow.core.stats import logit, sigmoid
 from rayflow.errors import ConfigError, RewardError
-from rayflow.rewards.base import ComponentRewards, close_reward, is_pairwise, preferences
+from rayflow.rewards.base import ComponentRewards, close_reward, is_pairwise, is_relative, preferences
 
 
 class Member(Options):
@@ -80,6 +80,7 @@ class EnsembleReward:
         self.members = tuple(build("reward", member.reward) for member in options.members)
         self.components = tuple(member.title for member in options.members)
         self.pairwise = any(is_pairwise(member) for member in self.members)
+        self.relative = options.normalize != "none" or any(is_relative(member) for member in self.members)
         self._weights = np.array([member.weight for member in options.members])
         if self.pairwise and options.normalize != "none":
             raise ConfigError(

@@ -21,10 +21,10 @@ from rayflow.core.rows import Prompt
 from rayflow.core.stats import sigmoid
 from rayflow.errors import ModelError, RewardError
 from rayflow.rewards.models import Dtype, batches, checked_max_length, load_config, load_weights
-from rayflow.rewards.pairwise import Pairwise, PairwiseOptions
+from rayflow.rewards.pairwise import PairwiseByOrder, PairwiseOptions
 
 
-class RankerReward(Pairwise):
+class RankerReward(PairwiseByOrder):
     """The verdict on a pair is P(A) / (P(A) + P(B)), averaged over both orders of the two responses.
 
     The average is one of probabilities, not of log-odds: a ranker that always says "A" with certainty then
@@ -82,8 +82,8 @@ class RankerReward(Pairwise):
         self._model = load_weights(AutoModelForCausalLM, path, self.options.dtype, self.options.device)
         _keep_only(self._model, letters, path)
 
-    def judge(self, prompt: Prompt, responses: Sequence[str], pairs: np.ndarray) -> np.ndarray:
-        """Probabilities [p] float64 for pairs [p, 2]; of equal texts each pair is read once.
+    def judge_orders(self, prompt: Prompt, responses: Sequence[str], pairs: np.ndarray) -> np.ndarray:
+        """Probabilities [p, 2] float64 for pairs [p, 2], by order; of equal texts each pair is read once.
 
         Raises:
             RewardError: a text is longer than the limit, or the accelerator's memory is too small.
@@ -92,8 +92,7 @@ class RankerReward(Pairwise):
         position = {pair: place for place, pair in enumerate(dict.fromkeys(texts))}
         shown_first = sigmoid(self._log_odds(self._encode(prompt, list(position))))
         shown_second = sigmoid(-self._log_odds(self._encode(prompt, [(b, a) for a, b in position])))
-        found = (shown_first + shown_second) / 2
-        return found[[position[pair] for pair in texts]]
+        return np.stack([shown_first, shown_second], axis=1)[[position[pair] for pair in texts]]
 
     def _encode(self, prompt: Prompt, pairs: Sequence[tuple[str, str]]) -> list[list[int]]:
         sequences = [comparison_token_ids(self._tokenizer, prompt.text, a, b).tolist() for a, b in pairs]

@@ -22,6 +22,8 @@ class All:
 
         kind: str = "all"
 
+    uses_rewards = False
+
     def __init__(self, options: Config) -> None:
         self.options = options
 

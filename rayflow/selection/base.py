@@ -18,11 +18,20 @@ class CountOptions(KindOptions):
     Attributes:
         num_accepted: responses to accept per prompt.
         shortfall: what becomes of a prompt that has fewer than `num_accepted` to give: "keep" goes on with
-            those, "skip" makes it a failed row with that reason. Both are counted in the report.
+            those, "skip" makes it a failed row with that reason, "resample" draws as many candidates again,
+            scores them, and chooses anew from all of them; one that is still short is kept. All are counted
+            in the report.
+        max_resamples: how often at most, under "resample".
     """
 
     num_accepted: int = Field(default=8, gt=0)
-    shortfall: Literal["keep", "skip"] = "keep"
+    shortfall: Literal["keep", "skip", "resample"] = "keep"
+    max_resamples: int = Field(default=2, gt=0)
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that decide the result."""
+        unused = set() if self.shortfall == "resample" else {"max_resamples"}
+        return {name: value for name, value in super().identity().items() if name not in unused}
 
 
 class Selector(Protocol):
@@ -30,7 +39,8 @@ class Selector(Protocol):
 
     A rule for which equal texts matter sets `needs_keys = True`. It then gets a third argument, keys [p, n]
     int64 in [0, n): equal for two candidates of a prompt exactly where their texts are equal. For other rules
-    the texts are never read.
+    the texts are never read. One that looks at the number of candidates only says `uses_rewards = False`: if
+    nothing else in the run reads rewards, the candidates are not scored, and the rule gets zeros.
     """
 
     Config: type[KindOptions]

@@ -22,6 +22,8 @@ class FirstK:
 
         kind: str = "first_k"
 
+    uses_rewards = False
+
     def __init__(self, options: Config) -> None:
         self.options = options
 

@@ -25,6 +25,7 @@ class Knockout(PerRow):
     """
 
     asks = True
+    uses_rewards = False  # where games are judged
 
     class Config(KindOptions):
         """No settings: one response is accepted."""
@@ -40,7 +41,7 @@ class Knockout(PerRow):
         """The winner among one prompt's candidates.
 
         Args:
-            rewards: [n] float64; only its length counts where games are judged.
+            rewards: [n] float64; only its length counts where games are judged (NaN if there are none).
             rng: the prompt's own generator.
             prefer: pairs [p, 2] of candidates to [p] float64, the probability that the first is better; None
                 compares the rewards. Even games are decided by a coin.

@@ -7,7 +7,7 @@ Source: ReST, arXiv:2308.08998, section 3 (improve step, F(x, y; tau) = 1[R(x, y
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -28,6 +28,9 @@ class Threshold:
             scale: what 0 and 1 are. "prompt": the prompt's own lowest and highest reward, so its best is
                 always kept; where all are equal, all are the best. "global": `low` and `high`, for all
                 prompts alike. "none": rewards are compared as they are.
+            shortfall: what becomes of a prompt nothing of which is above: with "keep" it fails, "resample" draws as
+                many candidates again, scores them, and looks at all of them.
+            max_resamples: how often at most, under "resample".
             low, high: rewards that become 0 and 1 under "global". They are settings, not measured here: the
                 rule stays a function of one row, and a run's selection starts before all rewards are known.
         """
@@ -35,8 +38,15 @@ class Threshold:
         kind: str = "threshold"
         threshold: float = Field(default=0.7, allow_inf_nan=False)
         scale: Literal["prompt", "global", "none"] = "prompt"
+        shortfall: Literal["keep", "resample"] = "keep"
+        max_resamples: int = Field(default=2, gt=0)
         low: float | None = Field(default=None, allow_inf_nan=False)
         high: float | None = Field(default=None, allow_inf_nan=False)
+
+        def identity(self) -> dict[str, Any]:
+            """The settings that decide the result."""
+            unused = set() if self.shortfall == "resample" else {"shortfall", "max_resamples"}
+            return {name: value for name, value in super().identity().items() if name not in unused}
 
         @model_validator(mode="after")
         def _fits(self) -> Threshold.Config:

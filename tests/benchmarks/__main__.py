@@ -6,7 +6,7 @@ import argparse
 import importlib
 import json
 
-NAMES = ("sample", "score", "select", "train", "reference", "quickstart", "select-scale")
+NAMES = ("sample", "score", "select", "train", "reference", "quickstart", "select-scale", "pipeline", "scale")
 
 
 def main() -> None:

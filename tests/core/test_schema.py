@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rayflow.core import rows
-from rayflow.core.schema import from_table, join, schema_of, to_table
+from rayflow.core.schema import amend, from_table, join, schema_of, to_table
 
 RECORDS = [value for value in vars(rows).values() if isinstance(value, type) and issubclass(value, rows.Row)]
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)  # surrogates are not text in UTF-8
@@ -53,6 +53,8 @@ VALUES = {
     "sampler_differences": SINGLE,
     "flipped": INTS,
     "letters": INTS,
+    "shown_first": SINGLE,
+    "shown_second": SINGLE,
     "comparison_token_ids": st.lists(INTS, max_size=3).map(tuple),
     "scores": DOUBLE,
     "num_tokens": INTS,
@@ -202,3 +204,21 @@ def test_one_table_joins_to_itself():
 def test_a_join_of_any_two_orders_and_losses_never_mixes_rows(first, last, m, n):
     expected = "".join(key for key in last[:n] if key in first[:m])
     assert joined(scores(*first[:m]), references(*last[:n])) == expected
+
+
+def test_an_empty_list_of_another_dtype_changes_nothing_about_the_others():
+    empty = candidates("b", token_ids=(), responses=(), logprobs=np.empty(0), finish_reasons=())
+    both = from_table(to_table([candidates(), empty], rows.Candidates), rows.Candidates)
+    assert_equal(both[0], candidates())
+    assert both[1].logprobs.dtype == np.float32 and both[1].token_ids == ()
+    with pytest.raises(pa.ArrowInvalid):  # never wrapped around in silence
+        to_table([candidates(prompt_token_ids=np.array([2**40]))], rows.Candidates)
+
+
+def test_newer_rows_take_the_place_of_those_with_their_id():
+    def table(*pairs):
+        return pa.table({"prompt_id": [key for key, _ in pairs], "rewards": [[value] for _, value in pairs]})
+
+    old, new = table(("a", 1.0), ("b", 2.0), ("c", 3.0)), table(("c", 30.0), ("a", 10.0))
+    assert amend(old, new).to_pydict() == table(("a", 10.0), ("b", 2.0), ("c", 30.0)).to_pydict()
+    assert amend(old, table().cast(old.schema)) is old

@@ -17,6 +17,7 @@ from rayflow.pipeline.stage import ShardWorker
 from rayflow.pipeline.stages.score import ScoreStage
 from tests.pipeline.conftest import NUM_PROMPTS, cheerful, config, prompt_file, settings  # noqa: F401
 from tests.pipeline.helpers import run_data, tables
+from tests.pipeline.test_resample import RULE, WORDS, finish
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -45,6 +46,18 @@ def test_a_pairwise_reward_labels_on_ray_as_it_does_here(settings: dict) -> None
     assert tables(there)["pair"] == tables(here)["pair"]
     assert {row["label_source"] for row in tables(there)["pair"]} == {"ranker"}
     assert list((other.root / "logs").glob("pair-*.log"))
+
+
+def test_short_prompts_are_sampled_again_on_ray_as_they_are_here(settings: dict) -> None:  # noqa: F811
+    sample = {"engine": {"kind": "fake", "words": WORDS}, "num_candidates": 16, "max_tokens": 10}
+    local = RunConfig.model_validate({**settings, "sample": sample, "select": RULE})
+    compute = {"shard_size": 4, "sample": {"num_cpus": 1}, "score": {"num_cpus": 0.5}}
+    other = local.model_validate({**local.model_dump(), "name": "on-ray", "compute": compute})
+    here = finish(local)
+    there = finish(other, ray_runner(other))
+    assert tables(there) == tables(here)
+    assert here.artifacts["resample-1"].manifest().num_rows > 0
+    assert list((other.root / "logs").glob("resample-1-*.log"))
 
 
 def test_scoring_starts_while_later_prompts_are_still_sampled(settings: dict) -> None:  # noqa: F811

@@ -44,7 +44,7 @@ def test_the_winner_of_a_tournament_is_judged_anew(settings: dict) -> None:
     changes = {"reward": COUNTING, "select": "knockout", "pair": "none"}
     changes["train"] = {"loss": {"kind": "cross_entropy"}}
     plan, _ = run_data(with_settings(settings, **changes))
-    assert Counting.total == NUM_PROMPTS * (15 + 15)  # Eq 7's rewards, then the tournament
+    assert Counting.total == NUM_PROMPTS * 15  # no rewards: nothing reads them
     stored = tables(plan)
     for sampled, selected in zip(stored["sample"], stored["select"], strict=True):
         quality = [cheerful("", text) for text in sampled["responses"]]

@@ -12,7 +12,7 @@ from rich.console import Console
 from rayflow.config import PromptSource, RunConfig
 from rayflow.core.rows import Example, Prompt
 from rayflow.core.schema import from_table
-from rayflow.errors import DataError
+from rayflow.errors import ArtifactError, DataError
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.export import write_trl
 from rayflow.pipeline.progress import StageCount
@@ -99,3 +99,110 @@ def test_what_a_run_exports_is_read_back(config: RunConfig, tmp_path: Path) -> N
 def test_a_file_without_a_usable_row_is_an_error_with_the_first_reason(path: Path) -> None:
     with pytest.raises(DataError, match="holds no prompts .4 rows were refused: .*row 1: needs 'info'"):
         stored(path, Example, layout="tldr")
+
+
+def shards(artifact: Artifact) -> list[tuple[list[str], list[str]]]:
+    """Of each shard the prompts, and the reasons of its refused rows."""
+    return [
+        (
+            artifact.read_shard(i).column("prompt").to_pylist(),
+            [failure.reason for failure in artifact.marker(i).failures],
+        )
+        for i in range(artifact.num_shards)
+    ]
+
+
+def many(path: Path, rows: list[object], shard_size: int = 2) -> PromptStage:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return PromptStage("prompts", PromptSource(path=str(path), layout="prompts"), shard_size)
+
+
+def run(made: PromptStage, folder: Path) -> Artifact:
+    artifact = Artifact(folder)
+    made.run(StageContext(artifact, {"id": 1}, {}, None, Console()))
+    return artifact
+
+
+def test_refused_rows_are_kept_with_the_shard_in_which_they_were_met(path: Path) -> None:
+    rows = [
+        {"no": 0},
+        {"prompt": "a"},
+        {"prompt": "a"},
+        {"prompt": "b"},
+        {"no": 1},
+        {"prompt": "c"},
+        {"no": 2},
+    ]
+    artifact = run(many(path, rows), path.parent / "01-prompts")
+    assert shards(artifact) == [
+        (["a", "b"], ["missing key", "duplicate prompt", "missing key"]),
+        (["c"], ["missing key"]),
+    ]
+    assert artifact.commit(0.0, 0.0).num_failed == 4
+
+
+def test_two_shards_of_rows_are_in_memory_at_most(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that is written, and the next one, which is being read."""
+    import gc
+    import weakref
+
+    made = many(path, [{"prompt": f"number {i}"} for i in range(50)], shard_size=5)
+    real, alive, most = PromptStage.read, weakref.WeakSet(), []
+
+    class Alive(Prompt):
+        __hash__ = object.__hash__
+
+    def watched(self: PromptStage):
+        for row in real(self):
+            row = Alive(**vars(row))
+            alive.add(row)
+            gc.collect()
+            most.append(len(alive))
+            yield row
+
+    monkeypatch.setattr(PromptStage, "read", watched)
+    artifact = run(made, path.parent / "01-prompts")
+    assert artifact.num_shards == 10 and len(most) == 50
+    assert max(most) <= 2 * 5 + 1  # and the row that has just been read
+
+
+def test_very_many_refused_rows_do_not_pile_up(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rayflow.pipeline.prompts.MAX_FAILURES", 3)
+    rows = [*[{"no": i} for i in range(4)], {"prompt": "a"}, {"prompt": "b"}, *[{"prompt": "a"}] * 4]
+    artifact = run(many(path, rows), path.parent / "01-prompts")
+    found = shards(artifact)
+    assert sum((texts for texts, _ in found), []) == ["a", "b"]
+    assert max(len(reasons) for _, reasons in found) == 3
+    assert sum(len(reasons) for _, reasons in found) == 8
+
+
+def test_a_stopped_stage_goes_on_with_the_shards_that_it_was_begun_with(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"prompt": f"number {i}"} for i in range(7)]
+    whole = shards(run(many(path, rows), path.parent / "whole"))
+    real = Artifact.write_shard
+
+    def dies(self: Artifact, index: int, *args: object, **kwargs: object) -> None:
+        if index == 2:
+            raise KeyboardInterrupt
+        real(self, index, *args, **kwargs)
+
+    folder = path.parent / "01-prompts"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Artifact, "write_shard", dies)
+        run(many(path, rows), folder)
+    first = Artifact(folder).marker(0)
+    with pytest.raises(ArtifactError, match="not finished"):
+        _ = Artifact(folder).num_shards
+    artifact = run(many(path, rows, shard_size=5), folder)
+    assert artifact.marker(0) == first and shards(artifact) == whole
+
+
+def test_a_file_that_breaks_off_leaves_nothing_behind(path: Path) -> None:
+    made = many(path, [{"prompt": f"number {i}"} for i in range(5)])
+    with open(path, "a") as file:
+        file.write("{broken\n")
+    with pytest.raises(DataError, match="line 6 is not JSON"):
+        run(made, path.parent / "01-prompts")
+    assert not (path.parent / "01-prompts").exists()

@@ -107,6 +107,22 @@ def test_both_orders_of_whole_texts_give_the_average_probability(causal_models, 
     assert found == pytest.approx(expected, abs=1e-6)
 
 
+def test_each_order_is_told_by_itself_and_equal_texts_are_not_asked_about(causal_models):
+    model, pairs = causal_models["llama"], np.array([(0, 2), (1, 3), (5, 4)])
+    found = ranker(model).compare_orders(CHAT, RESPONSES, pairs)
+    expected = []
+    for i, j in ((0, 2), (5, 4)):
+        a, b = RESPONSES[i], RESPONSES[j]
+        expected.append((by_hand(model, CHAT.text, a, b), 1 - by_hand(model, CHAT.text, b, a)))
+    assert found.orders == pytest.approx(np.array(expected), abs=1e-6)
+    assert found.values[[0, 2]] == pytest.approx(np.mean(expected, axis=1), abs=1e-6)
+    assert found.values[1] == 0.5
+    assert (found.values == ranker(model).compare(CHAT, RESPONSES, pairs)).all()
+    scored = ranker(model).score_orders(CHAT, RESPONSES)
+    assert (scored.values == ranker(model).score(CHAT, RESPONSES)).all()
+    assert 1 <= len(scored.orders) <= len(RESPONSES) - 1
+
+
 def test_the_fixture_tells_responses_and_orders_apart(causal_models):
     """Else the yardstick could not tell one order from the average of two."""
     for model in causal_models.values():

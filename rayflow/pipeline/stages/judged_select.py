@@ -1,4 +1,4 @@
-"""Judged selection: by new comparisons of candidates. Row in: texts, rewards. Row out: `Accepted`."""
+"""Judged selection: by new comparisons of candidates. Row in: texts (and rewards). Row out: `Accepted`."""
 
 from __future__ import annotations
 
@@ -10,22 +10,27 @@ import numpy as np
 
 from rayflow.config import PoolOptions
 from rayflow.core.options import KindOptions, build
-from rayflow.core.rows import Accepted, Failure, Scores
+from rayflow.core.rows import Accepted, Failure, OrderedAccepted, Row, Scores
 from rayflow.core.seeds import rng
 from rayflow.errors import DataError, RewardError
 from rayflow.pipeline.stage import SimpleStage, failure_of
 from rayflow.pipeline.stages.pair import Verdicts
 from rayflow.pipeline.stages.score import Responses
+from rayflow.rewards.base import reads_orders
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredResponses(Responses, Scores):
-    """View: what a judged selection reads."""
+    """View: what a judged selection reads if it uses rewards, too."""
 
 
 @dataclass
 class JudgedSelectStage(SimpleStage):
-    """Holds a pairwise reward for a selection rule that asks it (`asks = True`), such as `knockout`."""
+    """Holds a pairwise reward for a selection rule that asks it (`asks = True`), such as `knockout`.
+
+    Attributes:
+        scored: whether the candidates have rewards; the rule gets NaN if not.
+    """
 
     name: str
     inputs: tuple[str, ...]
@@ -33,10 +38,19 @@ class JudgedSelectStage(SimpleStage):
     ranker: KindOptions
     seed: int
     pool: PoolOptions
+    scored: bool = True
 
-    reads = ScoredResponses
-    writes = Accepted
     actor = True
+
+    @property
+    def writes(self) -> type[Row]:
+        """With both orders' judgements where the ranker tells them."""
+        return OrderedAccepted if reads_orders(build("reward", self.ranker)) else Accepted
+
+    @property
+    def reads(self) -> type[Row]:
+        """Texts, and rewards where there are any."""
+        return ScoredResponses if self.scored else Responses
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -53,20 +67,23 @@ class JudgedSelectStage(SimpleStage):
         self._ranker: Any = build("reward", self.ranker)
         self._ranker.setup()
 
-    async def process(self, rows: Sequence[ScoredResponses]) -> Sequence[Accepted | Failure]:
+    async def process(self, rows: Sequence[Any]) -> Sequence[Accepted | Failure]:
         """Prompt by prompt."""
         return [self._one(row) for row in rows]
 
-    def _one(self, row: ScoredResponses) -> Accepted | Failure:
+    def _one(self, row: Any) -> Accepted | Failure:
+        rewards = row.rewards if self.scored else np.full(len(row.responses), np.nan)
+        verdicts = Verdicts(self._ranker, row)
         try:
-            chosen = self._rule.select_one(
-                row.rewards, rng(self.seed, "select", row.prompt_id), Verdicts(self._ranker, row)
-            )
+            chosen = self._rule.select_one(rewards, rng(self.seed, "select", row.prompt_id), verdicts)
         except (RewardError, DataError) as error:
             return failure_of(row.prompt_id, "selection failed", str(error))
         accepted = np.asarray(chosen, np.int32)
-        rate = len(accepted) / len(row.rewards)
-        return Accepted(prompt_id=row.prompt_id, accepted=accepted, num_rounds=1, acceptance_rate=rate)
+        rate = len(accepted) / len(row.responses)
+        columns = {"accepted": accepted, "num_rounds": 1, "acceptance_rate": rate}
+        if verdicts.orders:
+            return OrderedAccepted(prompt_id=row.prompt_id, **columns, **verdicts.orders)
+        return Accepted(prompt_id=row.prompt_id, **columns)
 
     def close(self) -> None:
         """Drop the ranker."""

@@ -1,4 +1,4 @@
-"""Pair: labelled preference pairs of the accepted. Row in: rewards, accepted. Row out: `PreferencePairs`."""
+"""Pair: labelled preference pairs of the accepted. Row in: accepted, rewards. Row out: `PreferencePairs`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from rayflow.config import PoolOptions
 from rayflow.core.options import KindOptions, build
-from rayflow.core.rows import Failure, PreferencePairs, Row, Scores
+from rayflow.core.rows import Failure, OrderedPairs, PreferencePairs, Row, Scores
 from rayflow.core.seeds import rng
 from rayflow.core.stats import logit
 from rayflow.errors import DataError, RewardError
@@ -18,19 +18,29 @@ from rayflow.pairing.base import Prefer
 from rayflow.pairing.labels import by_reward
 from rayflow.pipeline.stage import SimpleStage, failure_of
 from rayflow.pipeline.stages.score import Responses
-from rayflow.rewards.base import PairwiseReward, preferences
+from rayflow.rewards.base import PairwiseReward, judged, reads_orders
 
 
 @dataclass(frozen=True, kw_only=True)
-class AcceptedScores(Scores):
-    """View: what pairing by stored rewards reads."""
+class AcceptedOnly(Row):
+    """View: what pairing reads where there are no rewards."""
 
     accepted: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
-class AcceptedResponses(Responses, AcceptedScores):
-    """View: what pairing with a pairwise reward reads."""
+class AcceptedScores(AcceptedOnly, Scores):
+    """View: what pairing by stored rewards reads."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AcceptedResponses(Responses, AcceptedOnly):
+    """View: what pairing with a pairwise reward reads where there are no rewards."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AcceptedScoredResponses(AcceptedResponses, Scores):
+    """View: what it reads where there are."""
 
 
 @dataclass
@@ -40,6 +50,7 @@ class PairStage(SimpleStage):
     Attributes:
         ranker: a pairwise reward, which each worker then holds and asks for every label; None: labels follow
             from the stored rewards.
+        scored: whether the candidates have rewards; the rule gets none if not.
     """
 
     name: str
@@ -48,8 +59,13 @@ class PairStage(SimpleStage):
     seed: int
     pool: PoolOptions
     ranker: KindOptions | None = None
+    scored: bool = True
 
-    writes = PreferencePairs
+    @property
+    def writes(self) -> type[Row]:
+        """With both orders' judgements where a ranker tells them."""
+        ordered = self.ranker is not None and reads_orders(build("reward", self.ranker))
+        return OrderedPairs if ordered else PreferencePairs
 
     @property
     def actor(self) -> bool:
@@ -58,8 +74,10 @@ class PairStage(SimpleStage):
 
     @property
     def reads(self) -> type[Row]:
-        """A pairwise reward reads texts."""
-        return AcceptedScores if self.ranker is None else AcceptedResponses
+        """A pairwise reward reads texts; rewards are read where there are any."""
+        if self.ranker is None:
+            return AcceptedScores if self.scored else AcceptedOnly
+        return AcceptedScoredResponses if self.scored else AcceptedResponses
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -85,20 +103,22 @@ class PairStage(SimpleStage):
 
     def _one(self, row: Any) -> PreferencePairs | Failure:
         verdicts = None if self._ranker is None else Verdicts(self._ranker, row)
+        rewards = row.rewards if self.scored else np.empty(0)
+        prefer: Prefer = by_reward(rewards) if verdicts is None else verdicts
         try:
-            pairs = self._pairs(row, by_reward(row.rewards) if verdicts is None else verdicts)
+            pairs = self._rule.pair(row.accepted, rewards, rng(self.seed, "pair", row.prompt_id), prefer)
         except (RewardError, DataError) as error:
             return failure_of(row.prompt_id, "label failed", str(error))
         margins = None if verdicts is None else verdicts.margins(pairs)
         source = "reward" if margins is None else "ranker"
         if margins is None:
-            margins = row.rewards[pairs[:, 0]] - row.rewards[pairs[:, 1]]
-        return PreferencePairs(
-            prompt_id=row.prompt_id, pairs=tuple(pairs), label_source=source, margins=margins
-        )
-
-    def _pairs(self, row: Any, prefer: Prefer) -> np.ndarray:
-        return self._rule.pair(row.accepted, row.rewards, rng(self.seed, "pair", row.prompt_id), prefer)
+            margins = (
+                rewards[pairs[:, 0]] - rewards[pairs[:, 1]] if self.scored else np.full(len(pairs), np.nan)
+            )
+        columns = {"pairs": tuple(pairs), "label_source": source, "margins": margins}
+        if verdicts is not None and verdicts.orders:
+            return OrderedPairs(prompt_id=row.prompt_id, **columns, **verdicts.orders)
+        return PreferencePairs(prompt_id=row.prompt_id, **columns)
 
     def close(self) -> None:
         """Drop the ranker."""
@@ -112,6 +132,7 @@ class Verdicts:
         self._ranker = ranker
         self._row = row
         self._found: dict[tuple[int, int], float] = {}
+        self._orders: list[np.ndarray] = []
 
     def __call__(self, pairs: np.ndarray) -> np.ndarray:
         """Probability that the first of each pair [p, 2] is better: [p] float64 (see `pairing.base.Prefer`).
@@ -119,9 +140,18 @@ class Verdicts:
         Raises:
             RewardError: the ranker failed.
         """
-        found = preferences(self._ranker, self._row, self._row.responses, pairs)
-        self._found |= zip(map(tuple, pairs.tolist()), logit(found).tolist(), strict=True)
-        return found
+        found = judged(self._ranker, self._row, self._row.responses, pairs)
+        self._found |= zip(map(tuple, pairs.tolist()), logit(found.values).tolist(), strict=True)
+        self._orders.append(found.orders)
+        return found.values
+
+    @property
+    def orders(self) -> dict[str, np.ndarray]:
+        """The columns of `Orders`; none for a reward that does not tell the order."""
+        if not reads_orders(self._ranker):
+            return {}
+        first, second = np.concatenate([np.empty((0, 2)), *self._orders]).T
+        return {"shown_first": first, "shown_second": second}
 
     def margins(self, pairs: np.ndarray) -> np.ndarray | None:
         """Log-odds [p] float64 of the pairs as labelled; None if the rule asked nothing about one of them."""

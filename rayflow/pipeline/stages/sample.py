@@ -58,6 +58,10 @@ class SampleStage:
         return await asyncio.gather(*(self._one(row) for row in rows))
 
     async def _one(self, row: Prompt) -> Candidates | Failure:
+        return await self._draw(row)
+
+    async def _draw(self, row: Prompt, *number: int) -> Candidates | Failure:
+        """n candidates; `number` says which draw for this prompt it is, if not the first."""
         try:
             ids = prompt_token_ids(self._engine.tokenizer, row)
         except DataError as error:
@@ -71,7 +75,7 @@ class SampleStage:
             return failure_of(row.prompt_id, "prompt longer than the context", detail)
         # One seed per prompt, the same for every policy that answers it: common random numbers make the
         # comparison of two policies on the same prompts less noisy.
-        seed = sampling_seed(self.seed, "sample", row.prompt_id)
+        seed = sampling_seed(self.seed, "sample", row.prompt_id, *number)
         try:
             made = await self._engine.generate(ids, self.sampling, seed)
         except (DataError, ValueError) as error:

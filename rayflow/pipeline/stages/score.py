@@ -11,10 +11,10 @@ import numpy as np
 
 from rayflow.config import PoolOptions
 from rayflow.core.options import KindOptions, build
-from rayflow.core.rows import ComponentScores, Failure, Prompt, Row, Scores
+from rayflow.core.rows import ComponentScores, Failure, OrderedScores, Prompt, Row, Scores
 from rayflow.errors import DataError, RewardError
 from rayflow.pipeline.stage import failure_of
-from rayflow.rewards.base import ComponentRewards, Reward, close_reward, components_of
+from rayflow.rewards.base import ComponentRewards, Reward, close_reward, components_of, reads_orders
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +38,11 @@ class ScoreStage:
 
     @property
     def writes(self) -> type[Row]:
-        """With the parts where the reward has parts."""
-        return ComponentScores if components_of(build("reward", self.reward_options)) else Scores
+        """With the parts where the reward has parts, with both orders' judgements where it tells them."""
+        reward = build("reward", self.reward_options)
+        if components_of(reward):
+            return ComponentScores
+        return OrderedScores if reads_orders(reward) else Scores
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -63,7 +66,7 @@ class ScoreStage:
 
     def _one(self, row: Responses) -> Scores | Failure:
         try:
-            found = self._score(row)
+            found, orders = self._score(row)
         except (RewardError, DataError) as error:
             return failure_of(row.prompt_id, "reward failed", str(error))
         n = len(row.responses)
@@ -76,7 +79,7 @@ class ScoreStage:
                 detail = f"{values[bad[0]]} for candidate {bad[0]} ({len(bad)} of {n} not finite)"
                 return failure_of(row.prompt_id, "reward is not finite", detail)
         if not components_of(self._reward):
-            return Scores(prompt_id=row.prompt_id, rewards=found.rewards)
+            return _scores(row.prompt_id, found.rewards, orders)
         return ComponentScores(
             prompt_id=row.prompt_id,
             rewards=found.rewards,
@@ -84,12 +87,17 @@ class ScoreStage:
             variances=found.variances,
         )
 
-    def _score(self, row: Responses) -> ComponentRewards:
-        """Rewards with their parts; a reward of one piece has none, and no variance."""
+    def _score(self, row: Responses) -> tuple[ComponentRewards, np.ndarray | None]:
+        """Rewards with their parts (of one piece: none, and no variance), and judgements by order if told."""
         if components_of(self._reward):
-            return self._reward.score_components(row, row.responses)
-        rewards = np.asarray(self._reward.score(row, row.responses), dtype=np.float64)
-        return ComponentRewards(rewards, parts=(), variances=np.zeros(len(row.responses)))
+            return self._reward.score_components(row, row.responses), None
+        orders = None
+        if reads_orders(self._reward):
+            by_order = self._reward.score_orders(row, row.responses)
+            rewards, orders = by_order.values, by_order.orders
+        else:
+            rewards = np.asarray(self._reward.score(row, row.responses), dtype=np.float64)
+        return ComponentRewards(rewards, parts=(), variances=np.zeros(len(row.responses))), orders
 
     def count_tokens(self, rows: Sequence[Scores]) -> int:
         """Rewards are counted by candidate, not by token."""
@@ -98,3 +106,10 @@ class ScoreStage:
     def close(self) -> None:
         """End what the reward has started."""
         close_reward(self._reward)
+
+
+def _scores(prompt_id: str, rewards: np.ndarray, orders: np.ndarray | None) -> Scores:
+    if orders is None:
+        return Scores(prompt_id=prompt_id, rewards=rewards)
+    first, second = orders.T
+    return OrderedScores(prompt_id=prompt_id, rewards=rewards, shown_first=first, shown_second=second)

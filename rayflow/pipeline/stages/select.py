@@ -10,9 +10,23 @@ import numpy as np
 
 from rayflow.config import PoolOptions
 from rayflow.core.options import KindOptions, build
-from rayflow.core.rows import Accepted, Failure, Scores
+from rayflow.core.rows import Accepted, Failure, Row, Scores
 from rayflow.core.seeds import derive
 from rayflow.pipeline.stage import SimpleStage, failure_of
+
+NOTHING = "nothing accepted"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn(Row):
+    """View: candidates without rewards, of which only the number is looked at."""
+
+    logprobs: np.ndarray
+
+    @property
+    def rewards(self) -> np.ndarray:
+        """Zeros [n] float64, for a rule that uses none."""
+        return np.zeros(len(self.logprobs))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +41,7 @@ class SelectStage(SimpleStage):
     """Applies the selection rule to the prompts of a shard together, each with a seed of its own.
 
     `inputs` end with the stage that scores; those before it hold the texts, and are left out unless the rule
-    needs them.
+    needs them. If they hold no rewards (`scored` is False), the rule sees zeros.
     """
 
     name: str
@@ -35,12 +49,13 @@ class SelectStage(SimpleStage):
     options: KindOptions
     seed: int
     pool: PoolOptions
+    scored: bool = True
 
     writes = Accepted
 
     def __post_init__(self) -> None:
         needs_keys = getattr(build("selection", self.options), "needs_keys", False)
-        self.reads = ScoredTexts if needs_keys else Scores
+        self.reads = ScoredTexts if needs_keys else Scores if self.scored else Drawn
         self.inputs = self.inputs if needs_keys else self.inputs[-1:]
 
     def identity(self) -> dict[str, Any]:
@@ -48,6 +63,10 @@ class SelectStage(SimpleStage):
         return {"select": self.options.identity(), "seed": self.seed}
 
     async def process(self, rows: Sequence[Scores]) -> Sequence[Accepted | Failure]:
+        """See `outcomes`."""
+        return self.outcomes(rows)
+
+    def outcomes(self, rows: Sequence[Scores]) -> list[Accepted | Failure]:
         """One decision per prompt; an empty one is a failure, since nothing could follow from it."""
         selector = build("selection", self.options)
         outcomes: dict[int, Accepted | Failure] = {}
@@ -82,11 +101,10 @@ class SelectStage(SimpleStage):
         return [self._outcome(row, *part) for row, *part in parts]
 
     def _outcome(self, row: Scores, accepted: np.ndarray, rounds: int, visits: int) -> Accepted | Failure:
-        wanted = getattr(self.options, "num_accepted", 1)
         if not len(accepted):
-            return failure_of(row.prompt_id, "nothing accepted", f"of {len(row.rewards)} candidates")
-        if len(accepted) < wanted and getattr(self.options, "shortfall", "keep") == "skip":
-            detail = f"{len(accepted)} of {wanted}, from {len(row.rewards)} candidates"
+            return failure_of(row.prompt_id, NOTHING, f"of {len(row.rewards)} candidates")
+        if len(accepted) < self._wanted and getattr(self.options, "shortfall", "keep") == "skip":
+            detail = f"{len(accepted)} of {self._wanted}, from {len(row.rewards)} candidates"
             return failure_of(row.prompt_id, "fewer accepted than asked for", detail)
         return Accepted(
             prompt_id=row.prompt_id,
@@ -94,6 +112,16 @@ class SelectStage(SimpleStage):
             num_rounds=rounds,
             acceptance_rate=len(accepted) / max(1, visits),
         )
+
+    @property
+    def _wanted(self) -> int:
+        return getattr(self.options, "num_accepted", 1)
+
+    def is_short(self, outcome: Accepted | Failure) -> bool:
+        """Whether more candidates could mend an outcome."""
+        if isinstance(outcome, Failure):
+            return outcome.reason == NOTHING
+        return len(outcome.accepted) < self._wanted
 
 
 def groups_of_equal_size(rows: Sequence[Scores]) -> Iterator[list[int]]:
@@ -108,7 +136,7 @@ def unusable(row: Scores) -> Failure:
     """Why a row cannot be decided: no candidate, or a reward that is not a number."""
     bad = np.flatnonzero(~np.isfinite(row.rewards))
     if not bad.size:
-        return failure_of(row.prompt_id, "nothing accepted", "of 0 candidates")
+        return failure_of(row.prompt_id, NOTHING, "of 0 candidates")
     detail = f"{row.rewards[bad[0]]} for candidate {bad[0]} ({bad.size} of {len(row.rewards)} not finite)"
     return failure_of(row.prompt_id, "reward is not finite", detail)
 

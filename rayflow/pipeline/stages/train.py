@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,37 +19,19 @@ from rayflow.core.registry import resolve
 from rayflow.core.rows import Answered, Answers, Prompt
 from rayflow.core.schema import to_table
 from rayflow.engines.base import SamplingOptions
-from rayflow.errors import DataError, StageError
+from rayflow.errors import StageError
 from rayflow.losses.base import Needs, needs
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.progress import StepProgress
 from rayflow.pipeline.proxy import ProxyJudge
 from rayflow.pipeline.stage import StageContext, read_rows
-from rayflow.pipeline.stages.reference import AcceptedTokens
+from rayflow.pipeline.stages.groups import training_groups
 from rayflow.rewards.base import is_pairwise
 from rayflow.training.metrics import PEAK_RSS
 from rayflow.training.options import Objective, TrainOptions
 
 if TYPE_CHECKING:
     from rayflow.training.groups import TrainingGroup
-
-EncodeTarget = Callable[[Prompt], np.ndarray]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Group(AcceptedTokens):
-    """View: what every loss trains on."""
-
-    rewards: np.ndarray
-    pairs: tuple[np.ndarray, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReferencedGroup(Group):
-    """View: the same with the reference's log-probabilities."""
-
-    ref_logprobs: np.ndarray
-
 
 _NOTHING_TO_TRAIN_ON = {
     "pairs": "There is no preference pair to train on: every group's accepted responses are tied or too few. "
@@ -191,63 +173,3 @@ class TrainStage:
                 (int(line[PEAK_RSS]) for line in history if PEAK_RSS in line), default=None
             ),
         }
-
-
-def training_groups(
-    sources: list[Artifact], wanted: Needs, encode_target: EncodeTarget
-) -> Iterator[TrainingGroup]:
-    """Training groups of all shards, one shard in memory at a time.
-
-    Args:
-        sources: artifacts that together hold the columns of `Group`, the prompts where targets are wanted,
-            and the reference where it is wanted.
-        wanted: what the loss reads.
-        encode_target: a prompt's target as token ids [R] int32.
-
-    Raises:
-        DataError: a group lacks the rewards or the target that the loss reads.
-    """
-    view = ReferencedGroup if wanted.reference else Group
-    for index in range(sources[-1].num_shards):
-        targets = {}
-        if wanted.targets:
-            targets = {row.prompt_id: row for row in read_rows(sources[:1], index, Prompt)}
-        for row in read_rows(sources, index, view):
-            group = _group(row, row.ref_logprobs if wanted.reference else None)
-            if wanted.rewards and np.isnan(group.rewards).any():
-                raise DataError(
-                    f"Prompt {row.prompt_id} has responses without a reward, which this loss reads. Use data "
-                    "with scores, another loss, or source: sampled."
-                )
-            yield _with_target(group, targets[row.prompt_id], encode_target) if targets else group
-
-
-def _group(row: Group, ref_logprobs: np.ndarray | None) -> TrainingGroup:
-    from rayflow.training.groups import TrainingGroup
-
-    position = {int(candidate): place for place, candidate in enumerate(row.accepted)}
-    pairs = [[position[int(i)] for i in pair] for pair in row.pairs]
-    return TrainingGroup(
-        prompt_id=row.prompt_id,
-        prompt_token_ids=row.prompt_token_ids,
-        response_token_ids=tuple(row.token_ids[i] for i in row.accepted),
-        rewards=row.rewards[row.accepted],
-        ref_logprobs=np.full(len(row.accepted), np.nan, np.float32) if ref_logprobs is None else ref_logprobs,
-        pairs=np.array(pairs, dtype=np.int32).reshape(-1, 2),
-    )
-
-
-def _with_target(group: TrainingGroup, prompt: Prompt, encode: EncodeTarget) -> TrainingGroup:
-    """The group with its target as one more response, in no pair, without reward and reference."""
-    if not prompt.target:
-        raise DataError(
-            f"Prompt {prompt.prompt_id} has no target, which this loss reads. Add 'target' to the prompts, or "
-            "let the loss use the best candidate."
-        )
-    return replace(
-        group,
-        response_token_ids=(*group.response_token_ids, encode(prompt)),
-        rewards=np.append(group.rewards, np.nan),
-        ref_logprobs=np.append(group.ref_logprobs, np.float32(np.nan)),
-        target=len(group.response_token_ids),
-    )

@@ -1,0 +1,119 @@
+"""Groups to train on, out of the columns of the stages before. Row in: accepted token ids, pairs. Row out: a group.
+
+Only what the loss reads is read: rewards and the reference's log-probabilities are NaN otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rayflow.core.rows import Prompt, Scores
+from rayflow.errors import DataError
+from rayflow.losses.base import Needs
+from rayflow.pipeline.artifact import Artifact
+from rayflow.pipeline.stage import read_rows
+from rayflow.pipeline.stages.reference import AcceptedTokens
+
+if TYPE_CHECKING:
+    from rayflow.training.groups import TrainingGroup
+
+EncodeTarget = Callable[[Prompt], np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group(AcceptedTokens):
+    """View: what every loss trains on."""
+
+    pairs: tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardedGroup(Group, Scores):
+    """View: the same with the rewards."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferencedGroup(Group):
+    """View: the same with the reference's log-probabilities."""
+
+    ref_logprobs: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class WholeGroup(ReferencedGroup, RewardedGroup):
+    """View: with both."""
+
+
+_VIEWS = {
+    (False, False): Group,
+    (False, True): RewardedGroup,
+    (True, False): ReferencedGroup,
+    (True, True): WholeGroup,
+}
+"""By whether the loss reads the reference, and whether it reads rewards."""
+
+
+def training_groups(
+    sources: list[Artifact], wanted: Needs, encode_target: EncodeTarget
+) -> Iterator[TrainingGroup]:
+    """Training groups of all shards, one shard in memory at a time.
+
+    Args:
+        sources: artifacts that together hold the columns of `Group`, the prompts where targets are wanted,
+            and the rewards and the reference where they are wanted.
+        wanted: what the loss reads.
+        encode_target: a prompt's target as token ids [R] int32.
+
+    Raises:
+        DataError: a group lacks the rewards or the target that the loss reads.
+    """
+    view = _VIEWS[wanted.reference, wanted.rewards]
+    for index in range(sources[-1].num_shards):
+        targets = {}
+        if wanted.targets:
+            targets = {row.prompt_id: row for row in read_rows(sources[:1], index, Prompt)}
+        for row in read_rows(sources, index, view):
+            group = _group(row)
+            if wanted.rewards and np.isnan(group.rewards).any():
+                raise DataError(
+                    f"Prompt {row.prompt_id} has responses without a reward, which this loss reads. Use data "
+                    "with scores, another loss, or source: sampled."
+                )
+            yield _with_target(group, targets[row.prompt_id], encode_target) if targets else group
+
+
+def _group(row: Group) -> TrainingGroup:
+    """What is known of a row's accepted responses; NaN where the loss does not ask."""
+    from rayflow.training.groups import TrainingGroup
+
+    unknown = np.full(len(row.accepted), np.nan, np.float32)
+    position = {int(candidate): place for place, candidate in enumerate(row.accepted)}
+    pairs = [[position[int(i)] for i in pair] for pair in row.pairs]
+    return TrainingGroup(
+        prompt_id=row.prompt_id,
+        prompt_token_ids=row.prompt_token_ids,
+        response_token_ids=tuple(row.token_ids[i] for i in row.accepted),
+        rewards=row.rewards[row.accepted] if isinstance(row, RewardedGroup) else unknown,
+        ref_logprobs=row.ref_logprobs if isinstance(row, ReferencedGroup) else unknown,
+        pairs=np.array(pairs, dtype=np.int32).reshape(-1, 2),
+    )
+
+
+def _with_target(group: TrainingGroup, prompt: Prompt, encode: EncodeTarget) -> TrainingGroup:
+    """The group with its target as one more response, in no pair, without reward and reference."""
+    if not prompt.target:
+        raise DataError(
+            f"Prompt {prompt.prompt_id} has no target, which this loss reads. Add 'target' to the prompts, or "
+            "let the loss use the best candidate."
+        )
+    return replace(
+        group,
+        response_token_ids=(*group.response_token_ids, encode(prompt)),
+        rewards=np.append(group.rewards, np.nan),
+        ref_logprobs=np.append(group.ref_logprobs, np.float32(np.nan)),
+        target=len(group.response_token_ids),
+    )
