@@ -42,10 +42,14 @@ class PromptOptions(Options):
 
 
 class SampleOptions(SamplingOptions):
-    """How candidates are drawn, by which engine, and from which model (None: the run's own)."""
+    """How candidates are drawn, by which engine, from which model, with which seed (None: the run's own).
+
+    With a seed of its own, runs that differ in `seed` learn from the same samples.
+    """
 
     engine: EngineOptions = Field(default={"kind": "vllm"}, validate_default=True)
     model: str | None = None
+    seed: int | None = Field(default=None, ge=0)
 
     def drawing(self, num_candidates: int | None = None) -> SamplingOptions:
         """Only how responses are drawn, with another number of them if given."""

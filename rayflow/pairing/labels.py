@@ -10,8 +10,10 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+from pydantic import Field
 
 from rayflow.core.options import KindOptions
+from rayflow.core.stats import sigmoid
 from rayflow.pairing.base import Prefer
 
 Ties = Literal["drop", "random"]
@@ -24,20 +26,27 @@ class LabelOptions(KindOptions):
     Attributes:
         labels: "argmax" chooses the response that is likelier to be better, "sample" draws one with the
             ranker's probability.
+        temperature: of a pointwise reward's preferences, in units of the reward: the first of two responses is
+            better with probability sigmoid((r1 - r2) / temperature), Bradley-Terry's model. At 0 the higher
+            reward always is. With `labels: sample` these are the draws of a noisy annotator.
     """
 
     labels: Literal["argmax", "sample"] = "argmax"
+    temperature: float = Field(default=0.0, ge=0)
 
 
-def by_reward(rewards: np.ndarray) -> Prefer:
-    """The preferences of a pointwise reward: 1 for the higher of two rewards, 0.5 for equal ones.
+def by_reward(rewards: np.ndarray, temperature: float = 0.0) -> Prefer:
+    """The preferences of a pointwise reward: the higher of two rewards is better, equal ones are even.
 
     Args:
         rewards: [n] float64, finite, of all candidates.
+        temperature: see `LabelOptions`.
     """
 
     def prefer(pairs: np.ndarray) -> np.ndarray:
         first, second = rewards[pairs[:, 0]], rewards[pairs[:, 1]]
+        if temperature:
+            return sigmoid((first - second) / temperature)
         return np.where(first == second, 0.5, np.where(first > second, 1.0, 0.0))
 
     return prefer

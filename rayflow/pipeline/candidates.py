@@ -130,7 +130,7 @@ def sample_stage(
         model=model,
         engine_options=config.sample.engine,
         sampling=config.sample.drawing(n),
-        seed=config.seed,
+        seed=config.seed if config.sample.seed is None else config.sample.seed,
         pool=config.compute.sample,
         model_is_input="train" in inputs,
     )

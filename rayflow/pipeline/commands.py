@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from rayflow.pipeline.preflight import preflight
 from rayflow.pipeline.reward_plan import build_reward_plan
 from rayflow.pipeline.rounds import SHARED, round_configs, write_summary
 from rayflow.pipeline.runner import LocalRunner, Runner
+from rayflow.pipeline.share import share
 from rayflow.pipeline.tracking import Tracking
 
 
@@ -208,22 +208,7 @@ def _take_over(old: Plan, plan: Plan) -> None:
     """Share the stages up to the scores; refuses a plan that would have made them otherwise."""
     for stage in (name for name in _shared(old) if name in plan.stages):
         old.artifacts[stage].check(plan.identities[stage])
-        _share(old.artifacts[stage].folder, plan.artifacts[stage].folder)
-
-
-def _share(source: Path, target: Path) -> None:
-    """The same stage in a second run: hard links where the file system has them, copies elsewhere."""
-    if target.exists():
-        return
-    marker = target.parent / "run.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if not marker.exists():
-        shutil.copy2(source.parent / "run.json", marker)
-    try:
-        shutil.copytree(source, target, copy_function=lambda a, b: Path(b).hardlink_to(a))
-    except (OSError, shutil.Error):
-        shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(source, target)
+        share(old.artifacts[stage], plan.artifacts[stage])
 
 
 def export(folder: Path, format: str, output: Path | None, console: Console) -> None:

@@ -104,7 +104,9 @@ class PairStage(SimpleStage):
     def _one(self, row: Any) -> PreferencePairs | Failure:
         verdicts = None if self._ranker is None else Verdicts(self._ranker, row)
         rewards = row.rewards if self.scored else np.empty(0)
-        prefer: Prefer = by_reward(rewards) if verdicts is None else verdicts
+        prefer: Prefer = (
+            by_reward(rewards, getattr(self.options, "temperature", 0.0)) if verdicts is None else verdicts
+        )
         try:
             pairs = self._rule.pair(row.accepted, rewards, rng(self.seed, "pair", row.prompt_id), prefer)
         except (RewardError, DataError) as error:

@@ -1,0 +1,58 @@
+"""Stages that another run has already made: taken over as files instead of being computed again."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from rayflow.core.files import read_json
+from rayflow.pipeline.artifact import Artifact
+from rayflow.pipeline.identity import fingerprint
+from rayflow.pipeline.plan import Plan
+
+
+def share(source: Artifact, target: Artifact) -> None:
+    """The same stage in a second run: hard links where the file system has them, copies elsewhere.
+
+    A copy becomes visible whole or not at all. A stage that the second run has begun already is left alone.
+    """
+    if target.folder.exists():
+        return
+    root, marker = target.folder.parent, target.folder.parent / "run.json"
+    root.mkdir(parents=True, exist_ok=True)
+    if not marker.exists():
+        shutil.copy2(source.folder.parent / "run.json", marker)
+    pending = root / f".{target.folder.name}.part"
+    shutil.rmtree(pending, ignore_errors=True)  # of a run that was killed here
+    try:
+        shutil.copytree(source.folder, pending, copy_function=lambda a, b: Path(b).hardlink_to(a))
+    except (OSError, shutil.Error):
+        shutil.rmtree(pending, ignore_errors=True)
+        shutil.copytree(source.folder, pending)
+    pending.rename(target.folder)
+
+
+class Shelf:
+    """The finished stages of many runs, by name and fingerprint.
+
+    Only stages whose columns other stages read are on it: a trained model belongs to the run that made it.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str], Artifact] = {}
+
+    def add(self, run: Path) -> None:
+        """Put a run's finished stages on it."""
+        for path in sorted(run.glob("*/manifest.json")):
+            artifact = Artifact(path.parent)
+            self._found.setdefault((artifact.name, read_json(path)["fingerprint"]), artifact)
+
+    def fill(self, plan: Plan) -> list[str]:
+        """Give a plan every stage that is here and that it has not begun; returns their names."""
+        shared = []
+        for name, artifact in plan.artifacts.items():
+            found = self._found.get((artifact.name, fingerprint(plan.identities[name])))
+            if hasattr(plan.stages[name], "writes") and found and not artifact.folder.exists():
+                share(found, artifact)
+                shared.append(name)
+        return shared
