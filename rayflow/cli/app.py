@@ -15,12 +15,12 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from rayflow.cli import cluster, diagnostics, evaluate, human, jobs, refresh, runs, schedule, verify
+from rayflow.cli import cluster, diagnostics, evaluate, human, jobs, refresh, runs, schedule, study, verify
 from rayflow.core.files import FULL, storage_error
 from rayflow.core.signals import exit_code
 from rayflow.errors import RayflowError
 
-GROUPS = (runs, evaluate, human, refresh, schedule, jobs, diagnostics, verify, cluster)
+GROUPS = (runs, evaluate, human, study, refresh, schedule, jobs, diagnostics, verify, cluster)
 
 
 class Commands(TyperGroup):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -35,10 +35,12 @@ class RowOptions(Options):
 
     Attributes:
         title: names it in tables and drawings.
+        group: where its responses come from; decides its colour in drawings.
         settings: by dotted path, such as {train.loss.gamma: 0.1}; a block that names a `kind` is replaced whole.
     """
 
     title: str
+    group: Literal["direct", "sft", "rso", "other"] = "other"
     settings: dict[str, Any] = {}
 
 
@@ -47,15 +49,22 @@ class SweepOptions(Options):
 
     Attributes:
         title: of its drawing.
-        row: which row; its own value of the setting is the sweep's too if it is listed.
+        row: which row.
         setting: the dotted path.
-        values: in the drawing's order.
+        own: the value that the row itself has, whose result is the row's.
+        values: the others.
     """
 
     title: str
     row: str
     setting: str
+    own: float
     values: tuple[float, ...] = Field(min_length=1)
+
+    def named(self, key: str) -> dict[float, str]:
+        """The names of the rows by value, in order of the values; `key` is the sweep's name."""
+        names = {value: f"{self.row}.{key}={value:g}" for value in self.values} | {self.own: self.row}
+        return dict(sorted(names.items()))
 
 
 class TableOptions(Options):
@@ -109,16 +118,13 @@ class StudyConfig(JobConfig):
     def all_rows(self) -> dict[str, RowOptions]:
         """The rows and those of the sweeps, by name, in the order in which they are run."""
         swept = {
-            sweep_row(key, sweep, value): RowOptions(
+            name: RowOptions(
                 title=f"{self.rows[sweep.row].title}, {key} {value:g}",
+                group=self.rows[sweep.row].group,
                 settings={**self.rows[sweep.row].settings, sweep.setting: value},
             )
             for key, sweep in self.sweeps.items()
-            for value in sweep.values
+            for value, name in sweep.named(key).items()
+            if name not in self.rows
         }
         return {**self.rows, **swept}
-
-
-def sweep_row(key: str, sweep: SweepOptions, value: float) -> str:
-    """Name of the row that a value of a sweep makes."""
-    return f"{sweep.row}.{key}={value:g}"

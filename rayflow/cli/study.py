@@ -1,0 +1,50 @@
+"""The commands of a study: run it, or write its report anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rayflow.cli.options import Overrides, console
+
+StudyConfig = Annotated[Path, typer.Argument(help="The study's YAML configuration.", show_default=False)]
+
+
+def register(app: typer.Typer) -> None:
+    """Add `study` with its commands."""
+    group = typer.Typer(
+        help="Compare many methods on the same samples, each with several seeds.", no_args_is_help=True
+    )
+    group.command()(run)
+    group.command()(report)
+    app.add_typer(group, name="study")
+
+
+def run(config: StudyConfig, set_: Overrides = None) -> None:
+    """Make the preferences, the proxy and the shared samples, then every row. Run again to go on."""
+    from rayflow.study.page import write
+    from rayflow.study.parts import load_study
+    from rayflow.study.run import StudyRun
+
+    study = load_study(config, set_ or [])
+    StudyRun(study, console).run()
+    _say(*write(study))
+
+
+def report(
+    config: StudyConfig,
+    set_: Overrides = None,
+    output: Annotated[Path | None, typer.Option(help="Folder to write to; default: the study's.")] = None,
+) -> None:
+    """Write study.html, study.json and tables.md from what the study has so far."""
+    from rayflow.study.page import write
+    from rayflow.study.parts import load_study
+
+    _say(*write(load_study(config, set_ or []), output))
+
+
+def _say(path: Path, lead: str) -> None:
+    console.print(f"\n{lead}")
+    console.print(f"[bold]Study:[/] {path}", soft_wrap=True)

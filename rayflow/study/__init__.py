@@ -1,0 +1,1 @@
+"""Studies: many methods on the same samples, measured the same way."""

@@ -1,0 +1,102 @@
+"""A study's drawings: every method on the plane of reward and divergence, and the sweeps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from rayflow.config.study import StudyConfig
+from rayflow.report import plane as draw
+from rayflow.report import words
+from rayflow.report.figures import Figure
+from rayflow.report.plane import Mark
+from rayflow.report.svg import Frame, percents
+from rayflow.study.results import RowSummary
+
+GROUPS = {
+    "direct": ("before", "triangle", "the preference data's own pairs"),
+    "sft": ("chosen", "square", "samples of the SFT policy"),
+    "rso": ("after", "circle", "rejection sampling"),
+    "other": ("neutral", "square", "other"),
+}
+"""Style, shape and legend of each group of rows."""
+
+
+def plane(config: StudyConfig, rows: Mapping[str, RowSummary], reward: str) -> Figure:
+    """Gain in mean reward against KL from the SFT policy: up and to the left is better."""
+    points = {name: (row.kl, row.gain[reward]) for name, row in rows.items()}
+    xs, ys = [0.0, *(x for x, _ in points.values())], [0.0, *(y for _, y in points.values())]
+    frame = Frame(_room(min(xs), max(xs)), _room(min(ys), max(ys)), 820.0, 380.0)
+    parts = [frame.axes("KL from the SFT policy (nats per response)", num_rows=7)]
+    titles = config.all_rows
+    for group, (style, shape, _) in GROUPS.items():
+        spots = [
+            Mark(
+                x,
+                y,
+                titles[name].title if name in config.rows else "",
+                _tip(titles[name].title, rows[name], reward),
+            )
+            for name, (x, y) in points.items()
+            if titles[name].group == group
+        ]
+        parts.append(draw.marks(frame, spots, style, shape))
+    parts.append(draw.marks(frame, [Mark(0.0, 0.0, "SFT policy", "SFT policy")], "before", "circle", "below"))
+    legend = tuple((style, label, "") for style, _, label in GROUPS.values())
+    return Figure(
+        f"Gain in {reward} reward against KL",
+        frame.wrap("".join(parts), f"Gain in {reward} reward against KL from the SFT policy"),
+        legend,
+        "Each point is a method, the mean over its seeds. Up is more reward, right is further from the SFT policy. "
+        "Points have tooltips; those of the sweeps have no label.",
+    )
+
+
+def sweep(config: StudyConfig, key: str, rows: Mapping[str, RowSummary]) -> Figure:
+    """Both win rates against a setting, on a log scale where every value is positive."""
+    found = config.sweeps[key]
+    names = found.named(key)
+    there = {value: rows[name] for value, name in names.items() if name in rows}
+    is_log = min(names) > 0
+    places = {value: math.log10(value) if is_log else float(i) for i, value in enumerate(names)}
+    frame = Frame(_room(min(places.values()), max(places.values())), (0.0, 1.0))
+    body = [
+        frame.axes(
+            f"{found.setting}" + (" (log scale)" if is_log else ""),
+            x_ticks=list(places.values()),
+            x_words=lambda _: [f"{value:g}" for value in places],
+            y_words=percents,
+        ),
+        draw.level(frame, 0.5, "even"),
+    ]
+    legend = []
+    for reward, style, shape in (("gold", "after", "circle"), ("proxy", "before", "square")):
+        estimates = [row.wins[reward] for row in there.values()]
+        xs = [places[value] for value in there]
+        spots = [
+            Mark(x, mean, "", f"{key} {value:g}: {reward} win rate {words.percent(mean)}")
+            for x, (mean, _, _), value in zip(xs, estimates, there, strict=True)
+        ]
+        body.append(draw.band(frame, xs, [e[1] for e in estimates], [e[2] for e in estimates], style))
+        body.append(draw.line(frame, [(spot.x, spot.y) for spot in spots], style))
+        body.append(draw.marks(frame, spots, style, shape))
+        legend.append((style, f"{reward} win rate", ""))
+    return Figure(
+        found.title,
+        frame.wrap("".join(body), found.title),
+        tuple(legend),
+        f"{config.rows[found.row].title} against the SFT policy, means over seeds with their intervals over prompts.",
+    )
+
+
+def _room(low: float, high: float) -> tuple[float, float]:
+    margin = 0.07 * (high - low) or 0.5
+    return low - margin, high + margin
+
+
+def _tip(title: str, row: RowSummary, reward: str) -> str:
+    mean, low, high = row.wins[reward]
+    return (
+        f"{title}: {reward} win rate {words.percent(mean)} ({words.percent(low)} to {words.percent(high)}), "
+        f"gain {words.fixed(row.gain[reward], 3)}, KL {words.fixed(row.kl, 2)}"
+    )

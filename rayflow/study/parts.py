@@ -1,0 +1,142 @@
+"""The configurations of a study: of its preferences, its reward model, each row's run, each row's evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rayflow.config import Config, RunConfig, load_config, override
+from rayflow.config.evaluate import EvaluateConfig, SideOptions
+from rayflow.config.reward import RewardConfig
+from rayflow.config.study import StudyConfig
+from rayflow.errors import ConfigError
+
+PREFERENCES, PROXY = "{preferences}", "{proxy}"
+"""What the configurations of rows and evaluations write for what the study makes."""
+REWARDS = ("proxy", "gold")
+"""The rewards that every row is measured by: the one that is learned from, and the one behind the preferences."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study with its parts, all checked.
+
+    Attributes:
+        config: the study itself.
+        folder: where its configuration lies, from which the parts are named.
+        overrides: settings "part.a.b=value" of the parts, such as "run.train.num_epochs=2".
+    """
+
+    config: StudyConfig
+    folder: Path
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def preferences_file(self) -> Path:
+        """The preference pairs that the study makes."""
+        return self.config.root / "preferences.jsonl"
+
+    def preferences(self) -> RunConfig:
+        """The run whose pairs become the preferences."""
+        return self._load("preferences", RunConfig, self.config.root, "preferences")
+
+    def proxy(self) -> RewardConfig:
+        """The training of the proxy reward on the preferences."""
+        found = self._load("proxy", RewardConfig, self.config.root, "proxy")
+        return filled(found, {PREFERENCES: str(self.preferences_file)})
+
+    def base(self) -> RunConfig:
+        """What all rows have in common; also the run that samples and scores for all of them."""
+        found = self._load("run", RunConfig, self.config.root, "shared")
+        if found.prompts.evaluation is not None or found.rounds.num > 1:
+            raise ConfigError(
+                f"{self._path('run')}: a study measures its rows itself, and runs each of them once. Remove "
+                "prompts.evaluation and rounds."
+            )
+        return found
+
+    def row(self, name: str, seed: int) -> RunConfig:
+        """The run of one row and seed; its samples are drawn with the study's seed, whatever its own."""
+        settings = {
+            "runs_dir": str(self.config.root / "rows" / name),
+            "name": f"seed-{seed}",
+            "seed": seed,
+            "sample.seed": self.config.seed,
+            **self.config.all_rows[name].settings,
+        }
+        return override(self.base(), settings)
+
+    def evaluation(self, name: str, seed: int, model: str, known: dict[str, str]) -> EvaluateConfig:
+        """The measurement of one row and seed.
+
+        Args:
+            name: the row's.
+            seed: the row's; the evaluation itself draws with the study's, so that all rows meet the same answers.
+            model: the folder of its trained model.
+            known: what the words in braces stand for.
+        """
+        found = self._load(
+            "evaluation", EvaluateConfig, self.config.root / "rows" / name, f"seed-{seed}-evaluation"
+        )
+        missing = [reward for reward in REWARDS if reward not in found.rewards]
+        if missing:
+            raise ConfigError(f"{self._path('evaluation')}: rewards must name {' and '.join(missing)}.")
+        return filled(found, known).model_copy(update={"policy": SideOptions(model=model)})
+
+    def _path(self, part: str) -> Path:
+        return self.folder / getattr(self.config.parts, part)
+
+    def _load(self, part: str, schema: type[Config], runs_dir: Path, name: str) -> Config:
+        config = self.config
+        settings = [f"runs_dir={runs_dir}", f"name={name}", f"model={config.model}", f"seed={config.seed}"]
+        if schema is EvaluateConfig:
+            settings.append(f"policy={config.model}")  # replaced by the row's, when that exists
+            settings.append("baseline=sft")
+        own = [text.removeprefix(f"{part}.") for text in self.overrides if text.startswith(f"{part}.")]
+        return load_config(self._path(part), settings + own, schema)
+
+    def check(self) -> None:
+        """Every configuration of the study, before time is spent on any.
+
+        Raises:
+            ConfigError: one of them cannot be used.
+        """
+        self.preferences(), self.proxy()
+        for name in self.config.all_rows:
+            self.row(name, self.config.seeds[0])
+        self.evaluation(next(iter(self.config.rows)), self.config.seeds[0], self.config.model, {})
+
+
+def load_study(path: Path, overrides: list[str]) -> Study:
+    """A study from its YAML file.
+
+    Args:
+        path: the file; its parts are named from its folder.
+        overrides: "a.b=value" settings of the study, or of a part, whose name comes first.
+
+    Raises:
+        ConfigError: it, or one of its parts, cannot be used.
+    """
+    parts = tuple(f"{name}." for name in ("preferences", "proxy", "run", "evaluation"))
+    own = [text for text in overrides if not text.startswith(parts)]
+    study = Study(
+        load_config(path, own, StudyConfig),
+        path.absolute().parent,
+        tuple(text for text in overrides if text.startswith(parts)),
+    )
+    study.check()
+    return study
+
+
+def filled(config: Config, known: dict[str, str]) -> Config:
+    """The configuration with the words in braces replaced by what they stand for."""
+
+    def fill(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: fill(each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [fill(each) for each in value]
+        return known.get(value, value) if isinstance(value, str) else value
+
+    return type(config).model_validate(fill(config.model_dump(mode="json")))

@@ -1,0 +1,164 @@
+"""Runs a study: preferences, proxy, shared samples and scores, then every row with every seed.
+
+runs/<study>/preferences/, preferences.jsonl    pairs labelled by the gold reward
+runs/<study>/proxy/                             the reward model that is trained on them
+runs/<study>/shared/                            prompts, samples and scores of all rows
+runs/<study>/rows/<row>/seed-<s>/               one run; stages that another row made are shared as files
+runs/<study>/rows/<row>/seed-<s>.json           what was measured: the row is done once this exists
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from rayflow.config import JobConfig
+from rayflow.core.files import read_json, write_json
+from rayflow.errors import ArtifactError
+from rayflow.pipeline.commands import make_runner
+from rayflow.pipeline.evaluation_plan import build_evaluation_plan
+from rayflow.pipeline.execute import Pipeline, open_run
+from rayflow.pipeline.export import write_trl
+from rayflow.pipeline.identity import differences
+from rayflow.pipeline.plan import Plan, build_plan
+from rayflow.pipeline.progress import clock
+from rayflow.pipeline.reward_plan import build_reward_plan
+from rayflow.pipeline.reward_report import report as write_reward_report
+from rayflow.pipeline.rounds import SHARED
+from rayflow.pipeline.share import Shelf
+from rayflow.study.parts import PREFERENCES, PROXY, Study
+from rayflow.study.results import RowResult, result_of, result_path
+
+
+class StudyRun:
+    """The execution of one study; running it again goes on where it stopped.
+
+    Args:
+        study: what to do.
+        console: for the person who waits.
+    """
+
+    def __init__(self, study: Study, console: Console) -> None:
+        self._study = study
+        self._console = console
+        self._shelf = Shelf()
+
+    def run(self) -> None:
+        """Bring every row to its result.
+
+        Raises:
+            RayflowError: see the stages; what was finished stays.
+        """
+        config = self._study.config
+        with open_run(config):
+            (config.root / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
+            known = self._make_proxy()
+            self._run(_up_to(build_plan(self._shared(known)), SHARED))
+            self._stock()
+            todo = [(name, seed) for seed in config.seeds for name in config.all_rows]
+            started, done = time.monotonic(), 0
+            for number, (name, seed) in enumerate(todo, start=1):
+                fresh = self._row(name, seed, known)
+                done += fresh
+                if fresh:
+                    left = (time.monotonic() - started) / done * (len(todo) - number)
+                    self._console.print(
+                        f"[bold]{number} of {len(todo)} rows done[/], about {clock(left)} left"
+                    )
+
+    def _make_proxy(self) -> dict[str, str]:
+        """The preferences and the reward model, made once; what the words in braces stand for."""
+        study = self._study
+        self._console.print("\n[bold]preferences[/]")
+        plan = build_plan(study.preferences())
+        self._run(_up_to(plan, (*SHARED, "select", "pair")))
+        if not study.preferences_file.exists():
+            total = write_trl(plan.artifacts, study.preferences_file)
+            self._console.print(f"{total:,} pairs -> {study.preferences_file}")
+        self._console.print("\n[bold]proxy[/]")
+        reward = build_reward_plan(study.proxy())
+        self._run(reward)
+        self._console.print(write_reward_report(reward)[1])
+        model = reward.artifacts["train"].folder / "model"
+        return {PREFERENCES: str(study.preferences_file), PROXY: str(model)}
+
+    def _shared(self, known: dict[str, str]) -> JobConfig:
+        from rayflow.study.parts import filled
+
+        self._console.print("\n[bold]samples and scores that all rows share[/]")
+        return filled(self._study.base(), known)
+
+    def _stock(self) -> None:
+        """Everything that is finished goes on the shelf, so that no stage is computed twice."""
+        root = self._study.config.root
+        for run in (root / "shared", *sorted(root.glob("rows/*/seed-*"))):
+            if run.is_dir():
+                self._shelf.add(run)
+
+    def _row(self, name: str, seed: int, known: dict[str, str]) -> bool:
+        """Train and measure one row; false if that was done already."""
+        from rayflow.study.parts import filled
+
+        study = self._study
+        plan = build_plan(filled(study.row(name, seed), known))
+        model = plan.artifacts["train"].folder / "model"
+        measured = filled(study.evaluation(name, seed, str(model), known), known)
+        identity = {
+            "train": plan.identities["train"],
+            "evaluation": measured.model_dump(mode="json", exclude={"name", "runs_dir", "policy", "compute"}),
+        }
+        path = result_path(study.config.root, name, seed)
+        if path.exists():
+            _check(path, identity)
+            return False
+        self._console.print(f"\n[bold]{study.config.all_rows[name].title}[/], seed {seed}")
+        begin = time.monotonic()
+        self._run(plan)
+        evaluation = build_evaluation_plan(measured)
+        self._run(evaluation)
+        result = result_of(name, seed, plan, evaluation, seconds=time.monotonic() - begin)
+        write_json(path, {"identity": identity, **result.to_json()})
+        self._tidy(plan)
+        return True
+
+    def _run(self, plan: Plan) -> None:
+        self._shelf.fill(plan)
+        Pipeline(plan, make_runner(plan.config), self._console).run()
+        self._shelf.add(plan.config.root)
+
+    def _tidy(self, plan: Plan) -> None:
+        """A study trains many models and needs each only until it is measured."""
+        if not self._study.config.keep_models:
+            folder = plan.artifacts["train"].folder
+            shutil.rmtree(folder / "model", ignore_errors=True)
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+
+
+def _up_to(plan: Plan, names: tuple[str, ...]) -> Plan:
+    """Only the stages of these names."""
+    steps = (tuple(stage for stage in step if stage.name in names) for step in plan.steps)
+    return Plan(plan.config, tuple(step for step in steps if step))
+
+
+def _check(path: Path, identity: dict[str, Any]) -> None:
+    stored = read_json(path)["identity"]
+    if stored != identity:
+        changes = "\n".join(f"  {line}" for line in differences(stored, identity))
+        raise ArtifactError(
+            f"{path} was measured with another configuration:\n{changes}\n"
+            f"Give the study a new name (--set name=...), or delete {path} and {path.with_suffix('')}* to redo the row."
+        )
+
+
+def stored_results(study: Study) -> Iterator[RowResult]:
+    """The results that are there, row by row."""
+    for name in study.config.all_rows:
+        for seed in study.config.seeds:
+            path = result_path(study.config.root, name, seed)
+            if path.exists():
+                yield RowResult.from_json(read_json(path))

@@ -1,0 +1,91 @@
+"""A study's tables: numbers beside the paper's, as values for the page and as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rayflow.config.study import StudyConfig, TableOptions
+from rayflow.report import words
+from rayflow.study.results import Estimate, RowSummary
+
+HEADINGS = (
+    "proxy win rate",
+    "gold win rate",
+    "gold, by seed",
+    "gold, equal length",
+    "gold reward gain",
+    "tokens",
+    "KL (nats)",
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table as text.
+
+    Attributes:
+        title, source: see `TableOptions`.
+        headings: of our columns, then of the paper's.
+        rows: (title, cells), a cell for each heading.
+        num_own: how many headings are ours.
+    """
+
+    title: str
+    source: str
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[str, ...]], ...]
+    num_own: int = len(HEADINGS)
+
+
+def make_table(config: StudyConfig, options: TableOptions, rows: Mapping[str, RowSummary]) -> Table:
+    """The rows of a table; those that are not measured yet show dashes."""
+    titles = config.all_rows
+    lines = []
+    for name in options.rows:
+        paper = [_paper(column.get(name)) for column in options.paper.values()]
+        own = _own(rows[name]) if name in rows else [words.NONE] * len(HEADINGS)
+        lines.append((titles[name].title, (*own, *paper)))
+    return Table(options.title, options.source, (*HEADINGS, *options.paper), tuple(lines))
+
+
+def sweep_table(config: StudyConfig, key: str, rows: Mapping[str, RowSummary]) -> Table:
+    """The values of a sweep as rows."""
+    sweep = config.sweeps[key]
+    return make_table(config, TableOptions(title=sweep.title, rows=tuple(sweep.named(key).values())), rows)
+
+
+def _own(row: RowSummary) -> list[str]:
+    return [
+        _estimate(row.wins["proxy"]),
+        _estimate(row.wins["gold"]),
+        ", ".join(f"{100 * rate:.1f}" for rate in row.seed_wins["gold"]),
+        words.percent(row.length_controlled["gold"]),
+        words.fixed(row.gain["gold"], 3),
+        f"{row.policy_tokens:.1f} / {row.baseline_tokens:.1f}",
+        words.fixed(row.kl, 2),
+    ]
+
+
+def _estimate(found: Estimate) -> str:
+    mean, low, high = (f"{100 * value:.1f}" for value in found)
+    return f"{mean} [{low}, {high}]"
+
+
+def _paper(value: float | None) -> str:
+    return words.NONE if value is None else f"{value:.2f}"
+
+
+def markdown(tables: Sequence[Table]) -> str:
+    """The tables for a README or a review. Win rates in percent, against the SFT policy, 95% intervals."""
+    parts = []
+    for table in tables:
+        headings = [
+            *table.headings[: table.num_own],
+            *(f"paper: {h}" for h in table.headings[table.num_own :]),
+        ]
+        lines = ["| method | " + " | ".join(headings) + " |", "|---" * (len(headings) + 1) + "|"]
+        lines += ["| " + " | ".join((title, *cells)) + " |" for title, cells in table.rows]
+        source = f"\n{table.source}\n" if table.source else ""
+        parts.append(f"## {table.title}\n{source}\n" + "\n".join(lines) + "\n")
+    return "\n".join(parts)
