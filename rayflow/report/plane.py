@@ -48,7 +48,14 @@ def band(frame: Frame, xs: Sequence[float], lows: Sequence[float], highs: Sequen
     return f'<polygon class="band {style}" points="{_path(frame, around)}"/>'
 
 
-def marks(frame: Frame, points: Sequence[Mark], style: str, shape: str, place: str = "above") -> str:
+def marks(
+    frame: Frame,
+    points: Sequence[Mark],
+    style: str,
+    shape: str,
+    place: str = "above",
+    taken: list[tuple[float, float]] | None = None,
+) -> str:
     """Points of one series, and the labels that have room.
 
     Args:
@@ -57,8 +64,9 @@ def marks(frame: Frame, points: Sequence[Mark], style: str, shape: str, place: s
         style: CSS class that colours them.
         shape: "circle", "square" or "triangle".
         place: labels go "above" (to the left), "below" (to the right) or "beneath" (to the left).
+        taken: where labels of other series stand already; those of this one are added.
     """
-    parts, taken = [], []
+    parts, taken = [], [] if taken is None else taken
     for point in points:
         x, y = frame.x(point.x), frame.y(point.y)
         parts.append(f'<g class="spot">{_shape(x, y, style, shape)}<title>{escape(point.tip)}</title></g>')

@@ -28,7 +28,7 @@ def plane(config: StudyConfig, rows: Mapping[str, RowSummary], reward: str) -> F
     xs, ys = [0.0, *(x for x, _ in points.values())], [0.0, *(y for _, y in points.values())]
     frame = Frame(_room(min(xs), max(xs)), _room(min(ys), max(ys)), 820.0, 380.0)
     parts = [frame.axes("KL from the SFT policy (nats per response)", num_rows=7)]
-    titles = config.all_rows
+    titles, taken = config.all_rows, []
     for group, (style, shape, _) in GROUPS.items():
         spots = [
             Mark(
@@ -40,7 +40,7 @@ def plane(config: StudyConfig, rows: Mapping[str, RowSummary], reward: str) -> F
             for name, (x, y) in points.items()
             if titles[name].group == group
         ]
-        parts.append(draw.marks(frame, spots, style, shape))
+        parts.append(draw.marks(frame, spots, style, shape, taken=taken))
     parts.append(draw.marks(frame, [Mark(0.0, 0.0, "SFT policy", "SFT policy")], "before", "circle", "below"))
     legend = tuple((style, label, "") for style, _, label in GROUPS.values())
     return Figure(
@@ -48,7 +48,7 @@ def plane(config: StudyConfig, rows: Mapping[str, RowSummary], reward: str) -> F
         frame.wrap("".join(parts), f"Gain in {reward} reward against KL from the SFT policy"),
         legend,
         "Each point is a method, the mean over its seeds. Up is more reward, right is further from the SFT policy. "
-        "Points have tooltips; those of the sweeps have no label.",
+        "Points have tooltips; those of the sweeps, and where labels would collide, have no label.",
     )
 
 
