@@ -185,8 +185,8 @@ def notes(found: Found) -> list[str]:
     if found.rows:
         longest = max(found.rows.values(), key=lambda row: abs(row.policy_tokens - row.baseline_tokens))
         remarks.append(
-            f"Length moves most with one method: {found.config.all_rows[longest.row].title} answers with {longest.policy_tokens:.1f} "
-            f"tokens where the SFT policy has {longest.baseline_tokens:.1f}. The column 'equal length' says what "
+            f"Length moves most with {found.config.all_rows[longest.row].title}: {longest.policy_tokens:.1f} tokens "
+            f"where the SFT policy has {longest.baseline_tokens:.1f}. The column 'equal length' says what "
             "is left of the gold win rate without that."
         )
     return remarks

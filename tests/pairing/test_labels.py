@@ -86,3 +86,23 @@ def test_labels_by_reward_are_certain(labels: str) -> None:
 @pytest.mark.parametrize("kind", ["first_round", "tournament", "all_pairs", "best_worst", "min_of_m"])
 def test_an_undecided_judge_makes_ties_which_are_dropped(kind: str) -> None:
     assert made(kind, Judge(0.5)).shape == (0, 2)
+
+
+def test_bradley_terry_draws_follow_the_difference_of_the_rewards_over_the_temperature():
+    rewards, pairs = np.array([0.0, 0.3]), np.tile([[1, 0]], (20_000, 1))
+    prefer = by_reward(rewards, temperature=0.25)
+    options = LabelOptions(kind="first_round", labels="sample")
+    labelled, tied = label(pairs, prefer, np.random.default_rng(0), options)
+    share = float((labelled[:, 0] == 1).mean())
+    assert share == pytest.approx(1 / (1 + np.exp(-0.3 / 0.25)), abs=4 * 0.5 / np.sqrt(len(pairs)))
+    assert not tied.any()
+
+
+def test_without_a_temperature_the_higher_reward_is_always_preferred():
+    rewards = np.array([0.0, 1e-9])
+    assert by_reward(rewards)(np.array([[1, 0], [0, 1], [0, 0]])).tolist() == [1.0, 0.0, 0.5]
+
+
+def test_draws_are_never_made_of_the_sign_alone():
+    prefer = by_reward(np.array([0.0, 1.0]), temperature=2.0)
+    assert prefer(np.array([[0, 1], [1, 0]])).sum() == pytest.approx(1.0)
