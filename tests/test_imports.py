@@ -32,7 +32,7 @@ ONLY_IN = {
     "datasketch": ["refresh/dedup.py"],
 }
 # What is built on the pipeline, beside each other.
-SERVICES = {"cluster", "refresh", "schedule"}
+SERVICES = {"cluster", "refresh", "schedule", "study"}
 UPPER = {"config", "pipeline", "dist", "cli", *SERVICES}
 # Lower rooms never know the higher ones.
 FORBIDDEN = {
@@ -44,6 +44,7 @@ FORBIDDEN = {
     "pipeline": {"cli", *SERVICES},
     "dist": {"cli", *SERVICES},
     "refresh": {"dist", "cli"},
+    "study": {"dist", "cli"},
     # It starts a command, and knows of it nothing but its name and its configuration.
     "schedule": {"pipeline", "dist", "cli", *FAMILIES},
     # Manifests are text: they know what a cluster is made from, not what runs on it.

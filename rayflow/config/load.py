@@ -19,6 +19,7 @@ _SCHEMAS = {
     "data": "rayflow.config.reward:RewardConfig",
     "policy": "rayflow.config.evaluate:EvaluateConfig",
     "refresh": "rayflow.config.refresh:RefreshConfig",
+    "rows": "rayflow.config.study:StudyConfig",
 }
 """Blocks that only another job than a run has; by name, because their modules know this one."""
 Config = TypeVar("Config", bound=JobConfig)

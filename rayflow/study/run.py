@@ -31,7 +31,7 @@ from rayflow.pipeline.reward_plan import build_reward_plan
 from rayflow.pipeline.reward_report import report as write_reward_report
 from rayflow.pipeline.rounds import SHARED
 from rayflow.pipeline.share import Shelf
-from rayflow.study.parts import PREFERENCES, PROXY, Study
+from rayflow.study.parts import PREFERENCES, PROXY, Study, filled
 from rayflow.study.results import RowResult, result_of, result_path
 
 
@@ -58,7 +58,7 @@ class StudyRun:
         with open_run(config):
             (config.root / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
             known = self._make_proxy()
-            self._run(_up_to(build_plan(self._shared(known)), SHARED))
+            self._run(build_plan(self._shared(known)), SHARED)
             self._stock()
             todo = [(name, seed) for seed in config.seeds for name in config.all_rows]
             started, done = time.monotonic(), 0
@@ -76,7 +76,7 @@ class StudyRun:
         study = self._study
         self._console.print("\n[bold]preferences[/]")
         plan = build_plan(study.preferences())
-        self._run(_up_to(plan, (*SHARED, "select", "pair")))
+        self._run(plan, (*SHARED, "select", "pair"))
         if not study.preferences_file.exists():
             total = write_trl(plan.artifacts, study.preferences_file)
             self._console.print(f"{total:,} pairs -> {study.preferences_file}")
@@ -88,8 +88,6 @@ class StudyRun:
         return {PREFERENCES: str(study.preferences_file), PROXY: str(model)}
 
     def _shared(self, known: dict[str, str]) -> JobConfig:
-        from rayflow.study.parts import filled
-
         self._console.print("\n[bold]samples and scores that all rows share[/]")
         return filled(self._study.base(), known)
 
@@ -102,8 +100,6 @@ class StudyRun:
 
     def _row(self, name: str, seed: int, known: dict[str, str]) -> bool:
         """Train and measure one row; false if that was done already."""
-        from rayflow.study.parts import filled
-
         study = self._study
         plan = build_plan(filled(study.row(name, seed), known))
         model = plan.artifacts["train"].folder / "model"
@@ -126,9 +122,9 @@ class StudyRun:
         self._tidy(plan)
         return True
 
-    def _run(self, plan: Plan) -> None:
+    def _run(self, plan: Plan, only: tuple[str, ...] | None = None) -> None:
         self._shelf.fill(plan)
-        Pipeline(plan, make_runner(plan.config), self._console).run()
+        Pipeline(plan, make_runner(plan.config), self._console).run(only=only)
         self._shelf.add(plan.config.root)
 
     def _tidy(self, plan: Plan) -> None:
@@ -137,12 +133,6 @@ class StudyRun:
             folder = plan.artifacts["train"].folder
             shutil.rmtree(folder / "model", ignore_errors=True)
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-
-
-def _up_to(plan: Plan, names: tuple[str, ...]) -> Plan:
-    """Only the stages of these names."""
-    steps = (tuple(stage for stage in step if stage.name in names) for step in plan.steps)
-    return Plan(plan.config, tuple(step for step in steps if step))
 
 
 def _check(path: Path, identity: dict[str, Any]) -> None:
