@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 from rayflow.refresh.rows import PARTITIONS, SCHEMA
 
 GROUP_ROWS = 512
-FILE_ROWS = 32 * GROUP_ROWS
-"""A row is a whole group, tens of kilobytes: a row group is some 10 MB, a file some hundreds."""
+FILE_ROWS = 8 * GROUP_ROWS
+"""A row is a whole group, tens of kilobytes: a row group is some 10 MB, a file, which readers take whole, under 100."""
 STORED = pa.schema([field for field in SCHEMA if field.name not in PARTITIONS])
 """What a file holds: its partition stands in its path."""
 

@@ -9,6 +9,7 @@ import pytest
 
 from rayflow.config.refresh import RetentionOptions
 from rayflow.errors import ArtifactError, BusyError
+from rayflow.refresh import parts
 from rayflow.refresh.retention import DAY, versions_to_keep
 from rayflow.refresh.rows import SCHEMA, lengths
 from rayflow.refresh.table import PreferenceTable
@@ -50,6 +51,22 @@ def test_a_version_holds_what_stays_and_what_comes_in_and_nothing_else(table: Pr
     assert table.written("2026-11-03-1") is None
     folders = {path.parent.relative_to(table.folder).as_posix() for path in table.folder.rglob("*.parquet")}
     assert folders == {"date=2026-11-01/policy=p-1", "date=2026-11-02/policy=p-1"}
+
+
+def test_files_are_bounded_and_those_without_a_change_are_not_touched(
+    table: PreferenceTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "GROUP_ROWS", 4)
+    monkeypatch.setattr(parts, "FILE_ROWS", 8)
+    ids = [f"p{i:02d}" for i in range(50)]
+    shards = [rows(ids[i : i + 3], "2026-11-01-1") for i in range(0, 50, 3)]
+    table.replace([], shards, "2026-11-01-1")
+    before = {path: path.stat().st_mtime_ns for path in table.folder.rglob("*.parquet")}
+    assert len(before) >= 5 and sorted(held(table)) == ids
+    table.replace(ids[1:], [rows(["new"], "2026-11-02-1")], "2026-11-02-1")
+    assert sorted(held(table)) == sorted([*ids[1:], "new"])
+    after = {path: path.stat().st_mtime_ns for path in table.folder.rglob("*.parquet")}
+    assert before.items() <= after.items() and len(after) == len(before) + 2
 
 
 def test_a_reader_of_a_version_does_not_notice_the_next_one(table: PreferenceTable) -> None:

@@ -20,12 +20,14 @@ from rayflow.sources.base import RowError
 from rayflow.sources.read import read
 from tests.sources.test_groups import RANKED_ROW, ULTRA_ROW
 from tests.sources.test_hh import ROW as HH_ROW
+from tests.sources.test_pair_groups import ROW as GROUPS_ROW
 from tests.sources.test_tldr import ROW as TLDR_ROW
 
 ROWS = {
     "hh": HH_ROW,
     "tldr": TLDR_ROW,
     "ultrafeedback": ULTRA_ROW,
+    "groups": GROUPS_ROW,
     "ranked": RANKED_ROW,
     "trl": {"prompt": "Sky?", "chosen": "blue", "rejected": "green"},
     "prompts": {"prompt": "Sky?", "target": "blue"},
