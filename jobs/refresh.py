@@ -1,12 +1,11 @@
-"""The nightly refresh as a cluster runs it: `python jobs/refresh.py CONFIG [--date D] [--set a.b=value]`.
-
-The same command as `rayflow refresh`, and the same exit codes: 0 done, 3 held back by the gate, 75 busy.
-"""
+"""The nightly refresh as a cluster runs it: python jobs/refresh.py CONFIG [options of `rayflow refresh`]."""
 
 import sys
 
-from rayflow.cli.app import main
+# This folder's files would stand in for modules of the same names, such as the standard library's `select`.
+sys.path[:] = [entry for entry in sys.path if entry != __file__.rpartition("/")[0]]
+
+from rayflow.cli.app import main  # noqa: E402
 
 if __name__ == "__main__":
-    sys.argv.insert(1, "refresh")
-    main()
+    main(["refresh", *sys.argv[1:]])

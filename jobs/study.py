@@ -1,11 +1,11 @@
-"""Run or resume a study: python jobs/study.py jobs/configs/study/sentiment.yaml [--set a.b=value]."""
-
-from __future__ import annotations
+"""Runs or resumes a study: python jobs/study.py CONFIG [options of `rayflow study run`]."""
 
 import sys
 
-from rayflow.cli.app import main
+# This folder's files would stand in for modules of the same names, such as the standard library's `select`.
+sys.path[:] = [entry for entry in sys.path if entry != __file__.rpartition("/")[0]]
+
+from rayflow.cli.app import main  # noqa: E402
 
 if __name__ == "__main__":
-    sys.argv[1:1] = ["study", "run"]
-    main()
+    main(["study", "run", *sys.argv[1:]])

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from rayflow.config import JobConfig
 
 Gpus = int | None
+COMMANDS = {"RunConfig": "run", "RefreshConfig": "refresh", "RewardConfig": "train-reward"}
+"""What is done with a configuration of each kind."""
 
 cluster = typer.Typer(help="Manifests for a GPU cluster.", no_args_is_help=True)
 
@@ -74,13 +76,19 @@ def render(
 
 def _of_job(path: Path) -> dict[str, Any]:
     """What a job's configuration says about its cluster: its command, its engine's GPUs, its reward."""
-    from rayflow.config import RunConfig, load_config
-    from rayflow.config.load import read_settings
-    from rayflow.config.reward import RewardConfig
+    from rayflow.config import RunConfig, load_config, schema_of
+    from rayflow.errors import ConfigError
 
-    trains_reward = "data" in read_settings(path)
-    job = load_config(path, None, RewardConfig if trains_reward else RunConfig)
-    told: dict[str, Any] = {"config": str(path), "command": "train-reward" if trains_reward else "run"}
+    schema = schema_of(path)
+    command = COMMANDS.get(schema.__name__)
+    if command is None:
+        raise ConfigError(
+            f"{path} does not say what a cluster needs: give a configuration of a run, a refresh or a reward."
+        )
+    job = load_config(path, None, schema)
+    told: dict[str, Any] = {"config": str(path), "command": command}
+    if command == "refresh":
+        told["refresh_config"] = str(path)
     return told | (_of_run(job) if isinstance(job, RunConfig) else {})
 
 

@@ -34,7 +34,7 @@ class ClusterOptions(Options):
         image, head_image: with rayflow installed (cluster/Dockerfile.gpu); None: the head's is the same.
         config: the job's configuration, a path in the image or on the shared storage.
         command: what is done with it.
-        refresh_config: the nightly refresh's configuration; None is the job's.
+        refresh_config: the nightly refresh's configuration.
         schedule, time_zone: of the nightly refresh, as cron writes it.
         storage, storage_class: size and class of the shared volume; None is the cluster's default class.
         redis_address: of a Redis for GCS fault tolerance; None goes without.
@@ -62,8 +62,8 @@ class ClusterOptions(Options):
     image: str = "registry.example.com/rayflow:0.1.0-gpu"
     head_image: str | None = None
     config: str = "jobs/configs/quickstart.yaml"
-    command: Literal["run", "train-reward"] = "run"
-    refresh_config: str | None = None
+    command: Literal["run", "refresh", "train-reward"] = "run"
+    refresh_config: str = "jobs/configs/refresh.yaml"
     schedule: str = "0 2 * * *"
     time_zone: str = "Etc/UTC"
     storage: str = "500Gi"

@@ -30,7 +30,7 @@ def names(options: ClusterOptions) -> dict[str, str]:
 def job_command(options: ClusterOptions, command: str | None = None) -> list[str]:
     """What a job runs on the cluster, in the project's folder: paths in configurations are relative to it."""
     command = command or options.command
-    config = (options.refresh_config if command == "refresh" else None) or options.config
+    config = options.refresh_config if command == "refresh" else options.config
     return ["env", "-C", WORKDIR, "rayflow", command, config, "--set", f"@{COMPUTE}"]
 
 

@@ -102,7 +102,8 @@ def _validate(data: dict[str, Any], schema: type[Model], what: str) -> Model:
     except ValidationError as error:
         lines = [f"  {'.'.join(map(str, loc)) or '(top)'}: {text}" for loc, text in _describe(error, schema)]
         raise ConfigError(f"{what} cannot be used:\n" + "\n".join(lines)) from None
-    if held := secret_settings(config.model_dump(mode="json")):
+    # Other settings, such as a cluster's, are not stored, and name the places where secrets are kept.
+    if isinstance(config, JobConfig) and (held := secret_settings(config.model_dump(mode="json"))):
         raise ConfigError(
             f"{what} cannot be used:\n  {held[0]}: is a secret, and a configuration is stored with its run. Put it "
             "into an environment variable; Hugging Face's libraries read HF_TOKEN."

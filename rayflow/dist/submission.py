@@ -25,9 +25,10 @@ JOBS = {
     "train": ("run", "--only", "train"),
     "evaluate": ("run", "--only", "evaluate"),
     "train_reward": ("train-reward",),
+    "refresh": ("refresh",),
 }
 """The entry points in `jobs/`, and the command that each of them is."""
-JOB_OF = {"RunConfig": "pipeline", "RewardConfig": "train_reward"}
+JOB_OF = {"RunConfig": "pipeline", "RewardConfig": "train_reward", "RefreshConfig": "refresh"}
 """The entry point that a configuration is for, where none is named."""
 
 

@@ -96,6 +96,7 @@ def test_a_dump_holds_the_chosen_classes_own_fields_and_reads_back():
         "kind": "rejection",
         "num_accepted": 8,
         "shortfall": "keep",
+        "max_resamples": 2,
         "beta": 0.05,
         "shuffle": True,
         "maximum": "pass",

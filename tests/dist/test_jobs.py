@@ -176,7 +176,7 @@ def test_an_unknown_job_is_a_sentence(head: Head) -> None:
     assert done.returncode == 1 and done.stderr.startswith("Error: No job 'nothing-1'")
 
 
-def test_with_a_token_secrets_travel_sealed_and_are_nowhere_to_be_read(run_file, tmp_path: Path) -> None:  # noqa: ANN001
+def test_with_a_secret_names_travel_sealed_and_are_nowhere_to_be_read(run_file, tmp_path: Path) -> None:  # noqa: ANN001
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "secret_reward.py").write_text(REWARD)
     path = run_file("sealed", reward={"kind": "rule", "function": "secret_reward:kind"})

@@ -9,11 +9,19 @@ import yaml
 from typer.testing import CliRunner
 
 from rayflow.cli.app import app
+from rayflow.config import RunConfig, schema_of
+from rayflow.config.reward import RewardConfig
 from rayflow.errors import ConfigError
 from tests.rewards.conftest import pad_is_eos_model  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
-CONFIGS = sorted((ROOT / "jobs" / "configs").rglob("*.yaml"))
+COMMANDS = {RunConfig: "run", RewardConfig: "train-reward"}
+CONFIGS = sorted(
+    path
+    for path in (ROOT / "jobs" / "configs").rglob("*.yaml")
+    # A study's parts name what the study makes; it runs them itself.
+    if schema_of(path) in COMMANDS and path.parent.name != "study"
+)
 SHARED = [("--gpus", 1), ("--gpus", 8), ("--gpus", 64)]
 SPLIT = [
     ("--gpus-sampling", 4, "--gpus-reward", 2, "--gpus-train", 2),
@@ -35,17 +43,18 @@ def rayflow(*arguments: object) -> str:
 def dry_run(config: Path, size: tuple, model: str, folder: Path) -> str:
     """Render for a configuration, and place it: what is printed."""
     rayflow("cluster", "render", *size, "--config", config, "--output", folder)
-    command = "train-reward" if "data" in _settings(config) else "run"
     # The first round of several, as `--dry-run` shows; runs_dir is the cluster's.
     return rayflow(
-        *(command, config, "--set", f"@{folder / 'compute.yaml'}", "--set", f"model={model}", "--dry-run")
+        *(
+            COMMANDS[schema_of(config)],
+            config,
+            "--set",
+            f"@{folder / 'compute.yaml'}",
+            "--set",
+            f"model={model}",
+            "--dry-run",
+        )
     )
-
-
-def _settings(config: Path) -> dict:
-    from rayflow.config.load import read_settings
-
-    return read_settings(config)
 
 
 @pytest.fixture(autouse=True)

@@ -59,7 +59,7 @@ def _options(schedule: Schedule, format: str, settings: list[str]) -> ClusterOpt
     """The cluster's, with the schedule's times and configuration; paths in the project are the image's, too."""
     inside = schedule.config.is_relative_to(schedule.folder)
     config = schedule.config.relative_to(schedule.folder) if inside else schedule.config
-    data: dict[str, Any] = {"config": str(config)}
+    data: dict[str, Any] = {"config": str(config), "refresh_config": str(config)}
     if format == "cronjob" and not any(text.startswith("gpus") for text in settings):
         data["gpus"] = 1  # the standing cluster has its size; the submitting pod has no GPU
     data |= {"schedule": portable(schedule), "time_zone": schedule.timezone}
