@@ -22,9 +22,9 @@ def verify(
 ) -> None:
     """Hold every stored shard and model of a run against its checksum. Exit code 1 if something is damaged."""
     from rayflow.pipeline import verify as checks
-    from rayflow.pipeline.commands import open_plan, open_reward_plan, trains_reward
+    from rayflow.pipeline.commands import open_any
 
-    plan = open_reward_plan(run_folder) if trains_reward(run_folder) else open_plan(run_folder)
+    plan = open_any(run_folder)
     findings = checks.verify(plan)
     for finding in findings:
         mark = "[green]✓[/]" if finding.whole else "[red]✗[/]"

@@ -35,7 +35,7 @@ class JobConfig(Options):
         name: names the run's folder, `<runs_dir>/<name>`.
         seed: every random draw derives from it, the stage and the prompt.
         model: what training starts from: a local folder or a hub id.
-        track: where training metrics and the summary go besides the report; never part of a fingerprint.
+        track: where training metrics and the report's numbers go besides the report; never part of a fingerprint.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")

@@ -53,7 +53,6 @@ def _check_run(config: RunConfig) -> None:
     if config.reward is not None:
         _check_reward(build("reward", config.reward))
     _check_method(config)
-    _check_engine(config)
 
 
 def _check_reward(reward: Any) -> None:
@@ -85,18 +84,4 @@ def _check_method(config: RunConfig) -> None:
         raise ConfigError(
             f"select.num_accepted={accepted} is more than sample.num_candidates="
             f"{config.sample.num_candidates}{again}: no prompt could ever give that many."
-        )
-
-
-def _check_engine(config: RunConfig) -> None:
-    """Refuse an engine that is spread over more GPUs than its worker is given.
-
-    Raises:
-        ConfigError: Ray would hide the other GPUs from it.
-    """
-    spread, given = getattr(config.sample.engine, "tensor_parallel_size", 1), config.compute.sample.num_gpus
-    if given and spread > max(given, 1):
-        raise ConfigError(
-            f"sample.engine.tensor_parallel_size={spread} spreads an engine over {spread} GPUs, and "
-            f"compute.sample.num_gpus gives its worker {given:g}: set it to {spread}."
         )

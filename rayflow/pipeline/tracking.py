@@ -1,7 +1,7 @@
 """Tells the configured tracker about a run, each step once, and never lets it end one.
 
-What was told is remembered in the training stage's folder, so a resumed run goes on in the tracker too, and a
-training that is redone begins anew there.
+What was told is remembered in the training stage's folder (in an evaluation, which trains nothing, in its last
+stage's), so a resumed run goes on in the tracker too, and a training that is redone begins anew there.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Tracking:
 
     def __init__(self, plan: Plan, console: Console) -> None:
         self._config = plan.config
-        self._folder = plan.artifacts["train"].folder
-        self._train = plan.artifacts["train"]
+        told = plan.artifacts.get("train") or [*plan.artifacts.values()][-1]
+        self._stage, self._folder = told, told.folder
         self._console = console
         self._tracker: Tracker | None = build("tracker", plan.config.track)
         self._wanted = plan.config.track.kind != "none"
@@ -47,8 +47,8 @@ class Tracking:
             self._safely(lambda tracker: self._log(tracker, metrics))
 
     def finish(self) -> None:
-        """The summary of a run whose training is done."""
-        if self._wanted and self._train.committed:
+        """The summary of a run whose training is done, or of a finished evaluation."""
+        if self._wanted and self._stage.committed:
             self._safely(self._finish)
 
     def _log(self, tracker: Tracker, metrics: dict[str, float]) -> None:

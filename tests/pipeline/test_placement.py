@@ -92,15 +92,6 @@ def test_cpus_are_counted_too() -> None:
         placed([BIG], (Stage("sample", pool(16, 1, cpus=4)),))
 
 
-def test_an_engine_over_more_gpus_than_its_worker_has_is_refused(settings: dict, tiny_model: str) -> None:  # noqa: F811
-    sample = {"engine": {"kind": "vllm", "tensor_parallel_size": 4}}
-    wrong = {"runner": "ray", "sample": {"num_gpus": 1}}
-    given = {**settings, "model": tiny_model, "sample": sample}
-    with pytest.raises(ConfigError, match="compute.sample.num_gpus gives its worker 1: set it to 4"):
-        preflight(build_plan(RunConfig.model_validate({**given, "compute": wrong})))
-    preflight(build_plan(RunConfig.model_validate({**given, "compute": {"sample": {"num_gpus": 4}}})))
-
-
 def test_a_run_is_refused_before_it_starts(settings: dict, tiny_model: str) -> None:  # noqa: F811
     compute = {"nodes": [{"name": "small", "num_cpus": 2}], "train": {"num_workers": 3, "num_cpus": 1}}
     config = RunConfig.model_validate({**settings, "model": tiny_model, "compute": compute})  # noqa: F811
