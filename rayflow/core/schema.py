@@ -13,7 +13,6 @@ from typing import Any, TypeVar, get_type_hints
 import numpy as np
 import pyarrow as pa
 
-from rayflow.core import rows as row_types
 from rayflow.core.rows import Message, Row
 from rayflow.errors import StageError
 
@@ -59,7 +58,7 @@ _NESTED: dict[str, pa.DataType] = {"component_rewards": pa.float64()}
 @cache
 def schema_of(record: type[Row]) -> pa.Schema:
     """The Arrow schema of a record type or view, in field order."""
-    hints = get_type_hints(record, vars(row_types))
+    hints = get_type_hints(record)
     return pa.schema([pa.field(field.name, _kind(field.name, hints[field.name])) for field in fields(record)])
 
 

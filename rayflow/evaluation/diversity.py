@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rayflow.core.rows import Diversity
+from rayflow.core.evaluation_rows import Diversity
 
 MAX_N = 4
 # Words, single signs, and single characters of scripts that write no spaces.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from rayflow.core.rows import Answered, Diversity
+from rayflow.core.evaluation_rows import Answered, Diversity
 from rayflow.core.seeds import rng
 from rayflow.core.stats import bootstrap_mean, sigmoid
 from rayflow.errors import DataError

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rayflow.core.rows import Answers, ComparedVerdict, Prompt
+from rayflow.core.evaluation_rows import Answers, ComparedVerdict
+from rayflow.core.rows import Prompt
 from rayflow.core.stats import logit
 from rayflow.rewards.base import PairwiseReward, preferences
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from rayflow.core.rows import SideBySideVerdicts
+from rayflow.core.evaluation_rows import SideBySideVerdicts
 from rayflow.core.seeds import rng
 from rayflow.core.stats import bootstrap_means
 from rayflow.errors import DataError

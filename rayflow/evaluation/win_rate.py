@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rayflow.core import seeds, stats
-from rayflow.core.rows import Answered, Verdict
+from rayflow.core.evaluation_rows import Answered, Verdict
 from rayflow.errors import DataError, RewardError
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from rayflow.config.evaluate import EvaluateConfig, SideOptions
-from rayflow.core.rows import Answered
+from rayflow.core.evaluation_rows import Answered
 from rayflow.core.seeds import derive
 from rayflow.evaluation.measures import Measures
 from rayflow.pipeline.plan import Plan

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rayflow.core.evaluation_rows import Answers
 from rayflow.core.files import write_json
-from rayflow.core.rows import Answers
 from rayflow.core.seeds import derive, rng
 from rayflow.errors import ArtifactError, ConfigError, DataError
 from rayflow.pipeline.commands import open_any

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from rayflow.core.chat import prompt_token_ids
+from rayflow.core.evaluation_rows import Answered, Answers
 from rayflow.core.options import KindOptions, build
-from rayflow.core.rows import Answered, Answers
 from rayflow.core.schema import from_table
 from rayflow.core.seeds import sampling_seed
 from rayflow.engines.base import SamplingOptions

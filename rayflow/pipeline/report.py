@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from rayflow.config import JobConfig
+from rayflow.core.evaluation_rows import Answered
 from rayflow.core.files import read_json
 from rayflow.core.options import KindOptions
-from rayflow.core.rows import Answered, Orders, Reference, Row
+from rayflow.core.rows import Orders, Reference, Row
 from rayflow.core.seeds import derive
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.plan import Plan, amended

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rayflow.core.rows import Verdict
+from rayflow.core.evaluation_rows import Verdict
 from rayflow.core.seeds import rng
 from rayflow.core.stats import bootstrap_mean
 from rayflow.pipeline.plan import Plan

@@ -12,10 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rayflow.core import rows
+from rayflow.core import evaluation_rows, rows
 from rayflow.core.schema import amend, from_table, join, schema_of, to_table
 
-RECORDS = [value for value in vars(rows).values() if isinstance(value, type) and issubclass(value, rows.Row)]
+RECORDS = [
+    value
+    for module in (rows, evaluation_rows)
+    for value in vars(module).values()
+    if isinstance(value, type) and issubclass(value, rows.Row) and value.__module__ == module.__name__
+]
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)  # surrogates are not text in UTF-8
 FLOATS = st.floats(width=32, allow_nan=False)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rayflow.core.rows import Answers
+from rayflow.core.evaluation_rows import Answers
 from rayflow.core.stats import sigmoid
 from rayflow.evaluation.pairwise import compared_verdict
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayflow.core.rows import SideBySideVerdicts
+from rayflow.core.evaluation_rows import SideBySideVerdicts
 from rayflow.errors import DataError
 from rayflow.evaluation.side_by_side import decide, order_means, side_by_side
 

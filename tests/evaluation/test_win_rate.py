@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rayflow.core.rows import Scored, Verdict
+from rayflow.core.evaluation_rows import Verdict
+from rayflow.core.rows import Scored
 from rayflow.errors import DataError, RewardError
 from rayflow.evaluation.win_rate import compare, verdict, verdicts, win_rate
 

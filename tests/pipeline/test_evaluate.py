@@ -14,7 +14,7 @@ from rich.console import Console
 
 from rayflow.config import RunConfig, load_config
 from rayflow.config.evaluate import EvaluateConfig
-from rayflow.core.rows import ExactLogprobs, SideBySideVerdicts
+from rayflow.core.evaluation_rows import ExactLogprobs, SideBySideVerdicts
 from rayflow.errors import ArtifactError, ConfigError, DataError, ModelError
 from rayflow.judges.template import load_template
 from rayflow.pipeline import commands

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rayflow.core.rows import Answered, Diversity, SideBySideVerdicts
+from rayflow.core.evaluation_rows import Answered, Diversity, SideBySideVerdicts
 from rayflow.evaluation.divergence import PolicyLogprobs, divergence
 from rayflow.evaluation.measures import Measures, diversity_measure, reward_measure
 from rayflow.evaluation.side_by_side import side_by_side

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from rayflow.config import PoolOptions
+from rayflow.core.evaluation_rows import Answers, ComparedVerdict
 from rayflow.core.options import KindOptions, build
-from rayflow.core.rows import Answers, ComparedVerdict, Failure
+from rayflow.core.rows import Failure
 from rayflow.errors import DataError, RewardError
 from rayflow.evaluation.pairwise import compare_all, compared_verdict
 from rayflow.pipeline.artifact import Artifact

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rayflow.config import PoolOptions
-from rayflow.core.rows import Diversity
+from rayflow.core.evaluation_rows import Diversity
 from rayflow.evaluation.diversity import diversity
 from rayflow.pipeline.stage import SimpleStage
 from rayflow.pipeline.stages.score import Responses

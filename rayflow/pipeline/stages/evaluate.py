@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rayflow.config import EvaluationOptions
-from rayflow.core.rows import Answered, Answers, ComparedVerdict, Verdict
+from rayflow.core.evaluation_rows import Answered, Answers, ComparedVerdict, Verdict
 from rayflow.core.schema import to_table
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.stage import StageContext, read_rows

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from rayflow.config import PoolOptions
+from rayflow.core.evaluation_rows import Judged
 from rayflow.core.model_folder import load_tokenizer
 from rayflow.core.options import KindOptions, build
-from rayflow.core.rows import Example, Failure, Judged
+from rayflow.core.rows import Example, Failure
 from rayflow.core.stats import logit
 from rayflow.errors import DataError, RewardError
 from rayflow.pipeline.stage import failure_of

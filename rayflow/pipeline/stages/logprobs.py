@@ -10,8 +10,9 @@ import numpy as np
 
 from rayflow.config import PoolOptions
 from rayflow.config.evaluate import DivergenceOptions
+from rayflow.core.evaluation_rows import ExactLogprobs
 from rayflow.core.model_folder import load_tokenizer
-from rayflow.core.rows import ExactLogprobs, Failure, Row
+from rayflow.core.rows import Failure, Row
 from rayflow.errors import DataError, ModelError
 from rayflow.pipeline.stage import failure_of
 

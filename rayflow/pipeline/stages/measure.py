@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from rayflow.config.evaluate import IntervalOptions, SideBySideOptions
-from rayflow.core.rows import Answered, Diversity, Row, SideBySideVerdicts
+from rayflow.core.evaluation_rows import Answered, Diversity, SideBySideVerdicts
+from rayflow.core.rows import Row
 from rayflow.evaluation.divergence import Divergence, PolicyLogprobs, divergence
 from rayflow.evaluation.measures import (
     DiversityMeasure,

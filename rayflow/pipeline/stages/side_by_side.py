@@ -11,8 +11,9 @@ import numpy as np
 
 from rayflow.config import PoolOptions
 from rayflow.config.evaluate import SideBySideOptions
+from rayflow.core.evaluation_rows import Answers, SideBySideVerdicts
 from rayflow.core.options import build
-from rayflow.core.rows import Answers, Failure, SideBySideVerdicts
+from rayflow.core.rows import Failure
 from rayflow.core.seeds import sampling_seed
 from rayflow.errors import DataError, RewardError
 from rayflow.judges.base import Judge, JudgeSampling

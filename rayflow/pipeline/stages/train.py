@@ -13,10 +13,11 @@ import pyarrow.parquet as pq
 
 from rayflow.config import PoolOptions, RunConfig
 from rayflow.core.chat import response_token_ids
+from rayflow.core.evaluation_rows import Answered, Answers
 from rayflow.core.model_folder import load_tokenizer
 from rayflow.core.options import KindOptions, build
 from rayflow.core.registry import resolve
-from rayflow.core.rows import Answered, Answers, Prompt
+from rayflow.core.rows import Prompt
 from rayflow.core.schema import to_table
 from rayflow.engines.base import SamplingOptions
 from rayflow.errors import StageError
