@@ -75,11 +75,11 @@ def diagnose_run(
     settings = Settings(
         num_accepted=num_accepted or own,
         betas=tuple(betas),
-        own_beta=config.select.beta if isinstance(config.select, RejectionSampling.Config) else None,
+        own_beta=getattr(config.select, "beta", None),
         kl_budget=kl_budget,
         seed=config.seed,
     )
-    rule = make_rule(plan, ids, settings.num_accepted)
+    rule = make_rule(plan, ids, sample.texts, settings.num_accepted)
     return diagnose(lambda: reward_batches(scored), num_prompts, sample, rule, settings)
 
 
@@ -126,8 +126,15 @@ def draw_sample(
     return ids, Sample(rewards=_stack(rewards), lengths=_stack(lengths), texts=_stack(texts))
 
 
-def make_rule(plan: Plan, prompt_ids: Sequence[str], num_accepted: int) -> Rule:
-    """Rejection sampling with the select stage's own seeds: at the run's beta it accepts what the run did."""
+def make_rule(plan: Plan, prompt_ids: Sequence[str], texts: np.ndarray, num_accepted: int) -> Rule:
+    """Rejection sampling with the select stage's own seeds: at the run's beta it accepts what the run did.
+
+    Args:
+        plan: of the run; the rule has its settings if it selects by rejection sampling.
+        prompt_ids: of the m prompts that it is applied to.
+        texts: [m, n] int, equal within a prompt where two responses have the same text.
+        num_accepted: responses to accept per prompt.
+    """
     options = plan.config.select
     if not isinstance(options, RejectionSampling.Config):
         options = RejectionSampling.Config()
@@ -136,11 +143,9 @@ def make_rule(plan: Plan, prompt_ids: Sequence[str], num_accepted: int) -> Rule:
 
     def rule(rewards: np.ndarray, beta: float) -> tuple[list[np.ndarray], np.ndarray]:
         # Infinity is no setting of the rule; at the largest float, too, every candidate is accepted.
-        at = options.model_copy(
-            update={"beta": min(beta, sys.float_info.max), "num_accepted": num_accepted, "text_keyed": False}
-        )
+        at = options.model_copy(update={"beta": min(beta, sys.float_info.max), "num_accepted": num_accepted})
         selector = build("selection", at)
-        found = selector.select(rewards, seeds)
+        found = selector.select(rewards, seeds, texts)
         return found.per_prompt(), found.num_rounds
 
     return rule

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from rayflow.selection.copies import Copies
+
 _FAINT = 1e-200
 """A highest probability below this is too near the smallest floats to divide by."""
+_NEVER = np.iinfo(np.int32).max
 
 
 class Visits:
@@ -18,8 +21,9 @@ class Visits:
 
     A pass fixes the maximum reward of the remaining candidates, visits them in order and accepts each with
     `acceptance_probabilities`. It stops at once when enough are accepted; those accepted leave only at its
-    end, those rejected are visited again in the next pass. The best remaining candidate is accepted with
-    probability 1, so there are at most as many passes as acceptances.
+    end, those rejected are visited again in the next pass. Copies of an accepted text leave with it, and are
+    passed over in the rest of the pass. The best remaining candidate is accepted with probability 1, so there
+    are at most as many passes as acceptances.
 
     One random number v per candidate decides all its visits. It is uniform on (0, 1), and a visit with
     acceptance probability p accepts where v > 1 - p. After a rejection v is uniform on (0, 1 - p), so
@@ -30,7 +34,8 @@ class Visits:
         present: [p] int64 >= 1, candidates of each row.
         uniform: [p, n] float64 in (0, 1), independent. Overwritten.
         beta: temperature, >= 0, in units of the reward.
-        num_accepted: how many to accept per row; where fewer are present, all of them.
+        num_accepted: how many to accept per row; where there are fewer texts, one of each.
+        copies: which candidates have the same text; None where all texts differ.
 
     Attributes:
         accepted: [p, k] int64 positions in acceptance order; of row i the first num_accepted[i] are valid.
@@ -38,14 +43,21 @@ class Visits:
     """
 
     def __init__(
-        self, rewards: np.ndarray, present: np.ndarray, uniform: np.ndarray, beta: float, num_accepted: int
+        self,
+        rewards: np.ndarray,
+        present: np.ndarray,
+        uniform: np.ndarray,
+        beta: float,
+        num_accepted: int,
+        copies: Copies | None = None,
     ) -> None:
         num_prompts, n = rewards.shape
-        self._rewards, self._present, self._beta = rewards, present, beta
-        self._wanted = np.minimum(num_accepted, present)
+        self._rewards, self._present, self._beta, self._copies = rewards, present, beta, copies
+        self._wanted = np.minimum(num_accepted, present if copies is None else copies.num_texts)
         self.accepted = np.zeros((num_prompts, min(num_accepted, n)), np.int64)
         self.num_accepted, self.num_rounds, self.num_visits = np.zeros((3, num_prompts), np.int64)
-        self._before = np.zeros(num_prompts, np.int64)  # of each row's latest step: accepted before it
+        self._now = 0  # number of the step, the same for all rows
+        self._gone = np.full((num_prompts, n), _NEVER, np.int32)  # the first step that does not visit them
         # Of the rows that still lack responses: their numbers v and the acceptance probabilities of the next
         # step; both are 0 for a candidate that has been accepted.
         self._rows, self._uniform = np.arange(num_prompts), uniform
@@ -56,7 +68,8 @@ class Visits:
         with np.errstate(divide="ignore"):  # the surely accepted have 1 - p = 0; their v is not used again
             while len(self._rows):
                 self._step()
-        self._end()
+                self._now += 1
+        self._count()
 
     def _step(self) -> None:
         rejection = 1 - self._probabilities
@@ -86,6 +99,7 @@ class Visits:
     def _record(self, hits: np.ndarray) -> None:
         """Append the accepted, given as flat positions, and take them out."""
         rows, n = self._rows, self._probabilities.shape[1]
+        hits = hits if self._copies is None else self._one_of_each_text(hits, self._copies.first)
         counts = np.bincount(hits // n, minlength=len(rows))
         before = self.num_accepted[rows]
         needed = np.minimum(counts, self._wanted[rows] - before)  # a pass stops at once when there are enough
@@ -95,28 +109,49 @@ class Visits:
         hits = hits[order + (counts.cumsum() - counts - skipped)[row]]
         slot = order + (rows * self.accepted.shape[1] + before - skipped)[row]
         self.accepted.reshape(-1)[slot] = hits - row * n
-        self._uniform.reshape(-1)[hits] = 0
-        self._probabilities.reshape(-1)[hits] = 0
         self.num_accepted[rows] += needed
-        self._before[rows] = before
+        self._take_out(hits, (rows[row] - row) * n)
         self._end_step()
 
+    def _one_of_each_text(self, hits: np.ndarray, firsts: np.ndarray) -> np.ndarray:
+        """Of flat positions those that no copy precedes."""
+        n = firsts.shape[1]
+        row = hits // n
+        text = row * n + firsts[self._rows[row], hits % n]
+        return hits[np.sort(np.unique(text, return_index=True)[1])]
+
+    def _take_out(self, hits: np.ndarray, offsets: np.ndarray) -> None:
+        """Those at flat positions leave with all their copies, of which those behind them are not visited again.
+
+        Args:
+            hits: flat positions among the rows at work.
+            offsets: what leads from there to the same candidates among all rows.
+        """
+        gone, spots = self._gone.reshape(-1), hits
+        if self._copies is not None:
+            n = self._gone.shape[1]
+            following = self._copies.following.reshape(-1)
+            spots = hits - hits % n + self._copies.first.reshape(-1)[hits + offsets]
+        while len(spots):
+            gone[spots + offsets] = self._now + (spots <= hits)
+            self._uniform.reshape(-1)[spots] = 0
+            self._probabilities.reshape(-1)[spots] = 0
+            if self._copies is None:
+                return
+            after = spots - spots % n + following[spots + offsets]
+            more = after > spots
+            hits, offsets, spots = hits[more], offsets[more], after[more]
+
     def _end_step(self) -> None:
-        """Count the visits of a whole pass."""
-        self.num_visits[self._rows] += self._present[self._rows] - self._before[self._rows]
+        """Nothing: whole passes can be counted at the end."""
 
-    def _end(self) -> None:
-        """Take back the visits counted behind the last acceptance of each row."""
-        last = np.take_along_axis(self.accepted, self._wanted[:, None] - 1, axis=1)[:, 0]
-        visited = self._between(np.arange(len(last)), np.zeros_like(last), last)
-        self.num_visits += visited - (self._present - self._before)
-
-    def _between(self, rows: np.ndarray, begin: np.ndarray, end: np.ndarray) -> np.ndarray:
-        """Candidates at positions begin .. end that were there before the row's latest step."""
-        accepted = self.accepted[rows]
-        gone = (accepted >= begin[:, None]) & (accepted <= end[:, None])
-        gone &= np.arange(accepted.shape[1]) < self._before[rows, None]
-        return end + 1 - begin - gone.sum(axis=1)
+    def _count(self) -> None:
+        """Visits: of each candidate as many as passes until it left, in the last pass up to its last acceptance."""
+        last = np.take_along_axis(self.accepted, self._wanted[:, None] - 1, axis=1)
+        whole = self.num_rounds[:, None] - 1
+        positions = np.arange(self._gone.shape[1])
+        visits = np.minimum(self._gone, whole) + ((self._gone > whole) & (positions <= last))
+        self.num_visits += np.where(positions < self._present[:, None], visits, 0).sum(axis=1)
 
     def _keep(self, going: np.ndarray) -> None:
         """Go on with these rows only."""
@@ -153,11 +188,13 @@ class VisitsByAcceptance(Visits):
         full = self.num_accepted[rows] == self._wanted[rows]
         last = self.accepted[rows, self.num_accepted[rows] - 1]
         self._stop[full] = last[full]
-        self.num_visits[rows] += self._between(rows, self._begin, self._stop)
+        positions = np.arange(self._gone.shape[1])
+        visited = (positions >= self._begin[:, None]) & (positions <= self._stop[:, None])
+        self.num_visits[rows] += (visited & (self._gone[rows] > self._now)).sum(axis=1)
         self._begin = np.where(self._stop + 1 < self._present[rows], self._stop + 1, 0)
 
-    def _end(self) -> None:
-        """Nothing to take back."""
+    def _count(self) -> None:
+        """Nothing: every step has been counted."""
 
     def _keep(self, going: np.ndarray) -> None:
         super()._keep(going)

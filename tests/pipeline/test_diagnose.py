@@ -72,7 +72,7 @@ def test_a_sample_is_of_the_right_rows_and_does_not_depend_on_shards(plan: Plan)
 
 def test_no_selection_is_a_beta_that_the_rule_can_run(plan: Plan) -> None:
     ids, sample = draw_sample([plan.artifacts["sample"], plan.artifacts["score"]], NUM_PROMPTS, seed=0)
-    accepted, rounds = make_rule(plan, ids, 4)(sample.rewards, float("inf"))
+    accepted, rounds = make_rule(plan, ids, sample.texts, 4)(sample.rewards, float("inf"))
     assert rounds.tolist() == [1] * NUM_PROMPTS
     assert len({tuple(chosen) for chosen in accepted}) > 1  # the first ones of each prompt's own order
 

@@ -43,11 +43,14 @@ def stage(kind: str = "rejection", **settings: object) -> SelectStage:
 
 
 def run(made: SelectStage, rewards: list, texts: list | None = None) -> list[Accepted | Failure]:
-    rows = [
-        ScoredTexts(prompt_id=f"p{i}", rewards=np.array(row, np.float64), responses=tuple(text))
-        for i, (row, text) in enumerate(zip(rewards, texts or [()] * len(rewards), strict=True))
-    ]
+    rows = [scored(i, row, texts and texts[i]) for i, row in enumerate(rewards)]
     return list(asyncio.run(made.process(rows)))
+
+
+def scored(i: int, rewards: object, texts: list[str] | None = None) -> ScoredTexts:
+    """Prompt i; its texts all differ unless they are given."""
+    texts = texts or [f"text {j}" for j in range(len(rewards))]
+    return ScoredTexts(prompt_id=f"p{i}", rewards=np.array(rewards, np.float64), responses=tuple(texts))
 
 
 def accepted(outcomes: list) -> list[list[int]]:
@@ -72,7 +75,7 @@ def test_rows_of_any_size_are_decided_together_and_keep_their_order() -> None:
 def test_a_row_does_not_depend_on_the_others() -> None:
     rewards = ragged(12)
     together = accepted(run(stage(num_accepted=2), rewards))
-    rows = [Scores(prompt_id=f"p{i}", rewards=row) for i, row in enumerate(rewards)]
+    rows = [scored(i, row) for i, row in enumerate(rewards)]
     for i in (11, 4, 0):
         (alone,) = asyncio.run(stage(num_accepted=2).process([rows[i]]))
         assert alone.accepted.tolist() == together[i]
@@ -87,7 +90,7 @@ def test_prompts_with_equal_rewards_draw_for_themselves() -> None:
 
 
 def test_rows_draw_from_their_own_prompt_not_from_their_place() -> None:
-    rows = [Scores(prompt_id=f"p{i}", rewards=np.zeros(16)) for i in range(6)]
+    rows = [scored(i, np.zeros(16)) for i in range(6)]
     forward = asyncio.run(stage().process(rows))
     backward = asyncio.run(stage().process(rows[::-1]))
     assert accepted(forward) == accepted(backward)[::-1]
@@ -133,10 +136,14 @@ def test_equal_texts_get_equal_numbers() -> None:
     assert text_keys(("b", "a", "b", "c", "a")) == [0, 1, 0, 3, 1]
 
 
-def test_a_text_keyed_rule_sees_which_texts_are_equal() -> None:
+def test_of_copies_one_is_accepted_and_a_text_keyed_rule_takes_the_last_reward() -> None:
     rewards = [[0.0, 1.0, 2.0, 0.5], [0.0, 1.0, 2.0, 0.5]]
     texts = [["a", "b", "a", "c"], ["a", "b", "c", "d"]]
-    settings = {"beta": 0, "num_accepted": 4, "shuffle": False, "text_keyed": True}
+    settings = {"beta": 0, "num_accepted": 4, "shuffle": False}
+    first, second = run(stage(**settings), rewards, texts)
+    assert first.accepted.tolist() == [2, 1, 3]
+    assert second.accepted.tolist() == [2, 1, 3, 0]
+    settings["text_keyed"] = True
     first, second = run(stage(**settings), rewards, texts)
     assert first.accepted.tolist() == [0, 1, 3]  # "a" has the last copy's reward at the first one's place
     assert second.accepted.tolist() == [2, 1, 3, 0]
@@ -144,9 +151,9 @@ def test_a_text_keyed_rule_sees_which_texts_are_equal() -> None:
     assert first.reason == "fewer accepted than asked for" and len(second.accepted) == 4
 
 
-def test_only_a_text_keyed_rule_depends_on_texts() -> None:
-    assert stage().inputs == ("score",) and stage().reads is Scores
-    keyed = stage(text_keyed=True)
+def test_only_a_rule_that_needs_them_depends_on_texts() -> None:
+    assert stage("top_k").inputs == ("score",) and stage("top_k").reads is Scores
+    keyed = stage()
     assert keyed.inputs == ("sample", "score") and keyed.reads is ScoredTexts
 
 
@@ -161,10 +168,10 @@ def test_a_whole_run_reads_texts_only_where_they_matter(
         return real(self, index, columns)
 
     monkeypatch.setattr(Artifact, "read_shard", noted)
-    plain, _ = run_data(RunConfig.model_validate(settings))
+    rule = {"kind": "top_k", "num_accepted": 4}
+    plain, _ = run_data(RunConfig.model_validate({**settings, "select": rule}))
     assert ("sample", frozenset({"prompt_id", "rewards", "responses"})) not in read
-    rule = {**settings["select"], "text_keyed": True}
-    keyed, _ = run_data(RunConfig.model_validate({**settings, "name": "keyed", "select": rule}))
+    keyed, _ = run_data(RunConfig.model_validate({**settings, "name": "keyed"}))
     assert ("sample", frozenset({"prompt_id", "rewards", "responses"})) in read
     for sampled, chosen in zip(tables(keyed)["sample"], tables(keyed)["select"], strict=True):
         texts = [sampled["responses"][i] for i in chosen["accepted"]]

@@ -27,8 +27,10 @@ def plain_selection(
     num_accepted: int,
     shuffle: bool = True,
     maximum: str = "pass",
+    texts: Sequence[object] | None = None,
 ) -> Chosen:
-    """Visit the candidates in order, pass after pass, until enough are accepted."""
+    """Visit the candidates in order, pass after pass, until enough are accepted; equal `texts` leave together."""
+    texts = range(len(rewards)) if texts is None else texts
     remaining = list(range(len(rewards)))
     if shuffle:
         random.shuffle(remaining)
@@ -37,19 +39,21 @@ def plain_selection(
     while remaining and len(accepted) < num_accepted:
         num_rounds += 1
         best = max([rewards[i] for i in remaining])
-        taken: set[int] = set()
+        taken: set[object] = set()
         for i in remaining:
+            if texts[i] in taken:
+                continue
             num_visits += 1
             gap = rewards[i] - best
             probability = math.exp(gap / beta) if beta else float(gap == 0)
             if random.random() < probability:
                 accepted.append(i)
-                taken.add(i)
+                taken.add(texts[i])
                 if len(accepted) == num_accepted:
                     break
                 if maximum == "acceptance":
-                    best = max((rewards[j] for j in remaining if j not in taken), default=best)
-        remaining = [i for i in remaining if i not in taken]
+                    best = max((rewards[j] for j in remaining if texts[j] not in taken), default=best)
+        remaining = [i for i in remaining if texts[i] not in taken]
     return Chosen(accepted, num_rounds, num_visits)
 
 

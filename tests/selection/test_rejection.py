@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from rayflow.selection.rejection import RejectionSampling, merge_texts
+from rayflow.selection.copies import merge_texts
+from rayflow.selection.rejection import RejectionSampling
 from rayflow.selection.visits import acceptance_probabilities
 from tests.selection.helpers import chosen, outcomes, row_seeds, select
 
@@ -116,18 +117,30 @@ def test_scaling_rewards_and_beta_together_changes_nothing(
 def test_texts_that_all_differ_are_candidates(rows: list, seed: int, settings: dict, data) -> None:
     keys = [data.draw(st.permutations(range(len(row)))) for row in rows]
     seeds = seeds_from(seed, rows)
-    keyed = select("rejection", rows, seeds, keys=keys, text_keyed=True, **settings)
-    assert outcomes(keyed) == outcomes(select("rejection", rows, seeds, **settings))
+    for text_keyed in (False, True):
+        keyed = select("rejection", rows, seeds, keys=keys, text_keyed=text_keyed, **settings)
+        assert outcomes(keyed) == outcomes(select("rejection", rows, seeds, **settings))
+
+
+@VARIANTS
+def test_the_copies_of_an_accepted_text_leave_with_it(maximum: str) -> None:
+    """By hand: once 0 is accepted, its copies 1 and 4 are passed over; so is 5 after 3."""
+    settings = {"beta": 0, "num_accepted": 3, "shuffle": False, "maximum": maximum}
+    rewards, keys = [5.0, 5.0, 1.0, 2.0, 5.0, 2.0], [0, 0, 2, 3, 0, 3]
+    # Visits: with the maximum fixed, 0 2 3 5, then 2 3, then 2; refreshed, 0 2 3 and then 2.
+    visits = {"pass": (3, 4 + 2 + 1), "acceptance": (2, 3 + 1)}[maximum]
+    assert outcomes(select("rejection", rewards, keys=keys, **settings)) == [(*visits, 0, 3, 2)]
 
 
 @given(ROWS, FIRST_SEED, SETTINGS, st.data())
 def test_of_equal_texts_one_is_accepted_at_most(rows: list, seed: int, settings: dict, data) -> None:
     keys = [data.draw(st.lists(st.integers(0, len(r) - 1), min_size=len(r), max_size=len(r))) for r in rows]
-    keyed = select("rejection", rows, seeds_from(seed, rows), keys=keys, text_keyed=True, **settings)
+    text_keyed = data.draw(st.booleans())
+    keyed = select("rejection", rows, seeds_from(seed, rows), keys=keys, text_keyed=text_keyed, **settings)
     for row, (rounds, visits, *accepted) in zip(keys, outcomes(keyed), strict=True):
         texts = [row[i] for i in accepted]
         assert len(set(texts)) == len(texts) == min(settings["num_accepted"], len(set(row)))
-        assert 1 <= rounds <= len(accepted) <= visits <= rounds * len(set(row))
+        assert 1 <= rounds <= len(accepted) <= visits <= rounds * (len(set(row)) if text_keyed else len(row))
 
 
 def test_equal_texts_keep_the_first_place_and_the_last_reward() -> None:
@@ -158,14 +171,6 @@ def test_acceptance_probabilities_are_those_of_the_paper() -> None:
     expected = [[0.0183156, 0.1353353, 1.0], [0.0, 1.0, 0.3678794]]
     assert acceptance_probabilities(rewards, 0.5) == pytest.approx(np.array(expected), abs=1e-6)
     assert acceptance_probabilities(rewards, 0).tolist() == [[0, 0, 1], [0, 1, 0]]
-
-
-def test_keys_are_given_exactly_where_they_are_needed() -> None:
-    assert not RejectionSampling(RejectionSampling.Config()).needs_keys
-    with pytest.raises(ValueError, match="keys of the texts"):
-        select("rejection", [1.0, 2.0], keys=[0, 1])
-    with pytest.raises(ValueError, match="keys of the texts"):
-        select("rejection", [1.0, 2.0], text_keyed=True)
 
 
 @pytest.mark.parametrize(

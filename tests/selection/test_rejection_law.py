@@ -166,6 +166,34 @@ def test_keyed_by_text_the_law_is_that_of_the_printed_dictionary(maximum: str) -
     assert difference(map(tuple, texts[ours.accepted].reshape(-1, 3).tolist()), loop) < LIMIT
 
 
+@pytest.mark.parametrize("maximum", ["pass", "acceptance"])
+@pytest.mark.parametrize("beta", [0, 0.3, 5.0])
+def test_with_copies_accepted_rounds_and_visits_have_the_law_of_the_plain_loop(
+    beta: float, maximum: str
+) -> None:
+    texts, rewards = np.array([0, 1, 0, 2, 1, 0, 3]), np.array([0.5, -1.0, 0.5, 0.9, -1.0, 0.5, 0.2])
+    settings = {"beta": beta, "num_accepted": 3, "maximum": maximum}
+    random = Random(5)
+    loop = [plain_selection(rewards.tolist(), random, texts=texts.tolist(), **settings) for _ in range(6_000)]
+    rows, keys = np.tile(rewards, (NUM_ROWS, 1)), np.tile(texts, (NUM_ROWS, 1))
+    ours = outcomes(select("rejection", rows, row_seeds(NUM_ROWS), keys=keys, **settings))
+    assert difference(ours, [(c.num_rounds, c.num_visits, *c.accepted) for c in loop]) < LIMIT
+
+
+def test_the_second_accepted_text_follows_pi_r_without_the_first() -> None:
+    """Theorem 1's later samples, pi_r(y) / (1 - pi_r(A)), from 64 draws of three texts in which copies count."""
+    texts = drawn_texts()
+    found = select("rejection", REWARDS[texts], row_seeds(NUM_ROWS), keys=texts, beta=1.0, num_accepted=2)
+    first, second = texts[np.arange(NUM_ROWS)[:, None], found.accepted.reshape(-1, 2)].T
+    assert (first != second).all()
+    for given in range(3):
+        others = [text for text in range(3) if text != given]
+        counts = np.bincount(second[first == given], minlength=3)
+        expected = PI_R[others] / (1 - PI_R[given])
+        assert counts[given] == 0
+        assert counts[others] / counts.sum() == pytest.approx(expected, abs=0.03)
+
+
 def removes_the_rejected(rewards: list[float], random: Random, num_accepted: int) -> tuple[int, ...]:
     """Faulty: after a pass those accepted are visited again, those rejected are gone."""
     remaining, accepted = list(range(len(rewards))), []
