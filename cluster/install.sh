@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Sets up rayflow in a virtual environment: cluster/install.sh cpu|gpu [FOLDER, default .venv]
-# Does nothing if the environment already holds what the project's requirements ask for.
+# Does nothing if the environment already holds what the project's requirements ask for, which are taken at the
+# versions that the tests run on (cluster/constraints.txt).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 flavour="${1:-cpu}"
@@ -15,17 +16,26 @@ command -v c++ >/dev/null || command -v g++ >/dev/null || {
   echo "A C++ compiler is needed (Debian: apt-get install g++): DeepSpeed builds its CPU collectives." >&2
   exit 1
 }
+[ "$flavour" != cpu ] || "$python" -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' 2>/dev/null || {
+  echo "libnuma is needed (Debian: apt-get install libnuma1): vLLM's CPU build loads it." >&2
+  exit 1
+}
 
 stamp="$venv/.rayflow-$flavour"
-wanted="$(cat pyproject.toml cluster/cpu/requirements.txt | cksum)"
+wanted="$(cat pyproject.toml cluster/constraints.txt cluster/cpu/requirements.txt | cksum)"
 if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
   exit 0
 fi
 echo "Setting up $venv ($flavour); about two minutes and 4 GB the first time." >&2
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+pip=("$venv/bin/python" -m pip)
+# PyTorch's CPU build is on its own index; PyPI's is for CUDA. An index of your own in pip's settings is left alone.
+if [ "$flavour" = cpu ] && ! "${pip[@]}" config list | grep -Eq 'index-url|find-links'; then
+  export PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
+fi
 case "$flavour" in
-  cpu) "$venv/bin/python" -m pip install --quiet -r cluster/cpu/requirements.txt ;;
-  gpu) "$venv/bin/python" -m pip install --quiet -e '.[gpu,demo,test]' ;;
+  cpu) "${pip[@]}" install --quiet -c cluster/constraints.txt -r cluster/cpu/requirements.txt ;;
+  gpu) "${pip[@]}" install --quiet -c cluster/constraints.txt -e '.[gpu,demo,test]' ;;
   *) echo "Unknown flavour '$flavour': cpu or gpu" >&2; exit 1 ;;
 esac
 echo "$wanted" > "$stamp"

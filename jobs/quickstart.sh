@@ -4,5 +4,5 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bash cluster/install.sh "${RAYFLOW_FLAVOUR:-cpu}"
-.venv/bin/python jobs/demo_model.py > /dev/null
-exec .venv/bin/rayflow run jobs/configs/quickstart.yaml "$@"
+model="$(.venv/bin/python jobs/demo_model.py)"
+exec .venv/bin/rayflow run jobs/configs/quickstart.yaml --set "model=$model" "$@"

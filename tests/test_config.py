@@ -82,6 +82,13 @@ def test_the_resolved_configuration_reads_back_as_itself(file: Path, tmp_path: P
         ("train.loss={kind: hinge_nrm}", "Unknown loss kind 'hinge_nrm'. Did you mean 'hinge_norm'?"),
         ("train.loss.gama=1", "train.loss.gama: unknown key. Did you mean 'gamma'?"),
         ("seed=abc", "seed: Input should be a valid integer"),
+        ("sample.temperature=-1", "sample.temperature: Input should be greater than or equal to 0"),
+        ("sample.top_p=2", "sample.top_p: Input should be less than or equal to 1"),
+        ("sample.top_k=-3", "sample.top_k: Input should be greater than or equal to 0"),
+        ("sample.max_tokens=0", "sample.max_tokens: Input should be greater than 0"),
+        ("sample.num_candidates=0", "sample.num_candidates: Input should be greater than 0"),
+        ("sample.engine.kv_cache_gib=-1", "sample.engine.kv_cache_gib: Input should be greater than 0"),
+        ("sample.engine.max_model_len=0", "sample.engine.max_model_len: Input should be greater than 0"),
         ("compute.sample.num_workers=0", "compute.sample.num_workers: Input should be greater than 0"),
         (
             "compute.sample.num_workers=many",

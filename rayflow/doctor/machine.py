@@ -1,7 +1,9 @@
-"""The machine itself: Ray's token, memory, disk, a compiler."""
+"""The machine itself: Ray's token, memory, disk, a compiler, a library that no wheel brings."""
 
 from __future__ import annotations
 
+import ctypes
+import importlib.util
 import os
 import shutil
 import tempfile
@@ -17,11 +19,12 @@ MIN_DISK, GOOD_DISK = 2 * GIB, 10 * GIB
 RAY_FULL = 0.95
 """Share of a disk beyond which Ray refuses to write."""
 MIN_SHARED_MEMORY = GIB // 4
+LIBNUMA = "libnuma.so.1"
 
 
 def check_machine() -> list[Finding]:
     """All findings about this machine."""
-    return [*_token(), *_memory(), *_disks(), *_compiler()]
+    return [*_token(), *_memory(), *_disks(), *_compiler(), *_libnuma()]
 
 
 def _token() -> Iterator[Finding]:
@@ -123,3 +126,20 @@ def _compiler() -> Iterator[Finding]:
         )
     else:
         yield Finding("ok", "compiler", found)
+
+
+def _libnuma() -> Iterator[Finding]:
+    """vLLM's CPU build loads it at its start; no wheel brings it."""
+    if importlib.util.find_spec("vllm") is None:
+        return
+    try:
+        ctypes.CDLL(LIBNUMA)
+    except OSError:
+        yield Finding(
+            "error",
+            "libnuma",
+            f"There is no {LIBNUMA}, which vLLM's CPU build loads.",
+            "Debian and Ubuntu: apt-get install libnuma1",
+        )
+    else:
+        yield Finding("ok", "libnuma", LIBNUMA)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+from pydantic import Field
 
 from rayflow.core.options import KindOptions, Options
 
@@ -25,11 +26,11 @@ class SamplingOptions(Options):
         max_tokens: length limit of a response, EOS included.
     """
 
-    num_candidates: int = 64
-    temperature: float = 0.7
-    top_k: int = 40
-    top_p: float = 1.0
-    max_tokens: int = 128
+    num_candidates: int = Field(default=64, gt=0)
+    temperature: float = Field(default=0.7, ge=0, allow_inf_nan=False)
+    top_k: int = Field(default=40, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    max_tokens: int = Field(default=128, gt=0)
 
 
 @dataclass(frozen=True)

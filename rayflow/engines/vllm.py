@@ -11,6 +11,7 @@ import uuid
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+from pydantic import Field
 
 from rayflow.core.model_folder import check_model_folder, resolve_model
 from rayflow.core.options import KindOptions
@@ -49,11 +50,11 @@ class VllmEngine:
 
         kind: str = "vllm"
         dtype: Literal["auto", "float32", "bfloat16", "float16"] = "bfloat16"
-        max_model_len: int | None = None
-        tensor_parallel_size: int = 1
-        gpu_memory_utilization: float = 0.9
-        kv_cache_gib: float | None = None
-        max_num_seqs: int | None = None
+        max_model_len: int | None = Field(default=None, gt=0)
+        tensor_parallel_size: int = Field(default=1, gt=0)
+        gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
+        kv_cache_gib: float | None = Field(default=None, gt=0)
+        max_num_seqs: int | None = Field(default=None, gt=0)
         enforce_eager: bool | None = None
         enable_prefix_caching: bool = True
         trust_remote_code: bool = False

@@ -148,6 +148,12 @@ def test_a_missing_compiler_is_found(home: Path, monkeypatch: pytest.MonkeyPatch
     assert said("compiler")[0].level == "error"
 
 
+def test_a_missing_libnuma_is_found(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("vllm")
+    monkeypatch.setattr(machine, "LIBNUMA", "libnowhere.so.1")
+    assert said("libnuma")[0].level == "error" and "apt-get install" in said("libnuma")[0].remedy
+
+
 def test_the_command_ends_with_1_on_an_error_and_says_what_to_do(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
