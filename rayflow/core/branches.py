@@ -20,7 +20,9 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-SHARED_FAMILIES = frozenset({"llama", "qwen2", "qwen3", "gemma", "gpt_neox"})
+SHARED_FAMILIES = frozenset(
+    {"llama", "mistral", "qwen2", "qwen3", "gemma", "gpt_neox", "olmo2", "phi3", "smollm3"}
+)
 """Model types for which tests show that a shared prompt gives the one-response-at-a-time numbers."""
 
 _ROPE_BY_LENGTH = ("dynamic", "longrope")
@@ -32,22 +34,34 @@ Memory = dict[int, tuple["torch.Tensor", "torch.Tensor"]]
 """Keys and values [heads, P, d] of one prompt by layer, for further rows with branches of the same prompt."""
 
 
-def why_not_shared(config: Any) -> str | None:
+def why_not_shared(config: Any, longest: int) -> str | None:
     """Why a model cannot compute a prompt once for several branches, or None if it can.
 
     Args:
         config: the model's transformers configuration.
+        longest: tokens of the longest prompt with one of its responses.
     """
     if config.model_type not in SHARED_FAMILIES:
         known = ", ".join(sorted(SHARED_FAMILIES))
         return f"model family '{config.model_type}' is not among the tested ones ({known})"
-    if "sliding_attention" in (getattr(config, "layer_types", None) or ()):
-        return "the model attends through a sliding window, which branches behind a shared prompt do not have"
+    window = sliding_window(config)
+    if window is not None and window < longest:
+        return (
+            f"the model attends through a sliding window of {window} tokens, which branches behind a shared "
+            f"prompt do not have, and the longest sequence has {longest}"
+        )
     if getattr(config, "is_causal", True) is False:
         return "the model's tokens see what follows them"
     if (getattr(config, "rope_parameters", None) or {}).get("rope_type") in _ROPE_BY_LENGTH:
         return "the model's position encoding depends on the longest sequence that is read together"
     return None
+
+
+def sliding_window(config: Any) -> int | None:
+    """Tokens that a layer looks back at most; None where every layer sees all."""
+    layers = getattr(config, "layer_types", None)
+    used = "sliding_attention" in layers if layers else getattr(config, "use_sliding_window", True)
+    return getattr(config, "sliding_window", None) if used else None
 
 
 def common_prefix(sequences: Sequence[Sequence[int]]) -> int:

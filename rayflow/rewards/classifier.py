@@ -115,7 +115,7 @@ class ClassifierReward:
         require_classifier(path, config)
         self._label = checked_label(path, config, self.options.label)
         self._max_length = checked_max_length(path, config, self._tokenizer, self.options.max_length)
-        if chosen_backend(config, self.options) == "vllm":
+        if chosen_backend(config, self.options, self._max_length) == "vllm":
             self._vllm = VllmScorer(
                 path,
                 stored_dtype(config, self.options.dtype),
@@ -126,7 +126,7 @@ class ClassifierReward:
         from transformers import AutoModelForSequenceClassification as Auto
 
         self._model = load_weights(Auto, path, self.options.dtype, self.options.device)
-        if why_not_shared(config) is None:
+        if why_not_shared(config, self._max_length) is None:
             self._prompt_once = PromptOnce(self._model, self.options.batch_tokens)
 
     def close(self) -> None:
@@ -160,7 +160,7 @@ class ClassifierReward:
             raise RewardError(
                 f"prompt {prompt.prompt_id}: a conversation of {longest} tokens does not fit into the reward "
                 f"model's {self._max_length}, and cutting it would change what is judged. Lower "
-                "sampling.max_tokens, drop long prompts, or raise the reward's max_length if the model allows it."
+                "sample.max_tokens, drop long prompts, or raise the reward's max_length if the model allows it."
             )
         if min(map(len, sequences)) == 0:
             raise RewardError(f"prompt {prompt.prompt_id}: prompt and response are empty, nothing to judge.")
@@ -215,19 +215,26 @@ class ClassifierReward:
         return logits[:, self._label].double().cpu().numpy()
 
 
-def chosen_backend(config: Any, options: ClassifierReward.Config) -> Literal["transformers", "vllm"]:
+def chosen_backend(
+    config: Any, options: ClassifierReward.Config, longest: int
+) -> Literal["transformers", "vllm"]:
     """What computes. Under "auto", on CPU, it is vLLM for decoders that transformers would read text by text.
 
     A family that reads the prompt once in transformers needs no second process and no cache, and an encoder has
     no prefix to share. On a GPU an engine takes most of the memory, which whoever gave it out must know: there
     "auto" is transformers. `tests/benchmarks/score.py --vllm` measures both.
+
+    Args:
+        config: the model's transformers configuration.
+        options: the reward's.
+        longest: tokens of the longest conversation that may come.
     """
     import torch
 
     if options.backend != "auto":
         return options.backend
     placed = options.device != "auto" or torch.cuda.is_available()
-    if placed or why_not_shared(config) is None or not vllm_serves(config):
+    if placed or why_not_shared(config, longest) is None or not vllm_serves(config):
         return "transformers"
     return "vllm"
 

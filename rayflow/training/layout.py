@@ -97,11 +97,11 @@ class Layout:
             DataError: a prompt with its longest response does not fit the model's context.
             ModelError: `share_prompt` is True and the model does not allow it.
         """
-        _check_context(config, lengths)
+        longest = _check_context(config, lengths)
         shared, single = cls(True, lengths), cls(False, lengths)
         if share_prompt is False:
             return single
-        reason = why_not_shared(config)
+        reason = why_not_shared(config, longest)
         if reason is None:
             cheaper = shared.cost(config) <= single.cost(config)
             return shared if cheaper or share_prompt is True else single
@@ -167,12 +167,13 @@ class Layout:
         return [MicroBatch((index,), tuple(sorted(part))) for part in parts]
 
 
-def _check_context(config: Any, lengths: GroupLengths) -> None:
+def _check_context(config: Any, lengths: GroupLengths) -> int:
+    """Tokens of the longest prompt with one of its responses, if the model's context holds them."""
     # Branches restart at the prompt's end, so what counts is the longest position, not the row's length.
     limit = getattr(config, "max_position_embeddings", None)
     longest = lengths.prompt + lengths.response_max
     if limit is None or not (longest > limit).any():
-        return
+        return int(longest.max(initial=0))
     worst = int(longest.argmax())
     raise DataError(
         f"{int((longest > limit).sum())} of {len(longest)} groups are longer than the model's context of "

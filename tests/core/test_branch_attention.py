@@ -19,7 +19,7 @@ def tiny(family: str):
     from transformers import AutoConfig, AutoModel
 
     extra = {} if family == "gpt_neox" else {"num_key_value_heads": 2}
-    if family in ("gemma", "qwen3"):
+    if family in ("gemma", "qwen3", "smollm3"):
         extra["head_dim"] = 16  # a setting of its own there, not hidden_size / num_attention_heads
     config = AutoConfig.for_model(
         family,

@@ -18,7 +18,14 @@ from rayflow.core.branches import common_prefix, forked_row, why_not_shared
         ("qwen2", {}, None),
         ("gemma2", {}, "'gemma2' is not among the tested ones"),
         ("bert", {}, "'bert'"),
-        ("qwen2", {"use_sliding_window": True, "max_window_layers": 1, "num_hidden_layers": 4}, "sliding"),
+        (
+            "qwen2",
+            {"use_sliding_window": True, "max_window_layers": 1, "num_hidden_layers": 4},
+            "4096 tokens",
+        ),
+        ("mistral", {}, "sliding window of 4096 tokens"),
+        ("mistral", {"sliding_window": 5000}, None),
+        ("mistral", {"sliding_window": None}, None),
         ("llama", {"is_causal": False}, "see what follows"),
         (
             "llama",
@@ -30,7 +37,7 @@ from rayflow.core.branches import common_prefix, forked_row, why_not_shared
 def test_a_model_whose_numbers_could_differ_is_not_shared_and_the_reason_is_named(family, settings, reason):
     from transformers import AutoConfig
 
-    found = why_not_shared(AutoConfig.for_model(family, **settings))
+    found = why_not_shared(AutoConfig.for_model(family, **settings), 5000)
     assert found is None if reason is None else reason in found
 
 

@@ -63,7 +63,7 @@ def padless_model(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="session")
 def unshared_model(tmp_path_factory) -> str:
-    """A decoder that pads with EOS, of a family that reads every text whole."""
+    """A decoder that pads with EOS, whose window is shorter than its context: it reads every text whole."""
     import torch
     from transformers import MistralConfig, MistralForSequenceClassification
 
@@ -72,6 +72,7 @@ def unshared_model(tmp_path_factory) -> str:
     config = MistralConfig(
         vocab_size=40,
         num_key_value_heads=1,
+        sliding_window=64,
         max_position_embeddings=128,
         initializer_range=0.5,
         bos_token_id=None,

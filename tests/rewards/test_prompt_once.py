@@ -40,7 +40,7 @@ def save_classifier(family: str, folder: Path) -> str:
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
     extra = {} if family == "gpt_neox" else {"num_key_value_heads": 2}
-    if family in ("gemma", "qwen3"):
+    if family in ("gemma", "qwen3", "smollm3"):
         extra["head_dim"] = 16
     tokenizer = tiny_tokenizer()
     tokenizer.pad_token = tokenizer.eos_token

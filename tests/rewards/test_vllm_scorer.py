@@ -18,7 +18,7 @@ LONG = "the story was good and bad . " * 12
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """A Llama and a Mistral, which transformers reads whole, both padding with EOS, with heads that vLLM's CPU has."""
+    """A Llama and a Mistral, which transformers reads whole as its window is short, both padding with EOS, with heads that vLLM's CPU has."""
     return {family: save(tmp_path_factory.mktemp("vllm") / family, family) for family in ("llama", "mistral")}
 
 
@@ -42,6 +42,7 @@ def save(folder, family, num_labels=1):
         eos_token_id=1,
         pad_token_id=1,
         num_labels=num_labels,
+        **({"sliding_window": 128} if family == "mistral" else {}),
     )
     tokenizer = _word_tokenizer(pad_token="<eos>")
     tokenizer.model_max_length = 256
@@ -109,7 +110,7 @@ def test_auto_takes_vllm_where_transformers_would_read_the_prompt_for_every_resp
     monkeypatch.setattr("torch.cuda.is_available", lambda: "gpu" in there)
     options = ClassifierReward.Config(model=models[family], backend=backend, dtype="auto")
     if not expected:
-        assert chosen_backend(load_config(models[family], "classifier")[1], options) == "transformers"
+        assert chosen_backend(load_config(models[family], "classifier")[1], options, 256) == "transformers"
         return
     build("reward", options).setup()
     path, dtype, max_length, share = started[0]

@@ -17,7 +17,7 @@ def tiny_config(family: str, **more):
     from transformers import AutoConfig
 
     extra = {} if family == "gpt_neox" else {"num_key_value_heads": 2}
-    if family in ("gemma", "gemma2", "qwen3"):
+    if family in ("gemma", "gemma2", "qwen3", "smollm3", "mistral"):
         extra["head_dim"] = 16  # a setting of its own there, not hidden_size / num_attention_heads
     return AutoConfig.for_model(
         family,
@@ -28,9 +28,7 @@ def tiny_config(family: str, **more):
         num_attention_heads=4,
         max_position_embeddings=64,
         initializer_range=0.2,
-        pad_token_id=0,
-        **extra,
-        **more,
+        **{"pad_token_id": 0, "bos_token_id": None, "eos_token_id": None} | extra | more,
     )
 
 

@@ -20,9 +20,9 @@ from tests.training.helpers import gradients, random_branches, tiny_config
 GROUPS = random_branches(3, k=3, vocabulary=120)
 
 
-def tiny(family: str):
+def tiny(family: str, **settings):
     torch.manual_seed(0)
-    config = tiny_config(family)
+    config = tiny_config(family, **settings)
     return AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="sdpa").eval()
 
 
@@ -150,8 +150,15 @@ def test_an_untested_family_gets_its_own_rows_and_the_log_says_why(caplog):
 
 
 def test_a_sliding_window_is_not_overridden_by_a_mask():
-    config = AutoConfig.for_model("qwen2", use_sliding_window=True, max_window_layers=1, num_hidden_layers=4)
-    assert not Layout.choose(config, lengths_of(GROUPS), "auto").shared
+    """Shared only where no sequence is longer than the window; the row of all branches may be."""
+    lengths = lengths_of(GROUPS)
+    longest = int((lengths.prompt + lengths.response_max).max())
+    assert not Layout.choose(tiny_config("mistral", sliding_window=longest - 1), lengths, "auto").shared
+    model = tiny("mistral", sliding_window=longest)
+    layout = Layout.choose(model.config, lengths, "auto")
+    assert layout.shared and layout.width.max() > longest
+    got = response_logprobs(model, pack(GROUPS, shared=True), head_only=True)
+    assert torch.allclose(got, one_by_one(model, GROUPS), atol=1e-4)
 
 
 def test_sharing_is_chosen_only_where_it_saves_arithmetic():
