@@ -183,9 +183,9 @@ def _given(config: RunConfig, model: str) -> list[tuple[Stage, ...]]:
     return [(prompts,), (encode,)]
 
 
-def _baseline(config: RunConfig, part: str, n: int) -> tuple[Stage, ...]:
+def _baseline(config: RunConfig, part: str, side: str, n: int) -> tuple[Stage, ...]:
     """What a trained policy is compared with on the prompts of `part`: answered, and scored."""
-    side, prompts = config.evaluate.baseline, f"{part}-prompts"
+    prompts = f"{part}-prompts"
     model = resolve_model(config.evaluate.baseline_model or config.model)
     if side == "target":
         name = f"{part}-encode-target"
@@ -199,7 +199,8 @@ def _validation(config: RunConfig) -> list[tuple[Stage, ...]]:
     """The baseline's answers to the validation prompts, scored where they are compared by their scores."""
     assert config.prompts.validation is not None and config.train.choose is not None
     prompts = PromptStage("valid-prompts", config.prompts.validation, config.compute.shard_size)
-    return [(prompts,), _baseline(config, "valid", config.train.choose.num_samples)]
+    choose = config.train.choose
+    return [(prompts,), _baseline(config, "valid", choose.baseline, choose.num_samples)]
 
 
 def _evaluation(config: RunConfig, trained: Path) -> list[tuple[Stage, ...]]:
@@ -207,7 +208,7 @@ def _evaluation(config: RunConfig, trained: Path) -> list[tuple[Stage, ...]]:
     assert config.prompts.evaluation is not None
     prompts, n = "eval-prompts", config.evaluate.num_samples
     held_out = PromptStage(prompts, config.prompts.evaluation, config.compute.shard_size)
-    baseline = _baseline(config, "eval", n)
+    baseline = _baseline(config, "eval", config.evaluate.baseline, n)
     answer = sample_stage(config, "eval-sample-policy", (prompts, "train"), str(trained), n)
     policy = _scored(config, answer, "eval-score-policy", prompts)
     ranked = is_ranked(config)

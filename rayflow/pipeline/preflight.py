@@ -8,11 +8,13 @@ from rayflow.config import RunConfig
 from rayflow.config.evaluate import EvaluateConfig
 from rayflow.core.model_folder import check_model_folder, resolve_model
 from rayflow.core.options import build
+from rayflow.core.rows import Prompt
 from rayflow.errors import ConfigError
 from rayflow.pipeline.candidates import num_resamples
 from rayflow.pipeline.placement import place
 from rayflow.pipeline.plan import Plan
 from rayflow.sources.files import source_digest
+from rayflow.sources.read import read
 
 
 def preflight(plan: Plan) -> None:
@@ -53,6 +55,23 @@ def _check_run(config: RunConfig) -> None:
     if config.reward is not None:
         _check_reward(build("reward", config.reward))
     _check_method(config)
+    _check_validation(config)
+
+
+def _check_validation(config: RunConfig) -> None:
+    """Targets to compare checkpoints with, where that is asked for; read up to the first one.
+
+    Raises:
+        ConfigError: no validation prompt has one.
+    """
+    source, choose = config.prompts.validation, config.train.choose
+    if source is None or choose is None or choose.baseline != "target":
+        return
+    if not any(row.target for row in read(source, Prompt) if isinstance(row, Prompt)):
+        raise ConfigError(
+            f"train.choose compares checkpoints with the targets of {source.path}, and no row there has a 'target'. "
+            "Add targets, or set train.choose.baseline: sft to compare with samples of the policy before training."
+        )
 
 
 def _check_reward(reward: Any) -> None:
