@@ -152,6 +152,16 @@ class RunConfig(JobConfig):
             raise ValueError(
                 "reference.source 'sampler' is the sampling policy; reference.model names another one"
             )
+        rounds = self.rounds
+        new_sampler = self.sample.model is None and rounds.resample
+        new_reference = self.reference.model is None and rounds.reference == "previous"
+        if rounds.num > 1 and new_sampler != new_reference:
+            policy = {True: "the previous round's policy", False: "the first round's"}
+            raise ValueError(
+                f"reference.source 'sampler' is the sampling policy, but from round 2 on {policy[new_sampler]} "
+                f"samples and {policy[new_reference]} is the reference: set reference.source: recompute, or let "
+                "rounds.reference and rounds.resample agree (previous with true, original with false)"
+            )
 
     @property
     def sources(self) -> tuple[PromptSource, ...]:
