@@ -113,6 +113,17 @@ class Encoded(Row):
 
 
 @dataclass(frozen=True, kw_only=True)
+class EncodedTarget(Row):
+    """What encoding adds to a `Prompt` with a target beside other responses.
+
+    Attributes:
+        target_token_ids: [R] int32, the target as the policy would have emitted it, the end-of-turn token included.
+    """
+
+    target_token_ids: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
 class Comparisons(Row):
     """What encoding for a pairwise ranker adds to an `Example`: one text with its verdict for each pair.
 

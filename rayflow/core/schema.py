@@ -32,6 +32,7 @@ _SCALARS: dict[Any, pa.DataType] = {
 # A bare ndarray annotation does not say its dtype; these are the columns' contracts (see `rows`).
 _ARRAYS: dict[str, pa.DataType] = {
     "prompt_token_ids": pa.int32(),
+    "target_token_ids": pa.int32(),
     "accepted": pa.int32(),
     "logprobs": pa.float32(),
     "ref_logprobs": pa.float32(),

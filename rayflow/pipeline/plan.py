@@ -35,7 +35,7 @@ from rayflow.pipeline.identity import fingerprint
 from rayflow.pipeline.prompts import PromptStage
 from rayflow.pipeline.stage import ShardStage, ShardWorker
 from rayflow.pipeline.stages.compare import CompareStage
-from rayflow.pipeline.stages.encode import EncodeStage
+from rayflow.pipeline.stages.encode import EncodeStage, EncodeTargetStage
 from rayflow.pipeline.stages.evaluate import EvaluateStage
 from rayflow.pipeline.stages.reference import ReferenceStage
 from rayflow.pipeline.stages.train import TrainStage, Validation
@@ -149,8 +149,12 @@ def build_plan(config: RunConfig) -> Plan:
             pool=config.compute.reference,
         )
         steps.append((reference,))
+    if wanted.targets:
+        steps.append(
+            (EncodeTargetStage("encode-target", ("prompts",), model, "target", config.compute.encode),)
+        )
     inputs = (
-        *(("prompts",) if wanted.targets else ()),
+        *(("encode-target",) if wanted.targets else ()),
         *groups,
         *(("reference",) if wanted.reference else ()),
     )

@@ -39,6 +39,7 @@ VALUES = {
     "target": st.none() | TEXT,
     "messages": st.lists(MESSAGE, max_size=2).map(tuple),
     "prompt_token_ids": INTS,
+    "target_token_ids": INTS,
     "responses": st.lists(TEXT, max_size=3).map(tuple),
     "token_ids": st.lists(INTS, max_size=3).map(tuple),
     "logprobs": SINGLE,

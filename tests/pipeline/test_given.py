@@ -21,6 +21,13 @@ from tests.pipeline.helpers import tables
 PAIRS = [{"prompt": f"Number {i}: ", "chosen": "a joy " * (i + 1), "rejected": "dull"} for i in range(5)]
 
 
+SLIC = {
+    "batch_size": 2,
+    "precision": "float32",
+    "loss": {"kind": "slic", "regularization": 0.1, "y_ref": "target"},
+}
+
+
 def plan_of(folder: Path, model: str, rows: list[dict[str, Any]], **changes: Any) -> Plan:
     data = folder / "data.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -95,8 +102,6 @@ def test_a_loss_that_reads_rewards_refuses_data_without_them(tmp_path, tiny_mode
 
 
 def test_a_target_joins_its_group_for_the_loss_that_reads_it(tmp_path, tiny_model):
-    loss = {"kind": "slic", "regularization": 0.1, "y_ref": "target"}
-    train = {"batch_size": 2, "precision": "float32", "loss": loss}
     rows = [{"prompt": f"Number {i}: ", "target": "a wonderful joy"} for i in range(4)]
     changes = {
         "source": "sampled",
@@ -104,7 +109,7 @@ def test_a_target_joins_its_group_for_the_loss_that_reads_it(tmp_path, tiny_mode
         "reward": {"kind": "rule", "function": "tests.pipeline.conftest:cheerful"},
         "select": {"beta": 0.2, "num_accepted": 4},
     }
-    groups = run(plan_of(tmp_path, tiny_model, rows, train=train, **changes))
+    groups = run(plan_of(tmp_path, tiny_model, rows, train=SLIC, **changes))
     tokenizer = load_tokenizer(tiny_model)
     for group in groups:
         assert group.target == 4 and len(group.response_token_ids) == 5
@@ -112,10 +117,28 @@ def test_a_target_joins_its_group_for_the_loss_that_reads_it(tmp_path, tiny_mode
         assert "wonderful" in tokenizer.decode(group.response_token_ids[4])
 
 
-def test_a_missing_target_is_named(tmp_path, tiny_model):
-    loss = {"kind": "slic", "regularization": 0.1, "y_ref": "target"}
-    with pytest.raises(DataError, match="has no target, which this loss reads"):
-        run(plan_of(tmp_path, tiny_model, PAIRS, train={"loss": loss}))
+def test_a_target_that_is_missing_or_longer_than_the_context_is_a_failure(tmp_path, tiny_model):
+    targets = [{"target": "joy " * 600}, {}, *({"target": "a joy"} for _ in PAIRS[2:])]
+    rows = [row | target for row, target in zip(PAIRS, targets, strict=True)]
+    plan = plan_of(tmp_path, tiny_model, rows, train=SLIC, max_failed_fraction=0.5)
+    assert list(plan.stages) == ["prompts", "encode", "encode-target", "train"]
+    groups = run(plan)
+    failed = list(plan.artifacts["encode-target"].failures())
+    assert sorted(failure.reason for failure in failed) == ["group longer than the context", "no target"]
+    assert any("exceed the context of 512" in failure.detail for failure in failed)
+    assert [group.target for group in groups] == [2] * 3
+    assert not {group.prompt_id for group in groups} & {failure.prompt_id for failure in failed}
+    page = (plan.config.root / "report.html").read_text()
+    assert "encode-target" in page and "no target" in page
+
+
+def test_data_without_any_target_is_refused_before_time_is_spent(tmp_path, tiny_model):
+    plan = plan_of(tmp_path, tiny_model, PAIRS, train=SLIC)
+    with pytest.raises(
+        ConfigError, match=r"'slic' reads targets, and no row of .*data\.jsonl has a 'target'"
+    ):
+        run(plan)
+    assert not plan.config.root.exists() or not list(plan.config.root.glob("0*"))
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,9 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from rayflow.config import PoolOptions, RunConfig
-from rayflow.core.chat import response_token_ids
 from rayflow.core.evaluation_rows import Answered, Answers
-from rayflow.core.model_folder import load_tokenizer
 from rayflow.core.options import KindOptions, build
 from rayflow.core.registry import resolve
-from rayflow.core.rows import Prompt
 from rayflow.core.schema import to_table
 from rayflow.engines.base import SamplingOptions
 from rayflow.errors import StageError
@@ -98,7 +95,6 @@ class TrainStage:
     max_restarts: int
     validation: Validation | None = None
     objective: Objective = "policy"
-    _tokenizer: Any = None
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -119,12 +115,7 @@ class TrainStage:
 
     def training_groups(self, sources: list[Artifact], wanted: Needs) -> Iterator[TrainingGroup]:
         """What is learned from, out of the artifacts of `groups` (see the function of this name)."""
-        return training_groups(sources, wanted, self._encode_target)
-
-    def _encode_target(self, prompt: Prompt) -> np.ndarray:
-        if self._tokenizer is None:
-            self._tokenizer = load_tokenizer(self.model)
-        return response_token_ids(self._tokenizer, prompt, prompt.target or "")
+        return training_groups(sources, wanted)
 
     def run(self, context: StageContext) -> dict[str, Any]:
         """Train, or go on from the last checkpoint.
@@ -135,7 +126,7 @@ class TrainStage:
 
         Raises:
             StageError: there is nothing for the loss to train on.
-            DataError: the loss reads rewards or targets that the data does not have.
+            DataError: the loss reads rewards that the data does not have.
         """
         from rayflow.training.groups import GroupFile, write_groups
         from rayflow.training.loop import TrainJob
