@@ -59,8 +59,9 @@ class RunConfig(JobConfig):
 
     Attributes:
         source: where the responses to learn from come from: "sampled" (drawn, scored, selected and paired
-            here), "direct" (preferences that the data brings, no reward model), or "targets" (supervised).
-        reward: what scores responses; "direct" and "targets" need it only to evaluate.
+            here), "direct" (responses that the data brings), or "targets" (supervised).
+        reward: what scores responses. "direct" and "targets" need it to evaluate, and "direct" for a loss that
+            reads rewards of data without scores.
         score: whether sampled candidates are scored: "needed", only where selection, pairing or the loss
             reads their rewards; or "always", for the report and for choosing beta later.
         select, pair: of sampled responses only: the data's own pairs are taken as they are.

@@ -38,6 +38,7 @@ from rayflow.pipeline.stages.compare import CompareStage
 from rayflow.pipeline.stages.encode import EncodeStage, EncodeTargetStage
 from rayflow.pipeline.stages.evaluate import EvaluateStage
 from rayflow.pipeline.stages.reference import ReferenceStage
+from rayflow.pipeline.stages.score import GivenScoreStage
 from rayflow.pipeline.stages.train import TrainStage, Validation
 
 
@@ -134,10 +135,10 @@ def build_plan(config: RunConfig) -> Plan:
     """The stages that a configuration asks for."""
     model = resolve_model(config.model)
     steps = sampled_steps(config, model) if config.source == "sampled" else _given(config, model)
-    groups = group_stages(config) if config.source == "sampled" else ("encode",)
+    groups = group_stages(config) if config.source == "sampled" else _given_groups(config)
     wanted = needs(build("loss", config.train.loss))
     if wanted.reference:
-        tokens = ("sample", "select") if config.source == "sampled" else groups
+        tokens = ("sample", "select") if config.source == "sampled" else ("encode",)
         frozen = resolve_model(config.reference.model or config.model)
         reference = ReferenceStage(
             name="reference",
@@ -180,11 +181,21 @@ def build_plan(config: RunConfig) -> Plan:
 
 
 def _given(config: RunConfig, model: str) -> list[tuple[Stage, ...]]:
-    """The data's own responses, or its targets."""
+    """The data's own responses, scored where the loss reads rewards, or its targets."""
     answers = "responses" if config.source == "direct" else "target"
     prompts = PromptStage("prompts", config.prompts.train, config.compute.shard_size, writes=Example)
     encode = EncodeStage("encode", ("prompts",), model, answers, config.compute.encode)
-    return [(prompts,), (encode,)]
+    if "score" not in _given_groups(config):
+        return [(prompts,), (encode,)]
+    assert config.reward is not None
+    score = GivenScoreStage("score", ("prompts",), config.reward, config.compute.score)
+    return [(prompts,), (encode, score)]
+
+
+def _given_groups(config: RunConfig) -> tuple[str, ...]:
+    """The stages that together hold the columns of a given group."""
+    scored = config.source == "direct" and config.reward is not None
+    return ("encode", "score") if scored and needs(build("loss", config.train.loss)).rewards else ("encode",)
 
 
 def _baseline(config: RunConfig, part: str, side: str, n: int) -> tuple[Stage, ...]:

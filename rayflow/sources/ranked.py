@@ -1,6 +1,7 @@
 """A prompt with any number of responses and optional scores, as ranking losses read it. Row out: `Example`.
 
-Without `scores` the order of `responses` says nothing: the rewards are NaN until a reward model gives some.
+Without `scores` the order of `responses` says nothing: the rewards are NaN, and the run's reward gives
+them to a loss that reads them.
 
 Source: the data of RRHF, arXiv:2304.05302.
 """

@@ -15,12 +15,16 @@ from rayflow.core.model_folder import load_tokenizer
 from rayflow.errors import ConfigError, DataError
 from rayflow.pipeline import commands
 from rayflow.pipeline.plan import Plan, build_plan
+from rayflow.pipeline.stages.score import ScoreStage
 from rayflow.training.groups import GroupFile
+from tests.pipeline.conftest import raises
 from tests.pipeline.helpers import tables
 
 PAIRS = [{"prompt": f"Number {i}: ", "chosen": "a joy " * (i + 1), "rejected": "dull"} for i in range(5)]
 
 
+RAISES = {"kind": "rule", "function": "tests.pipeline.conftest:raises"}
+RRHF = {"batch_size": 2, "precision": "float32", "loss": {"kind": "rrhf"}}
 SLIC = {
     "batch_size": 2,
     "precision": "float32",
@@ -93,6 +97,35 @@ def test_ranked_responses_train_rrhf_by_their_own_scores(tmp_path, tiny_model):
     loss = {"batch_size": 2, "precision": "float32", "loss": {"kind": "rrhf"}}
     groups = run(plan_of(tmp_path, tiny_model, rows, train=loss))
     assert groups[0].rewards.tolist() == [0.1, 0.9, 0.5]
+
+
+def test_given_responses_without_scores_are_scored_by_the_runs_reward(tmp_path, tiny_model):
+    texts = ["dull", "a good joy", "great"]
+    rows: list[dict[str, Any]] = [{"prompt": f"This is number {i}: ", "responses": texts} for i in range(5)]
+    rows[1]["scores"] = [0.1, 0.9, 0.5]
+    rows[2]["scores"] = [0.1, None, 0.5]  # one scale for a group: all of it is scored
+    plan = plan_of(tmp_path, tiny_model, rows, train=RRHF, reward=RAISES, max_failed_fraction=0.2)
+    assert list(plan.stages) == ["prompts", "encode", "score", "train"]
+    groups = run(plan)
+    by_reward = [raises("", text) for text in texts]
+    assert [group.rewards.tolist() for group in groups] == [by_reward, [0.1, 0.9, 0.5], by_reward, by_reward]
+    (failed,) = plan.artifacts["score"].failures()
+    assert failed.reason == "reward failed" and failed.prompt_id not in {g.prompt_id for g in groups}
+
+
+def test_the_reward_is_not_loaded_for_data_that_brings_its_scores(tmp_path, tiny_model, monkeypatch):
+    rows = [{"prompt": f"{i}: ", "responses": ["dull", "joy"], "scores": [0.1, 0.9]} for i in range(3)]
+    plan = plan_of(tmp_path, tiny_model, rows, train=RRHF, reward=RAISES)
+    monkeypatch.setattr(ScoreStage, "setup", lambda self: pytest.fail("loaded"))
+    assert [group.rewards.tolist() for group in run(plan)] == [[0.1, 0.9]] * 3
+
+
+def test_only_a_loss_that_reads_rewards_has_given_responses_scored(tmp_path, tiny_model):
+    assert "score" not in plan_of(tmp_path, tiny_model, PAIRS, reward=RAISES).stages
+    loss = {"loss": {"kind": "margin_weighted"}}
+    assert list(plan_of(tmp_path, tiny_model, PAIRS, reward=RAISES, train=loss).stages) == [
+        *("prompts", "encode", "score", "reference", "train")
+    ]
 
 
 def test_a_loss_that_reads_rewards_refuses_data_without_them(tmp_path, tiny_model):

@@ -77,7 +77,7 @@ def training_groups(sources: list[Artifact], wanted: Needs) -> Iterator[Training
             if wanted.rewards and np.isnan(group.rewards).any():
                 raise DataError(
                     f"Prompt {row.prompt_id} has responses without a reward, which this loss reads. Use data "
-                    "with scores, another loss, or source: sampled."
+                    "with scores, or set reward, which then scores them."
                 )
             yield _with_target(group, targets[row.prompt_id]) if targets else group
 
