@@ -44,7 +44,6 @@ _ARRAYS: dict[str, pa.DataType] = {
     "baseline_rewards": pa.float64(),
     "scores": pa.float64(),
     "num_tokens": pa.int32(),
-    "flipped": pa.int32(),
     "letters": pa.int32(),
     "exact_logprobs": pa.float32(),
     "judge_swapped": pa.int32(),

@@ -57,7 +57,6 @@ VALUES = {
     "baseline_rewards": DOUBLE,
     "ref_logprobs": SINGLE,
     "sampler_differences": SINGLE,
-    "flipped": INTS,
     "letters": INTS,
     "shown_first": SINGLE,
     "shown_second": SINGLE,

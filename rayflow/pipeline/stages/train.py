@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -96,6 +96,9 @@ class TrainStage:
     validation: Validation | None = None
     objective: Objective = "policy"
 
+    orders: ClassVar[int] = 1
+    """Groups that are one item, shown in another order (see `TrainJob.orders`)."""
+
     @property
     def inputs(self) -> tuple[str, ...]:
         """What is learned from, and what checkpoints are compared by."""
@@ -147,8 +150,10 @@ class TrainStage:
         if self.validation is not None:
             rows = [context.artifacts[name] for name in self.validation.inputs]
             judge = self.validation.judge(rows, folder, self.seed, self.options.precision)
-        job = TrainJob(self.options, self.model, groups, folder, self.seed, judge, self.objective)
-        per_epoch = math.ceil(np.count_nonzero(units) / self.options.batch_size)
+        job = TrainJob(
+            self.options, self.model, groups, folder, self.seed, judge, self.objective, self.orders
+        )
+        per_epoch = math.ceil(np.count_nonzero(units) / self.orders / self.options.batch_size)
         with StepProgress(context.console, per_epoch * self.options.num_epochs) as progress:
 
             def on_step(metrics: dict[str, float]) -> None:
@@ -157,7 +162,7 @@ class TrainStage:
 
             history = context.runner.train(job, self.pool, self.max_restarts, on_step)
         return {
-            "num_groups": len(lengths.prompt),
+            "num_groups": len(lengths.prompt) // self.orders,
             "num_pairs": int(lengths.num_pairs.sum()),
             "num_steps": len(history),
             "last": history[-1] if history else {},
