@@ -17,6 +17,7 @@ from rayflow.pipeline import commands
 from rayflow.pipeline.plan import Plan, build_plan
 from rayflow.pipeline.stages.score import ScoreStage
 from rayflow.training.groups import GroupFile
+from rayflow.training.metrics import read_metrics
 from tests.pipeline.conftest import raises
 from tests.pipeline.helpers import tables
 
@@ -24,6 +25,7 @@ PAIRS = [{"prompt": f"Number {i}: ", "chosen": "a joy " * (i + 1), "rejected": "
 
 
 RAISES = {"kind": "rule", "function": "tests.pipeline.conftest:raises"}
+CROSS_ENTROPY = {"kind": "cross_entropy"}
 RRHF = {"batch_size": 2, "precision": "float32", "loss": {"kind": "rrhf"}}
 SLIC = {
     "batch_size": 2,
@@ -197,3 +199,34 @@ def test_a_loss_over_pairs_needs_pairs(tmp_path, tiny_model):
     plan = plan_of(tmp_path, tiny_model, [{"prompt": "a", "target": "b"}], source="targets")
     with pytest.raises(ConfigError, match="trains on pairs, and this run makes none"):
         run(plan)
+
+
+def test_raft_with_one_candidate_is_supervised_training_on_it(tmp_path, tiny_model):
+    def train_on(name, rows, **changes):
+        plan = plan_of(
+            tmp_path, tiny_model, rows, name=name, seed=5, train={**SLIC, "loss": CROSS_ENTROPY}, **changes
+        )
+        groups = run(plan)
+        history = read_metrics(plan.artifacts["train"].folder / "metrics.jsonl")
+        return plan, [groups[i] for i in range(len(groups))], [line["loss"] for line in history]
+
+    raft = {
+        "source": "sampled",
+        "sample": {"engine": {"kind": "fake", "max_model_len": 256}, "num_candidates": 1, "max_tokens": 60},
+        "reward": {"kind": "rule", "function": "tests.pipeline.conftest:cheerful"},
+        "select": {"kind": "top_k", "num_accepted": 1},
+        "pair": "none",
+    }
+    prompts = [{"messages": [{"role": "user", "content": f"Number {i}"}]} for i in range(12)]
+    drawn = tables(train_on("drawn", prompts, **raft)[0])["sample"]
+    # A response that was cut has no end, and a target always has one.
+    whole = [(p, row) for p, row in zip(prompts, drawn, strict=True) if row["finish_reasons"] == ["stop"]]
+    assert len(whole) > 6
+    _, sampled, losses = train_on("raft", [prompt for prompt, _ in whole], **raft)
+    targets = [prompt | {"target": row["responses"][0]} for prompt, row in whole]
+    _, supervised, expected = train_on("sft", targets, source="targets")
+    for one, other in zip(sampled, supervised, strict=True):
+        np.testing.assert_array_equal(one.prompt_token_ids, other.prompt_token_ids)
+        np.testing.assert_array_equal(one.response_token_ids, other.response_token_ids)
+        assert len(one.response_token_ids) == 1 and not len(one.pairs) and not len(other.pairs)
+    assert len(losses) > 3 and losses == expected
