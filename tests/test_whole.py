@@ -113,7 +113,7 @@ def test_on_ray_with_vllm_and_two_deepspeed_workers(
         "train": {"num_workers": 2, "num_cpus": 0.75},
     }
     settings["prompts"]["validation"] = settings["prompts"]["evaluation"]
-    settings["train"]["choose"] = {"every_steps": 2, "num_samples": 2}
+    settings["train"]["choose"] = {"every_steps": 2, "num_samples": 2, "baseline": "sft"}
     config = RunConfig.model_validate(settings)
     plan = finished_run(config)
     history = (plan.artifacts["train"].folder / "metrics.jsonl").read_text().splitlines()

@@ -227,7 +227,8 @@ class RoundOptions(Options):
 
     Attributes:
         num: rounds.
-        reference: the frozen policy of later rounds: the "previous" round's, or the "original" SFT policy.
+        reference: the frozen policy of later rounds: the "previous" round's, or the "original" SFT policy. With
+            `reference.source: sampler` it must be the one that samples.
         resample: draw and score anew in every round; false learns from the first round's samples throughout.
         overrides: settings of each round, in order, such as [{select.threshold: 0.7}, {select.threshold: 0.8}].
     """

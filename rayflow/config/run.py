@@ -59,8 +59,9 @@ class RunConfig(JobConfig):
 
     Attributes:
         source: where the responses to learn from come from: "sampled" (drawn, scored, selected and paired
-            here), "direct" (preferences that the data brings, no reward model), or "targets" (supervised).
-        reward: what scores responses; "direct" and "targets" need it only to evaluate.
+            here), "direct" (responses that the data brings), or "targets" (supervised).
+        reward: what scores responses. "direct" and "targets" need it to evaluate, and "direct" for a loss that
+            reads rewards of data without scores.
         score: whether sampled candidates are scored: "needed", only where selection, pairing or the loss
             reads their rewards; or "always", for the report and for choosing beta later.
         select, pair: of sampled responses only: the data's own pairs are taken as they are.
@@ -151,6 +152,16 @@ class RunConfig(JobConfig):
         if (self.reference.model or self.model) != (self.sample.model or self.model):
             raise ValueError(
                 "reference.source 'sampler' is the sampling policy; reference.model names another one"
+            )
+        rounds = self.rounds
+        new_sampler = self.sample.model is None and rounds.resample
+        new_reference = self.reference.model is None and rounds.reference == "previous"
+        if rounds.num > 1 and new_sampler != new_reference:
+            policy = {True: "the previous round's policy", False: "the first round's"}
+            raise ValueError(
+                f"reference.source 'sampler' is the sampling policy, but from round 2 on {policy[new_sampler]} "
+                f"samples and {policy[new_reference]} is the reference: set reference.source: recompute, or let "
+                "rounds.reference and rounds.resample agree (previous with true, original with false)"
             )
 
     @property

@@ -113,18 +113,28 @@ class Encoded(Row):
 
 
 @dataclass(frozen=True, kw_only=True)
+class EncodedTarget(Row):
+    """What encoding adds to a `Prompt` with a target beside other responses.
+
+    Attributes:
+        target_token_ids: [R] int32, the target as the policy would have emitted it, the end-of-turn token included.
+    """
+
+    target_token_ids: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
 class Comparisons(Row):
-    """What encoding for a pairwise ranker adds to an `Example`: one text with its verdict for each pair.
+    """What encoding for a pairwise ranker adds to an `Example`: each pair as a text, in both orders.
 
     Attributes:
         pairs: as in `Example`.
-        flipped: [p] int32, 1 where the chosen response is shown second, as B.
-        comparison_token_ids: p arrays [T_i] int32, the text up to the place of the letter.
-        letters: [p] int32, the token that names the chosen response.
+        comparison_token_ids: 2 p arrays [T_i] int32, the text up to the place of the letter: of each pair with the
+            chosen response first, as A, then second, as B.
+        letters: [2 p] int32, the token that names the chosen response of each text.
     """
 
     pairs: tuple[np.ndarray, ...]
-    flipped: np.ndarray
     comparison_token_ids: tuple[np.ndarray, ...]
     letters: np.ndarray
 

@@ -32,6 +32,7 @@ _SCALARS: dict[Any, pa.DataType] = {
 # A bare ndarray annotation does not say its dtype; these are the columns' contracts (see `rows`).
 _ARRAYS: dict[str, pa.DataType] = {
     "prompt_token_ids": pa.int32(),
+    "target_token_ids": pa.int32(),
     "accepted": pa.int32(),
     "logprobs": pa.float32(),
     "ref_logprobs": pa.float32(),
@@ -43,7 +44,6 @@ _ARRAYS: dict[str, pa.DataType] = {
     "baseline_rewards": pa.float64(),
     "scores": pa.float64(),
     "num_tokens": pa.int32(),
-    "flipped": pa.int32(),
     "letters": pa.int32(),
     "exact_logprobs": pa.float32(),
     "judge_swapped": pa.int32(),

@@ -22,6 +22,9 @@ class MarginWeighted:
     the limit of M to 0.
     weight: alpha max(0, M) log(1 + exp(-gamma D)).
 
+    M comes from the stored rewards, which under a pairwise ranker are RSO's Eq 7 against one response of the prompt,
+    while labels come from new calls: M is then not the pair's stored `margins`, and is below 0 where the two disagree.
+
     Source: ODPO (arXiv:2402.10571), whose offset is alpha f(r_w - r_l) with an increasing f, such as log; weight:
     the scaled losses of HelpSteer2-Preference (arXiv:2410.01257), there with the strength of a human preference.
     """

@@ -35,9 +35,10 @@ from rayflow.pipeline.identity import fingerprint
 from rayflow.pipeline.prompts import PromptStage
 from rayflow.pipeline.stage import ShardStage, ShardWorker
 from rayflow.pipeline.stages.compare import CompareStage
-from rayflow.pipeline.stages.encode import EncodeStage
+from rayflow.pipeline.stages.encode import EncodeStage, EncodeTargetStage
 from rayflow.pipeline.stages.evaluate import EvaluateStage
 from rayflow.pipeline.stages.reference import ReferenceStage
+from rayflow.pipeline.stages.score import GivenScoreStage
 from rayflow.pipeline.stages.train import TrainStage, Validation
 
 
@@ -134,10 +135,10 @@ def build_plan(config: RunConfig) -> Plan:
     """The stages that a configuration asks for."""
     model = resolve_model(config.model)
     steps = sampled_steps(config, model) if config.source == "sampled" else _given(config, model)
-    groups = group_stages(config) if config.source == "sampled" else ("encode",)
+    groups = group_stages(config) if config.source == "sampled" else _given_groups(config)
     wanted = needs(build("loss", config.train.loss))
     if wanted.reference:
-        tokens = ("sample", "select") if config.source == "sampled" else groups
+        tokens = ("sample", "select") if config.source == "sampled" else ("encode",)
         frozen = resolve_model(config.reference.model or config.model)
         reference = ReferenceStage(
             name="reference",
@@ -149,8 +150,12 @@ def build_plan(config: RunConfig) -> Plan:
             pool=config.compute.reference,
         )
         steps.append((reference,))
+    if wanted.targets:
+        steps.append(
+            (EncodeTargetStage("encode-target", ("prompts",), model, "target", config.compute.encode),)
+        )
     inputs = (
-        *(("prompts",) if wanted.targets else ()),
+        *(("encode-target",) if wanted.targets else ()),
         *groups,
         *(("reference",) if wanted.reference else ()),
     )
@@ -176,16 +181,26 @@ def build_plan(config: RunConfig) -> Plan:
 
 
 def _given(config: RunConfig, model: str) -> list[tuple[Stage, ...]]:
-    """The data's own responses, or its targets."""
+    """The data's own responses, scored where the loss reads rewards, or its targets."""
     answers = "responses" if config.source == "direct" else "target"
     prompts = PromptStage("prompts", config.prompts.train, config.compute.shard_size, writes=Example)
     encode = EncodeStage("encode", ("prompts",), model, answers, config.compute.encode)
-    return [(prompts,), (encode,)]
+    if "score" not in _given_groups(config):
+        return [(prompts,), (encode,)]
+    assert config.reward is not None
+    score = GivenScoreStage("score", ("prompts",), config.reward, config.compute.score)
+    return [(prompts,), (encode, score)]
 
 
-def _baseline(config: RunConfig, part: str, n: int) -> tuple[Stage, ...]:
+def _given_groups(config: RunConfig) -> tuple[str, ...]:
+    """The stages that together hold the columns of a given group."""
+    scored = config.source == "direct" and config.reward is not None
+    return ("encode", "score") if scored and needs(build("loss", config.train.loss)).rewards else ("encode",)
+
+
+def _baseline(config: RunConfig, part: str, side: str, n: int) -> tuple[Stage, ...]:
     """What a trained policy is compared with on the prompts of `part`: answered, and scored."""
-    side, prompts = config.evaluate.baseline, f"{part}-prompts"
+    prompts = f"{part}-prompts"
     model = resolve_model(config.evaluate.baseline_model or config.model)
     if side == "target":
         name = f"{part}-encode-target"
@@ -199,7 +214,8 @@ def _validation(config: RunConfig) -> list[tuple[Stage, ...]]:
     """The baseline's answers to the validation prompts, scored where they are compared by their scores."""
     assert config.prompts.validation is not None and config.train.choose is not None
     prompts = PromptStage("valid-prompts", config.prompts.validation, config.compute.shard_size)
-    return [(prompts,), _baseline(config, "valid", config.train.choose.num_samples)]
+    choose = config.train.choose
+    return [(prompts,), _baseline(config, "valid", choose.baseline, choose.num_samples)]
 
 
 def _evaluation(config: RunConfig, trained: Path) -> list[tuple[Stage, ...]]:
@@ -207,7 +223,7 @@ def _evaluation(config: RunConfig, trained: Path) -> list[tuple[Stage, ...]]:
     assert config.prompts.evaluation is not None
     prompts, n = "eval-prompts", config.evaluate.num_samples
     held_out = PromptStage(prompts, config.prompts.evaluation, config.compute.shard_size)
-    baseline = _baseline(config, "eval", n)
+    baseline = _baseline(config, "eval", config.evaluate.baseline, n)
     answer = sample_stage(config, "eval-sample-policy", (prompts, "train"), str(trained), n)
     policy = _scored(config, answer, "eval-score-policy", prompts)
     ranked = is_ranked(config)

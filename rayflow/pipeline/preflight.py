@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from rayflow.config import RunConfig
+from rayflow.config import PromptSource, RunConfig
 from rayflow.config.evaluate import EvaluateConfig
 from rayflow.core.model_folder import check_model_folder, resolve_model
 from rayflow.core.options import build
+from rayflow.core.rows import Prompt
 from rayflow.errors import ConfigError
+from rayflow.losses.base import needs
 from rayflow.pipeline.candidates import num_resamples
 from rayflow.pipeline.placement import place
 from rayflow.pipeline.plan import Plan
 from rayflow.sources.files import source_digest
+from rayflow.sources.read import read
 
 
 def preflight(plan: Plan) -> None:
@@ -53,6 +56,33 @@ def _check_run(config: RunConfig) -> None:
     if config.reward is not None:
         _check_reward(build("reward", config.reward))
     _check_method(config)
+    _check_targets(config)
+
+
+def _check_targets(config: RunConfig) -> None:
+    """Targets for the loss, and to compare checkpoints with, where they are asked for.
+
+    Raises:
+        ConfigError: no prompt has one.
+    """
+    loss, train = config.train.loss, config.prompts.train
+    if needs(build("loss", loss)).targets and not _has_targets(train):
+        raise ConfigError(
+            f"Loss '{loss.kind}' reads targets, and no row of {train.path} has a 'target'. Add targets, or let the "
+            "loss do without: of slic, y_ref: best or regularization: 0."
+        )
+    source, choose = config.prompts.validation, config.train.choose
+    compared = choose is not None and choose.baseline == "target"
+    if source is not None and compared and not _has_targets(source):
+        raise ConfigError(
+            f"train.choose compares checkpoints with the targets of {source.path}, and no row there has a 'target'. "
+            "Add targets, or set train.choose.baseline: sft to compare with samples of the policy before training."
+        )
+
+
+def _has_targets(source: PromptSource) -> bool:
+    """Whether any usable row brings a target; read up to the first one that does."""
+    return any(row.target for row in read(source, Prompt) if isinstance(row, Prompt))
 
 
 def _check_reward(reward: Any) -> None:

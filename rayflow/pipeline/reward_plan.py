@@ -62,7 +62,7 @@ def _classifier(config: RewardConfig) -> tuple[Stage, Stage]:
 def _ranker(config: RewardConfig) -> tuple[Stage, Stage]:
     """One group per pair: both responses are in the text, and the response is a letter."""
     model = resolve_model(config.model)
-    encode = RankerEncodeStage("encode", ("prompts",), model, config.seed, config.compute.encode)
+    encode = RankerEncodeStage("encode", ("prompts",), model, config.compute.encode)
     return encode, RankerTrainStage(**_training(config, model))
 
 

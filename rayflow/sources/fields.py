@@ -139,16 +139,25 @@ def example(given: Context, target: str | None = None) -> Example:
     )
 
 
+def target_of(row: dict[str, Any]) -> str | None:
+    """The row's supervised answer, where it has one beside its responses."""
+    return answer(row["target"], "target") if has(row, "target") else None
+
+
 def group(
-    given: Context, responses: tuple[str, ...], scores: Sequence[float], paired: bool = False
+    given: Context,
+    responses: tuple[str, ...],
+    scores: Sequence[float],
+    paired: bool = False,
+    target: str | None = None,
 ) -> Example:
-    """A prompt with its responses; `paired`: the first was preferred to the second."""
+    """A prompt with its responses; `paired`: the first was preferred to the second. A target is part of the id."""
     prompt, messages = (given, ()) if isinstance(given, str) else (None, given)
     return Example(
-        prompt_id=prompt_id(prompt, messages, responses),
+        prompt_id=prompt_id(prompt, messages, responses if target is None else (*responses, target)),
         prompt=prompt,
         messages=messages,
-        target=None,
+        target=target,
         responses=responses,
         pairs=(np.array([0, 1], dtype=np.int32),) if paired else (),
         rewards=np.asarray(scores, dtype=np.float64),
@@ -156,9 +165,9 @@ def group(
 
 
 def preference(given: Context, chosen: str, rejected: str, row: dict[str, Any]) -> Example:
-    """A labelled pair, with the row's `score_chosen` and `score_rejected` where it has them.
+    """A labelled pair, with the row's `target`, `score_chosen` and `score_rejected` where it has them.
 
     The chosen response comes first, so opposite labels of the same two responses have different ids.
     """
     scores = [score(row.get(key), key) for key in ("score_chosen", "score_rejected")]
-    return group(given, (chosen, rejected), scores, paired=True)
+    return group(given, (chosen, rejected), scores, paired=True, target=target_of(row))

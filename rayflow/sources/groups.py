@@ -15,18 +15,18 @@ import numpy as np
 from rayflow.core.options import KindOptions
 from rayflow.core.rows import Example
 from rayflow.sources.base import EMPTY_RESPONSE, WRONG_TYPE, RowError
-from rayflow.sources.fields import answer, context, first_of, group, has, score
+from rayflow.sources.fields import answer, context, first_of, group, has, score, target_of
 
 
 class Groups:
-    """`prompt` or `messages`, `responses` [n], `pairs` [p] of (chosen, rejected) indices, optionally `scores` [n]."""
+    """`prompt` or `messages`, `responses` [n], `pairs` [p] of (chosen, rejected); optionally `scores` [n], `target`."""
 
     class Config(KindOptions):
         """Nothing to set."""
 
         kind: str = "groups"
 
-    wants = "prompt or messages, responses and pairs (optional: scores)"
+    wants = "prompt or messages, responses and pairs (optional: scores, target)"
 
     def __init__(self, options: Config) -> None:
         self.options = options
@@ -48,7 +48,7 @@ class Groups:
             if not isinstance(row["scores"], list | tuple) or len(row["scores"]) != len(texts):
                 raise RowError(WRONG_TYPE, f"'scores' must be a list of {len(texts)} numbers")
             scores = [score(value, f"scores[{i}]") for i, value in enumerate(row["scores"])]
-        made = group(context(given, key), texts, scores)
+        made = group(context(given, key), texts, scores, target=target_of(row))
         return replace(made, pairs=_pairs(first_of(row, "pairs")[1], len(texts)))
 
 

@@ -1,6 +1,7 @@
 """A prompt with any number of responses and optional scores, as ranking losses read it. Row out: `Example`.
 
-Without `scores` the order of `responses` says nothing: the rewards are NaN until a reward model gives some.
+Without `scores` the order of `responses` says nothing: the rewards are NaN, and the run's reward gives
+them to a loss that reads them.
 
 Source: the data of RRHF, arXiv:2304.05302.
 """
@@ -13,18 +14,18 @@ from typing import Any
 from rayflow.core.options import KindOptions
 from rayflow.core.rows import Example
 from rayflow.sources.base import EMPTY_RESPONSE, WRONG_TYPE, RowError
-from rayflow.sources.fields import answer, context, first_of, group, has, score
+from rayflow.sources.fields import answer, context, first_of, group, has, score, target_of
 
 
 class Ranked:
-    """`prompt` or `messages`, `responses` [n], optionally `scores` [n]."""
+    """`prompt` or `messages`, `responses` [n], optionally `scores` [n] and `target`."""
 
     class Config(KindOptions):
         """Nothing to set."""
 
         kind: str = "ranked"
 
-    wants = "prompt or messages, and responses (optional: scores)"
+    wants = "prompt or messages, and responses (optional: scores, target)"
 
     def __init__(self, options: Config) -> None:
         self.options = options
@@ -47,7 +48,7 @@ class Ranked:
             if len(given_scores) != len(texts):
                 raise RowError(WRONG_TYPE, f"{len(given_scores)} scores for {len(texts)} responses")
             scores = [score(value, f"scores[{i}]") for i, value in enumerate(given_scores)]
-        return group(context(given, key), texts, scores)
+        return group(context(given, key), texts, scores, target=target_of(row))
 
 
 def _list(value: Any, name: str) -> list[Any]:

@@ -65,11 +65,11 @@ def _prompt(made: Example) -> Prompt:
 
 def _checked(made: Example) -> Example:
     """Refuse responses that nothing could be learnt from."""
-    texts = made.responses or ((made.target,) if made.target is not None else ())
-    for index, response in enumerate(texts):
+    for index, response in enumerate(made.responses):
         if not response.strip():
-            which = f"response {index} of {len(texts)}" if made.responses else "the target"
-            raise RowError(EMPTY_RESPONSE, f"{which} is empty")
+            raise RowError(EMPTY_RESPONSE, f"response {index} of {len(made.responses)} is empty")
+    if made.target is not None and not made.target.strip():
+        raise RowError(EMPTY_RESPONSE, "the target is empty")
     for chosen, rejected in made.pairs:
         if made.responses[chosen].strip() == made.responses[rejected].strip():
             raise RowError(IDENTICAL, "chosen and rejected are the same text")

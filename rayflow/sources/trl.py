@@ -22,14 +22,14 @@ from rayflow.sources.fields import answer, context, first_of, has, preference, t
 
 
 class Trl:
-    """`chosen` and `rejected`, optionally `prompt`, `score_chosen`, `score_rejected`."""
+    """`chosen` and `rejected`, optionally `prompt`, `target`, `score_chosen`, `score_rejected`."""
 
     class Config(KindOptions):
         """Nothing to set."""
 
         kind: str = "trl"
 
-    wants = "chosen and rejected (optional: prompt, score_chosen, score_rejected)"
+    wants = "chosen and rejected (optional: prompt, target, score_chosen, score_rejected)"
 
     def __init__(self, options: Config) -> None:
         self.options = options

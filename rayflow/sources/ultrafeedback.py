@@ -17,14 +17,14 @@ from rayflow.sources.fields import answer, context, first_of, preference, turns
 
 
 class UltraFeedback:
-    """`prompt`, `chosen` and `rejected` messages, optionally `score_chosen` and `score_rejected`."""
+    """`prompt`, `chosen` and `rejected` messages, optionally `target`, `score_chosen` and `score_rejected`."""
 
     class Config(KindOptions):
         """Nothing to set."""
 
         kind: str = "ultrafeedback"
 
-    wants = "a text prompt, chosen and rejected as messages (optional: score_chosen, score_rejected)"
+    wants = "a text prompt, chosen and rejected as messages (optional: target, score_chosen, score_rejected)"
 
     def __init__(self, options: Config) -> None:
         self.options = options

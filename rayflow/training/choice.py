@@ -74,13 +74,18 @@ class Chooser:
         )
 
     def keep_best(self) -> None:
-        """The best model takes the place of the trained one; the other candidates go."""
+        """The best model takes the place of the trained one; the other candidates go.
+
+        A kill after the move leaves the best model in its place: called again, this leaves it there.
+        """
         if self._backend.rank:
             return
         target = Path(self._job.model_dir)
-        shutil.rmtree(target, ignore_errors=True)
-        (self._folder / f"step-{self._best(self._rates):08d}").rename(target)
-        shutil.rmtree(self._folder)
+        best = self._folder / f"step-{self._best(self._rates):08d}"
+        if best.exists() or not target.exists():
+            shutil.rmtree(target, ignore_errors=True)
+            best.rename(target)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     @staticmethod
     def _best(rates: dict[int, float]) -> int:

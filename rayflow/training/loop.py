@@ -27,6 +27,8 @@ class TrainJob:
         seed: of the shuffle, and of a reward model's new head.
         judge: compares a model with the baseline, where `options.choose` asks for it.
         objective: what the model puts out for a response.
+        orders: in how many orders the file holds each item, one after the other and alike in their loss units; an
+            epoch trains on one of them, drawn anew by (seed, epoch).
     """
 
     options: TrainOptions
@@ -36,6 +38,7 @@ class TrainJob:
     seed: int
     judge: Judge | None = None
     objective: Objective = "policy"
+    orders: int = 1
 
     @property
     def metrics_path(self) -> Path:

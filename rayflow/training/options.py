@@ -19,11 +19,14 @@ class ChoiceOptions(Options):
         every_steps: optimizer steps between evaluations; the last step is always evaluated.
         patience: stop after so many evaluations in a row without a better one; None trains to the end.
         num_samples: responses per validation prompt.
+        baseline: what the policy is compared with: "target", the validation prompts' own targets (RSO, section 4),
+            or "sft", samples of the policy it started from (`evaluate.baseline_model`).
     """
 
     every_steps: int = Field(gt=0)
     patience: int | None = Field(default=None, gt=0)
     num_samples: int = Field(default=4, gt=0)
+    baseline: Literal["target", "sft"] = "target"
 
 
 class TrainOptions(Options):

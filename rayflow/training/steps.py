@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from rayflow.core.options import build
+from rayflow.core.seeds import rng
 from rayflow.errors import DataError, StageError
 from rayflow.losses.base import Loss, LossInputs, implicit_rewards
 from rayflow.training.backend import Backend, learning_rate
@@ -56,17 +57,24 @@ class Steps:
             )
         self.layout = Layout.choose(backend.config, lengths, options.share_prompt)
         self.batching = Batching(options.batch_size, backend.world_size, options.micro_batch_tokens, job.seed)
-        self.per_epoch = self.batching.steps_per_epoch(len(self.members))
+        self.orders = job.orders
+        self.per_epoch = self.batching.steps_per_epoch(len(self.members) // self.orders)
         self.total = options.num_epochs * self.per_epoch
 
     def plans(self, first: int) -> Iterator[tuple[int, OptimizerStep]]:
         """(1-based number, plan) of the optimizer steps after the first `first`."""
         for epoch in range(first // self.per_epoch, self.options.num_epochs):
-            plan = epoch_plan(self.batching, self.layout, self.members, epoch)
+            plan = epoch_plan(self.batching, self.layout, self._members_of(epoch), epoch)
             for offset, step in enumerate(plan):
                 number = epoch * self.per_epoch + offset + 1
                 if number > first:
                     yield number, step
+
+    def _members_of(self, epoch: int) -> np.ndarray:
+        """The groups of one epoch, [n] int64: one order of every item (see `TrainJob.orders`)."""
+        items = np.arange(0, len(self.groups), self.orders)
+        drawn = items + rng(self.batching.seed, "order", epoch).integers(0, self.orders, len(items))
+        return drawn[self.units[drawn] > 0]
 
     def run(self, number: int, plan: OptimizerStep) -> Metrics:
         """One optimizer step; the metrics are the same on every worker."""

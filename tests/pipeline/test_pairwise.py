@@ -142,8 +142,7 @@ def test_a_checkpoint_is_chosen_by_comparisons(
     settings = small_settings(tmp_path, chat_file, tiny_model)
     settings["prompts"] = {"train": {"path": str(chat_file)}, "validation": {"path": str(chat_file)}}
     settings["reward"] = COUNTING
-    settings["evaluate"] = {"baseline": baseline}
-    settings["train"]["choose"] = {"every_steps": 2, "num_samples": 2}
+    settings["train"]["choose"] = {"every_steps": 2, "num_samples": 2, "baseline": baseline}
     config = RunConfig.model_validate(settings)
     Counting.total = 0
     plan = finished_run(config)

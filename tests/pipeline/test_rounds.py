@@ -13,6 +13,7 @@ from rayflow.config import RunConfig, load_config
 from rayflow.core.files import read_json
 from rayflow.errors import ConfigError
 from rayflow.pipeline import commands
+from rayflow.pipeline.rounds import round_configs
 
 
 @pytest.fixture
@@ -79,6 +80,33 @@ def test_overrides_must_name_settings_that_exist(settings: dict) -> None:
         run(settings, overrides=[{"select.num_acepted": 2}])
     with pytest.raises(ValueError, match="3 entries for 2 rounds"):
         run(settings, overrides=[{}, {}, {}])
+
+
+@pytest.mark.parametrize(
+    ("sampler", "rounds", "refused"),
+    [
+        (None, {}, None),
+        (None, {"resample": False, "reference": "original"}, None),
+        (None, {"num": 1, "reference": "original"}, None),
+        (None, {"reference": "original"}, "the previous round's policy samples and the first round's is"),
+        (None, {"resample": False}, "the first round's samples and the previous round's policy is"),
+        ("itself", {}, "the first round's samples and the previous round's policy is"),
+        ("itself", {"reference": "original"}, None),
+    ],
+)
+def test_the_samplers_log_probs_are_refused_where_a_later_reference_is_another_policy(
+    settings: dict, sampler: str | None, rounds: dict[str, Any], refused: str | None
+) -> None:
+    """At once, not when the first round has been trained."""
+    settings |= {"reference": {"source": "sampler"}, "rounds": {**settings["rounds"], **rounds}}
+    settings["sample"] = {**settings["sample"], "model": sampler and settings["model"]}
+    if refused is None:
+        # The configurations of all rounds are made, and checked, before anything is trained.
+        made = list(round_configs(RunConfig.model_validate(settings)))
+        assert [each.reference.source for each in made] == ["sampler"] * settings["rounds"]["num"]
+        return
+    with pytest.raises(ValueError, match=refused):
+        RunConfig.model_validate(settings)
 
 
 def test_a_dry_run_shows_the_first_round(settings: dict) -> None:

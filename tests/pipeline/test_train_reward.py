@@ -5,6 +5,9 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import math
+from collections import defaultdict
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,7 +25,10 @@ from rayflow.pipeline.plan import Plan
 from rayflow.pipeline.reward_plan import build_reward_plan
 from rayflow.pipeline.stage import read_rows
 from rayflow.pipeline.stages.quality import JudgedRow
+from rayflow.training.groups import GroupFile
+from rayflow.training.loop import TrainJob
 from rayflow.training.metrics import read_metrics
+from rayflow.training.steps import Steps
 from tests.pipeline.reward_helpers import reward_settings, write_preferences
 
 KINDS = ("classifier", "ranker")
@@ -194,14 +200,47 @@ def test_the_letter_names_the_chosen_response_wherever_it_is_shown(runs, tiny_mo
     examples = {row.prompt_id: row for row in rows_of(plan, ("prompts",), Example)}
     for row in rows:
         example = examples[row.prompt_id]
-        text = tokenizer.decode(row.comparison_token_ids[0], skip_special_tokens=True)
-        context, _, shown = text.partition("[RESPONSE A]")
-        first, _, second = shown.partition("[RESPONSE B]")
+        assert len(row.comparison_token_ids) == len(row.letters) == 2 * len(row.pairs)
         chosen, rejected = (example.responses[i].strip() for i in row.pairs[0])
-        named, other = (second, first) if row.flipped[0] else (first, second)
-        assert example.prompt in context and chosen in named and rejected in other
-        assert tokenizer.decode([row.letters[0]]).strip() == ("B" if row.flipped[0] else "A")
-    assert 0.3 < np.mean([row.flipped[0] for row in rows]) < 0.7
+        for flip in (0, 1):
+            text = tokenizer.decode(row.comparison_token_ids[flip], skip_special_tokens=True)
+            context, _, shown = text.partition("[RESPONSE A]")
+            first, _, second = shown.partition("[RESPONSE B]")
+            named, other = (second, first) if flip else (first, second)
+            assert example.prompt in context and chosen in named and rejected in other
+            assert tokenizer.decode([row.letters[flip]]).strip() == "AB"[flip]
+
+
+def test_every_epoch_shows_each_pair_once_in_an_order_of_its_own(runs, tiny_model):
+    from transformers import AutoConfig
+
+    plan = runs["ranker"][1]
+    groups = GroupFile(plan.artifacts["train"].folder / "groups.arrow")
+    assert groups[0].prompt_id == groups[1].prompt_id != groups[2].prompt_id
+    options = plan.config.train.model_copy(update={"num_epochs": 4})
+
+    def orders(seed):
+        """[epoch, pair]: 1 where the chosen response is shown second."""
+        job = TrainJob(options, tiny_model, groups.path, plan.config.root, seed, orders=2)
+        steps = Steps(
+            job, groups, SimpleNamespace(config=AutoConfig.from_pretrained(tiny_model), world_size=1)
+        )
+        seen = defaultdict(list)
+        for _, step in steps.plans(first=0):
+            seen[step.epoch] += step.groups
+        assert all(sorted(i // 2 for i in epoch) == list(range(len(groups) // 2)) for epoch in seen.values())
+        return np.array([[i % 2 for i in sorted(epoch)] for epoch in seen.values()])
+
+    shown = orders(seed=3)
+    assert shown.shape == (4, len(groups) // 2)
+    assert (np.abs(shown.mean(axis=1) - 0.5) < 0.2).all()
+    assert all((shown[e] != shown[e - 1]).mean() > 0.25 for e in (1, 2, 3))
+    assert (orders(seed=3) == shown).all() and (orders(seed=4) != shown).any()
+    manifest = plan.artifacts["train"].manifest().extra
+    assert manifest["num_groups"] == len(groups) // 2
+    assert manifest["num_steps"] == plan.config.train.num_epochs * math.ceil(
+        len(groups) / 2 / plan.config.train.batch_size
+    )
 
 
 def test_a_comparison_that_does_not_fit_is_counted_not_cut(tiny_model, tmp_path):

@@ -12,6 +12,10 @@ from rayflow.config import PromptSource
 from rayflow.core.rows import Example, Failure, Prompt, prompt_id
 from rayflow.sources.read import read
 
+SKY, BLUE, GREEN = (
+    {"role": role, "content": content}
+    for role, content in (("user", "Sky?"), ("assistant", "blue"), ("assistant", "green"))
+)
 PAIR = {"prompt": "Sky?", "chosen": "blue", "rejected": "green"}
 
 
@@ -53,6 +57,27 @@ def test_two_targets_of_one_prompt_are_two_examples_and_one_prompt(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "Sky?", "chosen": "blue", "rejected": "green"},
+        {"chosen": "Sky? blue", "rejected": "Sky? green"},
+        {"prompt": [SKY], "chosen": [BLUE], "rejected": [GREEN]},
+        {"chosen": [SKY, BLUE], "rejected": [SKY, GREEN]},
+        {"prompt": "Sky?", "chosen": [SKY, BLUE], "rejected": [SKY, GREEN]},
+        {"prompt": "Sky?", "responses": ["blue", "green"], "pairs": [[0, 1]]},
+        {"prompt": "Sky?", "responses": ["blue", "green"]},
+    ],
+    ids=["text", "implicit", "chat", "implicit-chat", "ultrafeedback", "groups", "ranked"],
+)
+def test_a_target_beside_responses_is_kept_and_is_part_of_the_example(tmp_path: Path, row: dict) -> None:
+    rows = [row, row | {"target": "azure"}, row | {"target": [BLUE]}, row | {"target": "azure"}]
+    *found, repeated = read(source(tmp_path / "p.jsonl", rows))
+    assert [each.target for each in found] == [None, "azure", "blue"]
+    assert len({each.prompt_id for each in found}) == 3 and isinstance(repeated, Failure)
+    assert {each.responses for each in found} in ({("blue", "green")}, {(" blue", " green")})
+
+
+@pytest.mark.parametrize(
     ("row", "reason", "detail"),
     [
         ({**PAIR, "chosen": " "}, "empty response", "response 0 of 2 is empty"),
@@ -60,6 +85,8 @@ def test_two_targets_of_one_prompt_are_two_examples_and_one_prompt(tmp_path: Pat
         ({**PAIR, "rejected": " blue\n"}, "identical responses", "the same text"),
         ({"prompt": "Sky?", "responses": ["a", ""]}, "empty response", "response 1 of 2"),
         ({"prompt": "Sky?", "target": "\n"}, "empty response", "the target is empty"),
+        ({**PAIR, "target": ""}, "empty response", "the target is empty"),
+        ({**PAIR, "target": 3}, "wrong type", "'target' must be text or a list of messages, is int"),
     ],
 )
 def test_responses_that_teach_nothing_are_refused(

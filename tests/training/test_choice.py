@@ -9,6 +9,7 @@ import pytest
 
 from rayflow.errors import DataError
 from rayflow.training.checkpoints import FolderStore
+from rayflow.training.choice import Chooser
 from rayflow.training.loop import TrainJob, train
 from rayflow.training.metrics import read_metrics
 from rayflow.training.options import ChoiceOptions
@@ -103,6 +104,30 @@ def test_a_restart_goes_on_with_the_evaluations_that_it_has(make_job, monkeypatc
     lines = run(job)
     assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
     assert kept_step(job) == "2"
+
+
+@pytest.mark.parametrize("rates", [{2: 0.6, 4: 0.75, 6: 0.7}, {2: 0.8, 4: 0.7, 6: 0.6}])
+@pytest.mark.parametrize("cleared", [True, False])
+def test_a_restart_after_the_best_has_taken_its_place_leaves_it_there(make_job, monkeypatch, rates, cleared):
+    """Killed before the stage is committed, with or without the other candidates still there."""
+    job = make_job(rates)
+    if not cleared:
+        monkeypatch.setattr("rayflow.training.choice.shutil.rmtree", lambda *_, **__: None)
+    run(job)
+    monkeypatch.undo()
+    first = kept_step(job)
+    run(job)
+    assert kept_step(job) == first == str(max(rates, key=rates.get))
+    assert not (job.output_dir / "candidates").exists()
+
+
+def test_a_fresh_chooser_may_keep_the_best_again(make_job):
+    job = make_job({2: 0.6, 4: 0.75, 6: 0.7})
+    run(job)
+    backend = PlainBackend()
+    for _ in range(2):
+        Chooser(job, backend, first_step=STEPS).keep_best()
+        assert kept_step(job) == "4"
 
 
 def test_no_verdict_at_all_is_an_error(make_job, monkeypatch):

@@ -1,4 +1,7 @@
-"""Encode: given responses to token ids. Row in: `Example`, or `Prompt` with a target. Row out: `Encoded`."""
+"""Encode: given responses to token ids. Row in: `Example`, or `Prompt` with a target. Row out: `Encoded`.
+
+A target that stands beside other responses is encoded on its own. Row out: `EncodedTarget`.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import numpy as np
 from rayflow.config import PoolOptions
 from rayflow.core.chat import fit, prompt_token_ids, response_token_ids
 from rayflow.core.model_folder import context_length, load_tokenizer
-from rayflow.core.rows import Encoded, Example, Failure, Prompt, Row
+from rayflow.core.rows import Encoded, EncodedTarget, Example, Failure, Prompt, Row
 from rayflow.errors import DataError
 from rayflow.pipeline.stage import failure_of
 
@@ -85,3 +88,19 @@ class EncodeStage:
 
     def close(self) -> None:
         """Nothing outlives the worker."""
+
+
+class EncodeTargetStage(EncodeStage):
+    """The targets of prompts whose group is made elsewhere, for a loss that reads them (`answers`: "target")."""
+
+    writes = EncodedTarget
+
+    def _one(self, row: Prompt) -> EncodedTarget | Failure:
+        found = super()._one(row)
+        if isinstance(found, Failure):
+            return found
+        return EncodedTarget(prompt_id=row.prompt_id, target_token_ids=found.token_ids[0])
+
+    def count_tokens(self, rows: Sequence[EncodedTarget]) -> int:
+        """The targets' tokens."""
+        return sum(len(row.target_token_ids) for row in rows)

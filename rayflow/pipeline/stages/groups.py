@@ -5,13 +5,13 @@ Only what the loss reads is read: rewards and the reference's log-probabilities 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rayflow.core.rows import Prompt, Scores
+from rayflow.core.rows import EncodedTarget, Scores
 from rayflow.errors import DataError
 from rayflow.losses.base import Needs
 from rayflow.pipeline.artifact import Artifact
@@ -20,8 +20,6 @@ from rayflow.pipeline.stages.reference import AcceptedTokens
 
 if TYPE_CHECKING:
     from rayflow.training.groups import TrainingGroup
-
-EncodeTarget = Callable[[Prompt], np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,33 +55,31 @@ _VIEWS = {
 """By whether the loss reads the reference, and whether it reads rewards."""
 
 
-def training_groups(
-    sources: list[Artifact], wanted: Needs, encode_target: EncodeTarget
-) -> Iterator[TrainingGroup]:
+def training_groups(sources: list[Artifact], wanted: Needs) -> Iterator[TrainingGroup]:
     """Training groups of all shards, one shard in memory at a time.
 
     Args:
-        sources: artifacts that together hold the columns of `Group`, the prompts where targets are wanted,
-            and the rewards and the reference where they are wanted.
+        sources: artifacts that together hold the columns of `Group`, the targets (first), the rewards and the
+            reference where they are wanted. A row that failed in any of them is left out.
         wanted: what the loss reads.
-        encode_target: a prompt's target as token ids [R] int32.
 
     Raises:
-        DataError: a group lacks the rewards or the target that the loss reads.
+        DataError: a group lacks the rewards that the loss reads.
     """
     view = _VIEWS[wanted.reference, wanted.rewards]
     for index in range(sources[-1].num_shards):
         targets = {}
         if wanted.targets:
-            targets = {row.prompt_id: row for row in read_rows(sources[:1], index, Prompt)}
+            rows = read_rows(sources[:1], index, EncodedTarget)
+            targets = {row.prompt_id: row.target_token_ids for row in rows}
         for row in read_rows(sources, index, view):
             group = _group(row)
             if wanted.rewards and np.isnan(group.rewards).any():
                 raise DataError(
                     f"Prompt {row.prompt_id} has responses without a reward, which this loss reads. Use data "
-                    "with scores, another loss, or source: sampled."
+                    "with scores, or set reward, which then scores them."
                 )
-            yield _with_target(group, targets[row.prompt_id], encode_target) if targets else group
+            yield _with_target(group, targets[row.prompt_id]) if targets else group
 
 
 def _group(row: Group) -> TrainingGroup:
@@ -103,16 +99,11 @@ def _group(row: Group) -> TrainingGroup:
     )
 
 
-def _with_target(group: TrainingGroup, prompt: Prompt, encode: EncodeTarget) -> TrainingGroup:
-    """The group with its target as one more response, in no pair, without reward and reference."""
-    if not prompt.target:
-        raise DataError(
-            f"Prompt {prompt.prompt_id} has no target, which this loss reads. Add 'target' to the prompts, or "
-            "let the loss use the best candidate."
-        )
+def _with_target(group: TrainingGroup, target: np.ndarray) -> TrainingGroup:
+    """The group with its target [R] int32 as one more response, in no pair, without reward and reference."""
     return replace(
         group,
-        response_token_ids=(*group.response_token_ids, encode(prompt)),
+        response_token_ids=(*group.response_token_ids, target),
         rewards=np.append(group.rewards, np.nan),
         ref_logprobs=np.append(group.ref_logprobs, np.float32(np.nan)),
         target=len(group.response_token_ids),

@@ -13,7 +13,6 @@ from rayflow.core.chat import fit
 from rayflow.core.comparison import comparison_token_ids, letter_ids
 from rayflow.core.model_folder import context_length, load_tokenizer
 from rayflow.core.rows import Comparisons, Example, Failure, pair_id
-from rayflow.core.seeds import rng
 from rayflow.losses.base import Needs
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.stage import failure_of, read_rows
@@ -25,15 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass
 class RankerEncodeStage:
-    """Shows each pair in one order, drawn by the row's own generator: no ranker learns to prefer a place.
-
-    Source: RSO (arXiv:2309.06657) section 3.3: pairs and labels are flipped at random.
-    """
+    """Writes each pair in both orders; training draws one for each epoch."""
 
     name: str
     inputs: tuple[str, ...]
     model: str
-    seed: int
     pool: PoolOptions
 
     reads = Example
@@ -46,8 +41,8 @@ class RankerEncodeStage:
         return (self.model,)
 
     def identity(self) -> dict[str, Any]:
-        """The seed of the order."""
-        return {"seed": self.seed}
+        """The orders."""
+        return {"orders": 2}
 
     def setup(self) -> None:
         """Load the tokenizer, and look up how long a text may be."""
@@ -60,21 +55,19 @@ class RankerEncodeStage:
         return [self._one(row) for row in rows]
 
     def _one(self, row: Example) -> Comparisons | Failure:
-        flipped = rng(self.seed, "flip", row.prompt_id).integers(0, 2, len(row.pairs), dtype=np.int32)
         texts = []
-        for (chosen, rejected), flip in zip(row.pairs, flipped, strict=True):
-            shown = (rejected, chosen) if flip else (chosen, rejected)
-            first, second = (row.responses[i] for i in shown)
-            texts.append(comparison_token_ids(self._tokenizer, row.text, first, second))
+        for chosen, rejected in row.pairs:
+            for first, second in ((chosen, rejected), (rejected, chosen)):
+                shown = row.responses[first], row.responses[second]
+                texts.append(comparison_token_ids(self._tokenizer, row.text, *shown))
         fitting = fit(max(texts, key=len), [self._letters[:1]], self._context)
         if not fitting:
             return failure_of(row.prompt_id, "comparison longer than the context", fitting.detail)
         return Comparisons(
             prompt_id=row.prompt_id,
             pairs=row.pairs,
-            flipped=flipped,
             comparison_token_ids=tuple(texts),
-            letters=np.array([self._letters[flip] for flip in flipped], dtype=np.int32),
+            letters=np.array(self._letters * len(row.pairs), dtype=np.int32),
         )
 
     def count_tokens(self, rows: Sequence[Comparisons]) -> int:
@@ -86,15 +79,23 @@ class RankerEncodeStage:
 
 
 class RankerTrainStage(TrainStage):
-    """Trains a language model to continue each text with its letter: a group is a text with a one-token response."""
+    """Trains a language model to continue each text with its letter: a group is a text with a one-token response.
+
+    Each epoch shows each pair in an order drawn anew, so that no ranker learns to prefer a place.
+
+    Source: RSO (arXiv:2309.06657) section 3.3: pairs and labels are flipped at random.
+    """
+
+    orders = 2
 
     def training_groups(self, sources: list[Artifact], wanted: Needs) -> Iterator[TrainingGroup]:
-        """One group per pair, one shard in memory at a time."""
+        """Two groups per pair, one for each order, one shard in memory at a time."""
         from rayflow.training.groups import TrainingGroup
 
         for index in range(sources[-1].num_shards):
             for row in read_rows(sources, index, Comparisons):
-                for pair, text, letter in zip(row.pairs, row.comparison_token_ids, row.letters, strict=True):
+                shown = [pair for pair in row.pairs for _ in range(self.orders)]
+                for pair, text, letter in zip(shown, row.comparison_token_ids, row.letters, strict=True):
                     yield TrainingGroup(
                         prompt_id=pair_id(row.prompt_id, *pair.tolist()),
                         prompt_token_ids=text,

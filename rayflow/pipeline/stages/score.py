@@ -108,6 +108,43 @@ class ScoreStage:
         close_reward(self._reward)
 
 
+@dataclass(frozen=True, kw_only=True)
+class GivenResponses(Responses, Scores):
+    """View: given responses with the scores that the data has; NaN where it has none."""
+
+
+class GivenScoreStage(ScoreStage):
+    """Rewards of given responses: the data's own scores, or the reward's for a group with any that has none.
+
+    A group is scored as a whole, since the data's scores and the reward's have no common scale. Under data with
+    all scores the reward is never loaded.
+    """
+
+    reads = GivenResponses
+    writes = Scores
+
+    def setup(self) -> None:
+        """Nothing yet: most data either has scores or has none."""
+        self._loaded = False
+
+    async def process(self, rows: Sequence[GivenResponses]) -> Sequence[Scores | Failure]:
+        """Row by row; what is to be scored as sampled responses are."""
+        unscored = [row for row in rows if not np.isfinite(row.rewards).all()]
+        if unscored and not self._loaded:
+            super().setup()
+            self._loaded = True
+        made = await super().process(unscored) if unscored else []
+        found = {row.prompt_id: outcome for row, outcome in zip(unscored, made, strict=True)}
+        return [
+            found.get(row.prompt_id) or Scores(prompt_id=row.prompt_id, rewards=row.rewards) for row in rows
+        ]
+
+    def close(self) -> None:
+        """End what the reward has started, if it was needed."""
+        if self._loaded:
+            super().close()
+
+
 def _scores(prompt_id: str, rewards: np.ndarray, orders: np.ndarray | None) -> Scores:
     if orders is None:
         return Scores(prompt_id=prompt_id, rewards=rewards)

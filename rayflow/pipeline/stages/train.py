@@ -6,18 +6,15 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow.parquet as pq
 
 from rayflow.config import PoolOptions, RunConfig
-from rayflow.core.chat import response_token_ids
 from rayflow.core.evaluation_rows import Answered, Answers
-from rayflow.core.model_folder import load_tokenizer
 from rayflow.core.options import KindOptions, build
 from rayflow.core.registry import resolve
-from rayflow.core.rows import Prompt
 from rayflow.core.schema import to_table
 from rayflow.engines.base import SamplingOptions
 from rayflow.errors import StageError
@@ -98,7 +95,9 @@ class TrainStage:
     max_restarts: int
     validation: Validation | None = None
     objective: Objective = "policy"
-    _tokenizer: Any = None
+
+    orders: ClassVar[int] = 1
+    """Groups that are one item, shown in another order (see `TrainJob.orders`)."""
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -119,12 +118,7 @@ class TrainStage:
 
     def training_groups(self, sources: list[Artifact], wanted: Needs) -> Iterator[TrainingGroup]:
         """What is learned from, out of the artifacts of `groups` (see the function of this name)."""
-        return training_groups(sources, wanted, self._encode_target)
-
-    def _encode_target(self, prompt: Prompt) -> np.ndarray:
-        if self._tokenizer is None:
-            self._tokenizer = load_tokenizer(self.model)
-        return response_token_ids(self._tokenizer, prompt, prompt.target or "")
+        return training_groups(sources, wanted)
 
     def run(self, context: StageContext) -> dict[str, Any]:
         """Train, or go on from the last checkpoint.
@@ -135,7 +129,7 @@ class TrainStage:
 
         Raises:
             StageError: there is nothing for the loss to train on.
-            DataError: the loss reads rewards or targets that the data does not have.
+            DataError: the loss reads rewards that the data does not have.
         """
         from rayflow.training.groups import GroupFile, write_groups
         from rayflow.training.loop import TrainJob
@@ -156,8 +150,10 @@ class TrainStage:
         if self.validation is not None:
             rows = [context.artifacts[name] for name in self.validation.inputs]
             judge = self.validation.judge(rows, folder, self.seed, self.options.precision)
-        job = TrainJob(self.options, self.model, groups, folder, self.seed, judge, self.objective)
-        per_epoch = math.ceil(np.count_nonzero(units) / self.options.batch_size)
+        job = TrainJob(
+            self.options, self.model, groups, folder, self.seed, judge, self.objective, self.orders
+        )
+        per_epoch = math.ceil(np.count_nonzero(units) / self.orders / self.options.batch_size)
         with StepProgress(context.console, per_epoch * self.options.num_epochs) as progress:
 
             def on_step(metrics: dict[str, float]) -> None:
@@ -166,7 +162,7 @@ class TrainStage:
 
             history = context.runner.train(job, self.pool, self.max_restarts, on_step)
         return {
-            "num_groups": len(lengths.prompt),
+            "num_groups": len(lengths.prompt) // self.orders,
             "num_pairs": int(lengths.num_pairs.sum()),
             "num_steps": len(history),
             "last": history[-1] if history else {},
