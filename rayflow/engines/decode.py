@@ -138,16 +138,13 @@ def draw(logits: Tensor, uniforms: Tensor, sampling: SamplingOptions) -> tuple[T
     total = logits.logsumexp(-1)
     if not total.isfinite().all():
         raise DataError("The model's output is not finite. Use dtype bfloat16 or float32.")
-    if sampling.temperature > 0:
-        token = _drawn(logits / sampling.temperature, uniforms, sampling)
-    else:
-        token = logits.argmax(-1)
+    token = _drawn(logits, uniforms, sampling) if sampling.temperature > 0 else logits.argmax(-1)
     return token, logits.gather(-1, token[:, None])[:, 0] - total
 
 
 def _drawn(logits: Tensor, uniforms: Tensor, sampling: SamplingOptions) -> Tensor:
-    """Tokens [b] int64 out of tempered `logits` [b, V], cut by top_k, then by top_p."""
-    ids = None
+    """Tokens [b] int64 out of `logits` [b, V], tempered, then cut by top_k, then by top_p."""
+    logits, ids = logits / sampling.temperature, None
     if 0 < sampling.top_k < logits.shape[-1]:
         ids = logits.topk(sampling.top_k, dim=-1).indices.sort(dim=-1).values
         logits = logits.gather(-1, ids)
