@@ -137,7 +137,10 @@ def build_plan(config: RunConfig) -> Plan:
     groups = group_stages(config) if config.source == "sampled" else ("encode",)
     wanted = needs(build("loss", config.train.loss))
     if wanted.reference:
-        tokens = ("sample", "select") if config.source == "sampled" else groups
+        paired = not wanted.unpaired and (config.source != "sampled" or _leaves_out(config))
+        tokens = (
+            groups if config.source != "sampled" else ("sample", "select", *(("pair",) if paired else ()))
+        )
         frozen = resolve_model(config.reference.model or config.model)
         reference = ReferenceStage(
             name="reference",
@@ -147,6 +150,7 @@ def build_plan(config: RunConfig) -> Plan:
             sampled=config.source == "sampled",
             seed=config.seed,
             pool=config.compute.reference,
+            paired=paired,
         )
         steps.append((reference,))
     inputs = (
@@ -173,6 +177,11 @@ def build_plan(config: RunConfig) -> Plan:
         number = sum(len(step) for step in steps)
         steps += _evaluation(config, trained=Path(config.root, f"{number:02d}-train", "model"))
     return Plan(config, tuple(steps))
+
+
+def _leaves_out(config: RunConfig) -> bool:
+    """Whether the pairing takes few of the accepted: if not, runs whose pairs differ share their reference."""
+    return getattr(build("pairing", config.pair), "leaves_out", True)
 
 
 def _given(config: RunConfig, model: str) -> list[tuple[Stage, ...]]:
