@@ -200,7 +200,7 @@ def _baseline(config: RunConfig, part: str, n: int) -> tuple[Stage, ...]:
         name = f"{part}-encode-target"
         answer: Stage = EncodeStage(name, (prompts,), model, "target", config.compute.encode)
     else:
-        answer = sample_stage(config, f"{part}-sample-sft", (prompts,), model, n)
+        answer = sample_stage(config, f"{part}-sample-sft", (prompts,), model, n, "baseline")
     return _scored(config, answer, f"{part}-score-{side}", prompts)
 
 
@@ -217,7 +217,7 @@ def _evaluation(config: RunConfig, trained: Path) -> list[tuple[Stage, ...]]:
     prompts, n = "eval-prompts", config.evaluate.num_samples
     held_out = PromptStage(prompts, config.prompts.evaluation, config.compute.shard_size)
     baseline = _baseline(config, "eval", n)
-    answer = sample_stage(config, "eval-sample-policy", (prompts, "train"), str(trained), n)
+    answer = sample_stage(config, "eval-sample-policy", (prompts, "train"), str(trained), n, "policy")
     policy = _scored(config, answer, "eval-score-policy", prompts)
     ranked = is_ranked(config)
     verdict = EvaluateStage(
