@@ -59,15 +59,29 @@ class SideOptions(Options):
 
 
 class DrawOptions(SamplingOptions):
-    """How both sides answer, and by which engine."""
+    """How both sides answer, and by which engine. Each side's draws are its own.
+
+    Attributes:
+        num_candidates: responses of each side to each prompt; all of one side meet all of the other.
+        num_baseline_candidates: responses of the baseline, if not as many. More of them make the win rate more
+            precise and cost once what a study's evaluations share. Diversity counts equally many of both.
+    """
 
     engine: EngineOptions = Field(default={"kind": "vllm"}, validate_default=True)
     num_candidates: int = Field(default=8, gt=0)
+    num_baseline_candidates: int | None = Field(default=None, gt=0)
+
+    def drawing(self, side: str) -> SamplingOptions:
+        """How the "policy" or the "baseline" draws, without the engine."""
+        fields = {name: getattr(self, name) for name in SamplingOptions.model_fields}
+        if side == "baseline" and self.num_baseline_candidates:
+            fields["num_candidates"] = self.num_baseline_candidates
+        return SamplingOptions(**fields)
 
     @property
-    def drawing(self) -> SamplingOptions:
-        """Without the engine."""
-        return SamplingOptions(**{name: getattr(self, name) for name in SamplingOptions.model_fields})
+    def fewest(self) -> int:
+        """Responses that both sides have, where both sample."""
+        return min(self.num_candidates, self.num_baseline_candidates or self.num_candidates)
 
     @property
     def is_plain(self) -> bool:
@@ -180,6 +194,11 @@ class EvaluateConfig(JobConfig):
             )
         if self.kl is not None and not self.policy.samples:
             raise ValueError("kl needs a policy that samples; this one's responses are given: set kl to null")
+        if self.sample.num_baseline_candidates and not self.baseline.samples:
+            raise ValueError(
+                "sample.num_baseline_candidates needs a baseline that samples; this one's responses are given: "
+                "remove it"
+            )
         if self.policy == self.baseline:
             raise ValueError("policy and baseline are the same")
         return self

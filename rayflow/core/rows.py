@@ -224,7 +224,8 @@ class Reference(Row):
     """What the reference pass adds.
 
     Attributes:
-        ref_logprobs: [k] float32, nats, aligned with `accepted`: what training uses.
+        ref_logprobs: [k] float32, nats, aligned with `accepted`: what training uses. NaN for a response that it
+            leaves out, as one in no pair.
         sampler_differences: [k] float32, nats: the recomputed log-probability minus the sampler's, NaN where
             only one of the two is known.
     """

@@ -1,15 +1,20 @@
 """A sampler on plain transformers: for machines without vLLM, and the yardstick that vLLM is tested against.
 
-Slow next to vLLM, since one prompt runs at a time. Row in: a prompt's token ids. Row out: n candidates.
+Requests that wait together run together, so ask for many prompts at once. Row in: a prompt's token ids. Row out: n
+candidates.
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
-from typing import TYPE_CHECKING, Any, Literal
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from rayflow.core.model_folder import check_model_folder, resolve_model
 from rayflow.core.options import KindOptions
@@ -17,15 +22,29 @@ from rayflow.engines.base import Generation, SamplingOptions
 from rayflow.engines.limits import check_length
 from rayflow.errors import MissingPackageError, ModelError
 
-if TYPE_CHECKING:
-    import torch
 
-_CHUNK = 16
-"""Positions whose [n, V] log-softmax is held at once; a whole sequence's would be gigabytes."""
+@dataclass(frozen=True, eq=False)
+class _Request:
+    """One call of `generate`, and where its caller waits."""
+
+    prompt: np.ndarray
+    sampling: SamplingOptions
+    seed: int
+    answer: Future[Generation] = field(default_factory=Future)
+
+    @property
+    def num_rows(self) -> int:
+        """Greedy candidates are identical: one is computed, and repeated in `_collect`."""
+        return self.sampling.num_candidates if self.sampling.temperature > 0 else 1
 
 
 class TransformersEngine:
-    """n candidates per prompt by one `model.generate` call, on the GPU where there is one."""
+    """Batches of whole prompts, left-padded, on the GPU where there is one.
+
+    Each prompt draws with numbers of its own seed, so what it is batched with, and `max_batch_rows`, change its
+    result only as far as they change the model's rounding: in float32 hardly ever; in bfloat16 a long response may
+    take another, about equally likely token somewhere, and go on from there.
+    """
 
     class Config(KindOptions):
         """Settings.
@@ -34,15 +53,17 @@ class TransformersEngine:
             dtype: of the weights and the forward pass.
             device: "auto" takes a GPU where there is one.
             max_model_len: longest sequence in tokens; None takes the model's own limit.
+            max_batch_rows: responses that are computed together; fewer need less memory.
             trust_remote_code: run Python code that comes with the model.
         """
 
-        HARDWARE = frozenset({"device"})
+        HARDWARE = frozenset({"device", "max_batch_rows"})
 
         kind: str = "transformers"
         dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
         device: str = "auto"
         max_model_len: int | None = None
+        max_batch_rows: int = Field(default=128, gt=0)
         trust_remote_code: bool = False
 
     def __init__(self, options: Config) -> None:
@@ -74,9 +95,12 @@ class TransformersEngine:
             )
         except (OSError, ValueError) as error:
             raise ModelError(f"transformers cannot load '{path}': {error}") from error
+        from rayflow.engines.decode import Decoder
+
         self._model = loaded.to(device).eval()
-        # One call at a time: the seed sits in torch's global generators while it runs.
-        self._lock = threading.Lock()
+        self._decoder = Decoder(self._model, self._eos_ids())
+        self._waiting: deque[_Request] = deque()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="generate")
 
     @property
     def tokenizer(self) -> Any:
@@ -92,48 +116,60 @@ class TransformersEngine:
     async def generate(
         self, prompt_token_ids: np.ndarray, sampling: SamplingOptions, seed: int
     ) -> Generation:
-        """n candidates for one prompt [P] int32, in a thread; see `Engine.generate`.
+        """n candidates for one prompt [P] int32, together with what else waits; see `Engine.generate`.
 
         Raises:
-            DataError: the prompt and max_tokens exceed `max_model_len`. Concerns this prompt only.
+            DataError: the prompt and max_tokens exceed `max_model_len`, or the model's output is not finite.
+                Concerns this prompt only.
         """
         check_length(len(prompt_token_ids), sampling, self.max_model_len)
-        return await asyncio.to_thread(self._generate, prompt_token_ids, sampling, seed)
+        request = _Request(prompt_token_ids, sampling, seed)
+        self._waiting.append(request)
+        # Not before the other coroutines that are ready have put their requests into the queue.
+        asyncio.get_running_loop().call_soon(self._thread.submit, self._run_waiting)
+        return await asyncio.wrap_future(request.answer)
 
-    def _generate(self, prompt_token_ids: np.ndarray, sampling: SamplingOptions, seed: int) -> Generation:
+    def _run_waiting(self) -> None:
+        """Answer everything that waits; by another request's turn there may be nothing left."""
+        taken = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        alive = [request for request in taken if request.answer.set_running_or_notify_cancel()]
+        for batch in _batches(alive, self.options.max_batch_rows):
+            self._answer(batch)
+
+    def _answer(self, batch: Sequence[_Request]) -> None:
+        """Run a batch; if it fails, its requests one by one, so that only the one to blame does."""
+        try:
+            answers = self._generate(batch)
+        except Exception as error:  # whatever it is, somebody waits for it
+            if len(batch) == 1:
+                batch[0].answer.set_exception(error)
+                return
+        else:
+            for request, answer in zip(batch, answers, strict=True):
+                request.answer.set_result(answer)
+            return
+        for request in batch:
+            self._answer([request])
+
+    def _generate(self, batch: Sequence[_Request]) -> list[Generation]:
+        """Candidates of requests with the same sampling; more rows than fit run one part after the other."""
         import torch
 
-        model = self._model
-        prompt = torch.from_numpy(np.asarray(prompt_token_ids, dtype=np.int64)).to(model.device)[None]
-        devices = [model.device] if model.device.type == "cuda" else []
-        with self._lock, torch.inference_mode(), torch.random.fork_rng(devices):
-            torch.manual_seed(seed)
-            output = model.generate(
-                prompt,
-                attention_mask=torch.ones_like(prompt),
-                generation_config=self._generation_config(sampling),
+        sampling, num_rows = batch[0].sampling, batch[0].num_rows
+        prompts = [torch.from_numpy(np.asarray(request.prompt, dtype=np.int64)) for request in batch]
+        owners = torch.arange(len(batch)).repeat_interleave(num_rows)
+        uniforms = torch.cat([_uniforms(request) for request in batch])
+        parts = [
+            self._decoder.decode(prompts, *part, sampling)
+            for part in zip(
+                *(each.split(self.options.max_batch_rows) for each in (owners, uniforms)), strict=True
             )
-            sequences = output.sequences[:, prompt.shape[1] :]
-            logprobs = _token_logprobs(sequences, output.logits)
-        return self._collect(sequences.cpu().numpy(), logprobs.cpu().numpy(), sampling)
-
-    def _generation_config(self, sampling: SamplingOptions) -> Any:
-        """Only what `sampling` asks for: the model's own top_p, penalties and so on must not join in."""
-        from transformers import GenerationConfig
-
-        drawn = sampling.temperature > 0
-        kept = {"temperature": sampling.temperature, "top_k": sampling.top_k, "top_p": sampling.top_p}
-        return GenerationConfig(
-            do_sample=drawn,
-            **(kept if drawn else {}),
-            max_new_tokens=sampling.max_tokens,
-            # Greedy candidates are identical: one is computed, and repeated in `_collect`.
-            num_return_sequences=sampling.num_candidates if drawn else 1,
-            eos_token_id=self._eos_ids(),
-            pad_token_id=self._pad_id(),
-            return_dict_in_generate=True,
-            output_logits=True,  # before temperature and truncation
-        )
+        ]
+        columns = [
+            torch.cat([getattr(part, name) for part in parts]).cpu().split(num_rows)
+            for name in ("tokens", "logprobs", "lengths")
+        ]
+        return [self._collect(*(c.numpy() for c in each), sampling) for each in zip(*columns, strict=True)]
 
     def _eos_ids(self) -> list[int]:
         """Every id that ends a response: the tokenizer's and the model's (chat models often have two)."""
@@ -141,53 +177,43 @@ class TransformersEngine:
         own = own if isinstance(own, list) else [own]
         return sorted({i for i in (*own, self._tokenizer.eos_token_id) if i is not None})
 
-    def _pad_id(self) -> int:
-        pad = self._tokenizer.pad_token_id
-        return pad if pad is not None else (self._eos_ids() or [0])[0]
-
-    def _collect(self, sequences: np.ndarray, logprobs: np.ndarray, sampling: SamplingOptions) -> Generation:
-        """Cut every row after its first EOS and sum up to there.
-
-        Args:
-            sequences: [n, R] int64, padded behind EOS.
-            logprobs: [n, R] float32, nats.
-        """
-        if len(sequences) < sampling.num_candidates:
-            sequences = np.repeat(sequences, sampling.num_candidates, axis=0)
-            logprobs = np.repeat(logprobs, sampling.num_candidates, axis=0)
-        ends = np.isin(sequences, self._eos_ids())
-        stopped = ends.any(axis=1)
-        lengths = np.where(stopped, ends.argmax(axis=1) + 1, sequences.shape[1])
-        token_ids = tuple(row[:size].astype(np.int32) for row, size in zip(sequences, lengths, strict=True))
-        within = np.arange(sequences.shape[1]) < lengths[:, None]
-        texts = self._tokenizer.batch_decode(token_ids, skip_special_tokens=True)
+    def _collect(
+        self, tokens: np.ndarray, logprobs: np.ndarray, lengths: np.ndarray, sampling: SamplingOptions
+    ) -> Generation:
+        """One prompt's candidates, each cut to its length (see `decode.Decoded`)."""
+        repeats = sampling.num_candidates // len(tokens)
+        tokens, logprobs, lengths = (np.repeat(each, repeats, axis=0) for each in (tokens, logprobs, lengths))
+        token_ids = tuple(row[:size].astype(np.int32) for row, size in zip(tokens, lengths, strict=True))
+        within = np.arange(tokens.shape[1]) < lengths[:, None]
+        eos = set(self._eos_ids())
         return Generation(
-            responses=tuple(texts),
+            responses=tuple(self._tokenizer.batch_decode(token_ids, skip_special_tokens=True)),
             token_ids=token_ids,
             logprobs=np.where(within, logprobs, 0.0).sum(axis=1, dtype=np.float32),
-            finish_reasons=tuple("stop" if s else "length" for s in stopped),
+            finish_reasons=tuple("stop" if int(ids[-1]) in eos else "length" for ids in token_ids),
         )
 
     def close(self) -> None:
         """Drop the model; safe to call twice."""
-        self._model = None
+        if self._model is not None:
+            self._thread.shutdown()
+            self._model = self._decoder = None
 
 
-def _token_logprobs(sequences: torch.Tensor, logits: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    """Log-probability of every generated token under the model's own, untempered distribution.
+def _batches(requests: Sequence[_Request], max_rows: int) -> Iterator[list[_Request]]:
+    """Requests with the same sampling, of about the same length (padding costs), up to `max_rows` rows or one."""
+    by_sampling: dict[SamplingOptions, list[_Request]] = {}
+    for request in requests:
+        by_sampling.setdefault(request.sampling, []).append(request)
+    for alike in by_sampling.values():
+        alike.sort(key=lambda request: len(request.prompt))
+        size = max(1, max_rows // alike[0].num_rows)
+        yield from (alike[i : i + size] for i in range(0, len(alike), size))
 
-    Args:
-        sequences: [n, R] int64.
-        logits: R tensors [n, V], as the model gave them.
 
-    Returns:
-        [n, R] float32, nats.
-    """
+def _uniforms(request: _Request) -> Any:
+    """[n, max_tokens] float64 in [0, 1), from the request's own seed; not from torch's global generators."""
     import torch
 
-    parts = []
-    for start in range(0, len(logits), _CHUNK):
-        chunk = torch.stack(logits[start : start + _CHUNK], dim=1).float()
-        chosen = sequences[:, start : start + _CHUNK, None]
-        parts.append(chunk.gather(-1, chosen)[..., 0] - chunk.logsumexp(-1))
-    return torch.cat(parts, dim=1)
+    generator = torch.Generator().manual_seed(request.seed)
+    return torch.rand(request.num_rows, request.sampling.max_tokens, dtype=torch.float64, generator=generator)

@@ -61,8 +61,10 @@ class Loss(Protocol):
         uses_reference: reads `ref_logprobs`.
         uses_rewards: reads `rewards`.
         uses_targets: reads `targets`.
+        uses_unpaired: reads responses that are neither in a pair nor a target. The others' results do not depend
+            on them, so they are left out of the batch, and the reference does not compute them.
 
-    The three are class attributes, or instance attributes where an option decides. A loss whose implicit
+    The four are class attributes, or instance attributes where an option decides. A loss whose implicit
     reward is not gamma times its log-probabilities (see `implicit_rewards`) has a method of that name, too.
     """
 
@@ -71,6 +73,7 @@ class Loss(Protocol):
     uses_reference: bool
     uses_rewards: bool
     uses_targets: bool
+    uses_unpaired: bool
 
     def __init__(self, options: KindOptions) -> None: ...
 
@@ -85,17 +88,20 @@ class Needs:
     reference: bool
     rewards: bool
     targets: bool
+    unpaired: bool
 
 
 def needs(loss: Loss) -> Needs:
     """What must be computed for an instance of a loss.
 
-    A plug-in that declares nothing gets the reference, and neither rewards nor targets are guaranteed.
+    A plug-in that declares nothing gets the reference and every response, and neither rewards nor targets are
+    guaranteed.
     """
     return Needs(
         reference=getattr(loss, "uses_reference", True),
         rewards=getattr(loss, "uses_rewards", False),
         targets=getattr(loss, "uses_targets", False),
+        unpaired=getattr(loss, "uses_unpaired", True),
     )
 
 

@@ -28,6 +28,7 @@ class BradleyTerry:
     uses_reference = False
     uses_rewards = False
     uses_targets = False
+    uses_unpaired = False
 
     def __init__(self, options: Config) -> None:
         pass

@@ -30,6 +30,7 @@ class CrossEntropy:
     uses_reference = False
     uses_rewards = False
     uses_targets = False
+    uses_unpaired = True
 
     def __init__(self, options: Config) -> None:
         self.length_normalized = options.length_normalized

@@ -29,6 +29,7 @@ class HingeNorm:
     uses_reference = True
     uses_rewards = False
     uses_targets = False
+    uses_unpaired = False
 
     def __init__(self, options: Config) -> None:
         self.gamma = options.gamma

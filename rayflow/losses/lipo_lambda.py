@@ -44,6 +44,7 @@ class LipoLambda:
     uses_reference = True
     uses_rewards = True
     uses_targets = False
+    uses_unpaired = True
 
     def __init__(self, options: Config) -> None:
         self.gamma, self.labels = options.gamma, options.labels

@@ -41,6 +41,7 @@ class MarginWeighted:
     uses_reference = True
     uses_rewards = True
     uses_targets = False
+    uses_unpaired = False
 
     def __init__(self, options: Config) -> None:
         self.gamma, self.alpha, self.margin = options.gamma, options.alpha, options.margin

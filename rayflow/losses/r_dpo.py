@@ -34,6 +34,7 @@ class RDpo:
     uses_reference = True
     uses_rewards = False
     uses_targets = False
+    uses_unpaired = False
 
     def __init__(self, options: Config) -> None:
         self.gamma, self.alpha = options.gamma, options.alpha

@@ -30,6 +30,7 @@ class Rrhf:
     uses_reference = False
     uses_rewards = True
     uses_targets = False
+    uses_unpaired = True
 
     def __init__(self, options: Config) -> None:
         pass

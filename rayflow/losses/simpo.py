@@ -33,6 +33,7 @@ class SimPo:
     uses_reference = False
     uses_rewards = False
     uses_targets = False
+    uses_unpaired = False
 
     def __init__(self, options: Config) -> None:
         self.gamma, self.target_margin = options.gamma, options.target_margin

@@ -43,11 +43,12 @@ class Slic:
     uses_reference = False
     uses_rewards = False
     uses_targets = False
+    uses_unpaired = False
 
     def __init__(self, options: Config) -> None:
         self.delta, self.regularization, self.y_ref = options.delta, options.regularization, options.y_ref
         regularized = options.regularization > 0
-        self.uses_rewards = regularized and options.y_ref == "best"
+        self.uses_rewards = self.uses_unpaired = regularized and options.y_ref == "best"
         self.uses_targets = regularized and options.y_ref == "target"
 
     def __call__(self, inputs: LossInputs) -> Tensor:

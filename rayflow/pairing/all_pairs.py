@@ -22,6 +22,7 @@ class AllPairs:
         kind: str = "all_pairs"
 
     uses_rewards = False
+    leaves_out = False
 
     def __init__(self, options: Config) -> None:
         self.options = options

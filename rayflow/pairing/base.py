@@ -22,7 +22,8 @@ class Pairing(Protocol):
 
     A rule that never asks `prefer` says so with the class attribute `asks = False`; then no ranker is loaded. One
     that looks at no reward itself, whatever `prefer` may do, says `uses_rewards = False`: if nothing else in the
-    run reads them, the candidates are not scored, and `rewards` is empty.
+    run reads them, the candidates are not scored, and `rewards` is empty. One that pairs the accepted responses
+    all but for ties and a last odd one says `leaves_out = False`: the reference then does not wait for its pairs.
     """
 
     Config: type[KindOptions]

@@ -28,6 +28,7 @@ class FirstRound:
         ties: Ties = "drop"
 
     uses_rewards = False
+    leaves_out = False
 
     def __init__(self, options: Config) -> None:
         self.options = options

@@ -33,6 +33,7 @@ class Tournament:
         ties: Ties = "drop"
 
     uses_rewards = False
+    leaves_out = False
 
     def __init__(self, options: Config) -> None:
         self.options = options

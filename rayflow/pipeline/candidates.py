@@ -121,9 +121,9 @@ def score_stage(config: RunConfig, name: str, inputs: tuple[str, ...]) -> ScoreS
 
 
 def sample_stage(
-    config: RunConfig, name: str, inputs: tuple[str, ...], model: str, n: int | None = None
+    config: RunConfig, name: str, inputs: tuple[str, ...], model: str, n: int | None = None, side: str = ""
 ) -> SampleStage:
-    """A stage that samples as the run does, from any model; `n` candidates if given."""
+    """A stage that samples as the run does, from any model; `n` candidates if given, for a `side` of a comparison."""
     return SampleStage(
         name=name,
         inputs=inputs,
@@ -133,4 +133,5 @@ def sample_stage(
         seed=config.seed if config.sample.seed is None else config.sample.seed,
         pool=config.compute.sample,
         model_is_input="train" in inputs,
+        side=side,
     )

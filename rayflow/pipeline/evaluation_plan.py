@@ -108,10 +108,13 @@ def _side(config: EvaluateConfig, name: str) -> Side:
     options: SideOptions = getattr(config, name)
     diversity, model = f"{name}-diversity", model_of(options, config)
     if options.samples:
-        sample = _sample(config, f"{name}-sample", model, config.sample.drawing)
-        if config.sample.num_candidates == 1:
+        sample = _sample(config, name, model, config.sample.drawing(name))
+        if config.sample.fewest == 1:
             return Side(name, sample.name, ((sample,),), "")
-        measured = DiversityStage(diversity, (PROMPTS, sample.name), config.compute.transform)
+        # More responses have more in common, so both sides are measured on equally many.
+        measured = DiversityStage(
+            diversity, (PROMPTS, sample.name), config.compute.transform, config.sample.fewest
+        )
         return Side(name, sample.name, ((sample, measured),), diversity)
     if options.target:
         encode = EncodeStage(f"{name}-encode", (PROMPTS,), model, "target", config.compute.encode)
@@ -163,20 +166,21 @@ def _divergence(config: EvaluateConfig, policy: Side) -> tuple[list[Step], Diver
             top_p=1.0,
             max_tokens=config.sample.max_tokens,
         )
-        steps.append((_sample(config, sampled, model, plain),))
+        steps.append((_sample(config, "kl", model, plain),))
     for name, scorer in (("kl-policy", model), ("kl-sft", resolve_model(config.model))):
         pool = config.compute.reference
         steps.append((LogprobStage(name, (sampled,), scorer, config.kl, pool, sampler=model),))
     return steps, Divergent(sampled, "kl-policy", "kl-sft")
 
 
-def _sample(config: EvaluateConfig, name: str, model: str, sampling: SamplingOptions) -> SampleStage:
+def _sample(config: EvaluateConfig, side: str, model: str, sampling: SamplingOptions) -> SampleStage:
     return SampleStage(
-        name=name,
+        name=f"{side}-sample",
         inputs=(PROMPTS,),
         model=model,
         engine_options=config.sample.engine,
         sampling=sampling,
         seed=config.seed,
         pool=config.compute.sample,
+        side=side,
     )

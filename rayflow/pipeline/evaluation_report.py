@@ -86,7 +86,9 @@ def _sampling(config: EvaluateConfig) -> str:
     drawn = config.sample
     kept = f", top_k {drawn.top_k}" if drawn.top_k else ""
     kept += f", top_p {drawn.top_p:g}" if drawn.top_p < 1 else ""
-    return f"{drawn.num_candidates} per prompt, temperature {drawn.temperature:g}{kept}, {drawn.max_tokens} tokens"
+    more = f" ({drawn.num_baseline_candidates} of the baseline)" if drawn.num_baseline_candidates else ""
+    number = f"{drawn.num_candidates} per prompt{more}"
+    return f"{number}, temperature {drawn.temperature:g}{kept}, {drawn.max_tokens} tokens"
 
 
 def _sides(rows: Answers, value: Any) -> Sides:

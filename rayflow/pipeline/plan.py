@@ -138,7 +138,9 @@ def build_plan(config: RunConfig) -> Plan:
     groups = group_stages(config) if config.source == "sampled" else _given_groups(config)
     wanted = needs(build("loss", config.train.loss))
     if wanted.reference:
-        tokens = ("sample", "select") if config.source == "sampled" else ("encode",)
+        paired = not wanted.unpaired and (config.source != "sampled" or _leaves_out(config))
+        drawn = ("sample", "select", *(("pair",) if paired else ()))
+        tokens = drawn if config.source == "sampled" else ("encode",)
         frozen = resolve_model(config.reference.model or config.model)
         reference = ReferenceStage(
             name="reference",
@@ -148,6 +150,7 @@ def build_plan(config: RunConfig) -> Plan:
             sampled=config.source == "sampled",
             seed=config.seed,
             pool=config.compute.reference,
+            paired=paired,
         )
         steps.append((reference,))
     if wanted.targets:
@@ -180,6 +183,11 @@ def build_plan(config: RunConfig) -> Plan:
     return Plan(config, tuple(steps))
 
 
+def _leaves_out(config: RunConfig) -> bool:
+    """Whether the pairing takes few of the accepted: if not, runs whose pairs differ share their reference."""
+    return getattr(build("pairing", config.pair), "leaves_out", True)
+
+
 def _given(config: RunConfig, model: str) -> list[tuple[Stage, ...]]:
     """The data's own responses, scored where the loss reads rewards, or its targets."""
     answers = "responses" if config.source == "direct" else "target"
@@ -206,7 +214,7 @@ def _baseline(config: RunConfig, part: str, side: str, n: int) -> tuple[Stage, .
         name = f"{part}-encode-target"
         answer: Stage = EncodeStage(name, (prompts,), model, "target", config.compute.encode)
     else:
-        answer = sample_stage(config, f"{part}-sample-sft", (prompts,), model, n)
+        answer = sample_stage(config, f"{part}-sample-sft", (prompts,), model, n, "baseline")
     return _scored(config, answer, f"{part}-score-{side}", prompts)
 
 
@@ -224,7 +232,7 @@ def _evaluation(config: RunConfig, trained: Path) -> list[tuple[Stage, ...]]:
     prompts, n = "eval-prompts", config.evaluate.num_samples
     held_out = PromptStage(prompts, config.prompts.evaluation, config.compute.shard_size)
     baseline = _baseline(config, "eval", config.evaluate.baseline, n)
-    answer = sample_stage(config, "eval-sample-policy", (prompts, "train"), str(trained), n)
+    answer = sample_stage(config, "eval-sample-policy", (prompts, "train"), str(trained), n, "policy")
     policy = _scored(config, answer, "eval-score-policy", prompts)
     ranked = is_ranked(config)
     verdict = EvaluateStage(

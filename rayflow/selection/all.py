@@ -23,6 +23,7 @@ class All:
         kind: str = "all"
 
     uses_rewards = False
+    draws = False
 
     def __init__(self, options: Config) -> None:
         self.options = options

@@ -23,6 +23,7 @@ class FirstK:
         kind: str = "first_k"
 
     uses_rewards = False
+    draws = False
 
     def __init__(self, options: Config) -> None:
         self.options = options

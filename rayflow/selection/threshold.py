@@ -59,6 +59,8 @@ class Threshold:
                 raise ValueError("under scale 'prompt' rewards lie in [0, 1]: 'threshold' must be in [0, 1)")
             return self
 
+    draws = False
+
     def __init__(self, options: Config) -> None:
         self.options = options
 

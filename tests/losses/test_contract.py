@@ -130,9 +130,21 @@ def test_a_loss_reads_what_it_declares_and_nothing_else(loss):
             assert torch.isnan(loss(without)).all(), what
 
 
+@every_loss
+def test_a_loss_reads_responses_in_no_pair_only_where_it_says_so(loss):
+    example = inputs([-9.0, -12.0, -14.0], [-9.5, -11.0, -15.0], [[1, 2]], rewards=[2.0, 1.0, 0.0], target=1)
+    unknown = {
+        name: torch.cat([torch.tensor([torch.nan]), getattr(example, name)[1:]])
+        for name in ("logprobs", "ref_logprobs", "rewards")
+    }
+    same = torch.equal(loss(replace(example, **unknown)), loss(example))
+    assert same != needs(loss).unpaired
+
+
 @pytest.mark.parametrize("kind", sorted(FAMILIES["loss"]))
 def test_the_class_itself_declares_its_unit_and_what_it_reads(kind):
-    assert {"unit", "uses_reference", "uses_rewards", "uses_targets"} <= set(vars(type(make(kind))))
+    declared = {"unit", "uses_reference", "uses_rewards", "uses_targets", "uses_unpaired"}
+    assert declared <= set(vars(type(make(kind))))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,17 @@ from rich.console import Console
 
 from rayflow.config import RunConfig, load_config
 from rayflow.config.evaluate import EvaluateConfig
-from rayflow.core.evaluation_rows import ExactLogprobs, SideBySideVerdicts
+from rayflow.core.evaluation_rows import Diversity, ExactLogprobs, SideBySideVerdicts, Verdict
+from rayflow.core.rows import Candidates
 from rayflow.errors import ArtifactError, ConfigError, DataError, ModelError
+from rayflow.evaluation.diversity import diversity
 from rayflow.judges.template import load_template
 from rayflow.pipeline import commands
 from rayflow.pipeline.evaluation_config import evaluation_config
+from rayflow.pipeline.plan import build_plan
 from rayflow.pipeline.stage import read_rows
 from rayflow.pipeline.stages.logprobs import Tokens
+from rayflow.pipeline.stages.sample import SampleStage
 from tests.conftest import build_tiny_model
 from tests.engines.conftest import forward_logprobs  # noqa: F401
 from tests.judges.test_openai import choices, endpoint  # noqa: F401
@@ -336,3 +341,55 @@ def test_what_does_not_go_together_is_refused(tmp_path, changes, message):
     settings = evaluation_settings(tmp_path, "a", "b")
     with pytest.raises(ValidationError, match=message):
         EvaluateConfig.model_validate({**settings, **changes})
+
+
+def test_the_sides_draw_independently_and_the_baseline_as_often_as_it_is_told(tmp_path, tiny_model):
+    twin = tmp_path / "twin"
+    shutil.copytree(tiny_model, twin)  # the baseline again: with equal seeds it would say the same
+    settings = evaluation_settings(tmp_path, tiny_model, str(twin))
+    del settings["side_by_side"], settings["rewards"]["gold"]
+    settings |= {"kl": None, "sample": {**settings["sample"], "num_baseline_candidates": 6}}
+    plan, printed = evaluated(settings)
+    policy, baseline = (rows_of(plan, (f"{side}-sample",), Candidates) for side in ("policy", "baseline"))
+    assert {len(row.responses) for row in policy} == {4} and {len(row.responses) for row in baseline} == {6}
+    for ours, theirs in zip(policy, baseline, strict=True):
+        assert ours.prompt_id == theirs.prompt_id
+        assert set(ours.responses).isdisjoint(theirs.responses)
+    shares = np.array([row.win_rate for row in rows_of(plan, ("verdict-proxy",), Verdict)])
+    np.testing.assert_allclose(shares * 48 % 1, 0, atol=1e-9)  # halves of 4 x 6 comparisons
+    measure = summary_of(plan)["rewards"]["proxy"]
+    assert (measure["policy"]["num"], measure["baseline"]["num"]) == (4 * NUM_PROMPTS, 6 * NUM_PROMPTS)
+    for side, drawn in (("policy", policy), ("baseline", baseline)):
+        stored = rows_of(plan, (f"{side}-diversity",), Diversity)
+        expected = [diversity(row.prompt_id, row.responses[:4]).distinct_1 for row in drawn]
+        assert [row.distinct_1 for row in stored] == pytest.approx(expected)
+
+
+def test_given_answers_cannot_be_drawn_more_often(tmp_path, tiny_model):
+    settings = evaluation_settings(tmp_path, tiny_model, tiny_model) | {"baseline": "target"}
+    settings["sample"]["num_baseline_candidates"] = 6
+    with pytest.raises(ValidationError, match="num_baseline_candidates needs a baseline that samples"):
+        EvaluateConfig.model_validate(settings)
+
+
+def test_a_run_compares_independent_draws_too(tmp_path, tiny_model):
+    settings = evaluation_settings(tmp_path, tiny_model, tiny_model)
+    prompts = settings["prompts"]
+    config = RunConfig.model_validate(
+        {
+            "name": "run",
+            "runs_dir": str(tmp_path / "runs"),
+            "model": tiny_model,
+            "prompts": {"train": prompts, "validation": prompts, "evaluation": prompts},
+            "reward": settings["rewards"]["proxy"],
+            "train": {"choose": {"every_steps": 1}},
+        }
+    )
+    stages = build_plan(config).stages
+    sides = {name: stage.side for name, stage in stages.items() if isinstance(stage, SampleStage)}
+    assert sides == {
+        "sample": "",
+        "valid-sample-sft": "baseline",
+        "eval-sample-sft": "baseline",
+        "eval-sample-policy": "policy",
+    }

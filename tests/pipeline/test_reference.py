@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
 from rayflow.config import RunConfig
 from rayflow.core.files import read_json
+from rayflow.core.options import build
 from rayflow.pipeline import commands
 from rayflow.pipeline.plan import Plan, build_plan
+from rayflow.pipeline.stage import read_rows
+from rayflow.pipeline.stages.groups import _group
+from rayflow.pipeline.stages.reference import ReferenceStage, SampledPairedTokens
+from rayflow.training.groups import GroupFile, TrainingGroup
+from rayflow.training.layout import has_plain_head
+from rayflow.training.logprobs import response_logprobs
+from rayflow.training.models import load_model
+from rayflow.training.pack import pack
 from rayflow.training.reference import ReferenceScorer
+from rayflow.training.steps import loss_inputs
 from tests.pipeline.helpers import tables
 
 
@@ -100,3 +114,53 @@ def test_the_sampler_must_be_the_reference(settings, changes, message):
     settings["reference"]["source"] = "sampler"
     with pytest.raises(ValueError, match=message):
         RunConfig.model_validate({**settings, **changes})
+
+
+def loss_and_gradient(groups: list[TrainingGroup], model: str) -> tuple[float, torch.Tensor]:
+    """Of one batch of all groups under DPO's loss: the sum, and the gradient of the embeddings."""
+    network = load_model(model, "float32")
+    batch = pack([group.branches for group in groups], shared=True)
+    logprobs = response_logprobs(network, batch, head_only=has_plain_head(network.config))
+    loss = build("loss", RunConfig.model_fields["train"].default.loss)
+    total = loss(loss_inputs(groups, logprobs, batch.num_tokens)).sum()
+    total.backward()
+    return total.item(), network.get_input_embeddings().weight.grad
+
+
+def test_responses_in_no_pair_cost_nothing_and_change_nothing(settings):
+    plan = run({**settings, "pair": {"kind": "best_worst"}})
+    stored = tables(plan)
+    for reference, select, pair in zip(stored["reference"], stored["select"], stored["pair"], strict=True):
+        paired = np.isin(select["accepted"], pair["pairs"])
+        assert paired.sum() == 2 and len(paired) == 4
+        assert np.isfinite(reference["ref_logprobs"]).tolist() == paired.tolist()
+    kept = list(GroupFile(plan.artifacts["train"].folder / "groups.arrow"))
+    assert {len(group.response_token_ids) for group in kept} == {2}
+
+    plain = ReferenceStage(
+        "all", ("sample", "select"), settings["model"], plan.config.reference, True, 3, None
+    )
+    plain.setup()
+    sources = [plan.artifacts[name] for name in ("sample", "select", "pair")]
+    rows = [row for i in range(sources[0].num_shards) for row in read_rows(sources, i, SampledPairedTokens)]
+    whole = [
+        replace(_group(row, np.arange(4)), ref_logprobs=made.ref_logprobs)
+        for row, made in zip(rows, asyncio.run(plain.process(rows)), strict=True)
+    ]
+    assert {len(group.response_token_ids) for group in whole} == {4}
+    before, after = (loss_and_gradient(groups, settings["model"]) for groups in (whole, kept))
+    assert before[0] == pytest.approx(after[0], rel=1e-5)
+    torch.testing.assert_close(after[1], before[1], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "inputs"),
+    [
+        ({"pair": {"kind": "best_worst"}}, ("sample", "select", "pair")),
+        ({"pair": {"kind": "tournament"}}, ("sample", "select")),
+        ({"pair": {"kind": "best_worst"}, "train": {"loss": {"kind": "lipo_lambda"}}}, ("sample", "select")),
+    ],
+)
+def test_the_reference_waits_for_the_pairs_only_where_they_leave_much_out(settings, changes, inputs):
+    stage = build_plan(RunConfig.model_validate({**settings, **changes})).stages["reference"]
+    assert stage.inputs == inputs and stage.identity()["paired"] == ("pair" in inputs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -188,3 +189,11 @@ def test_the_stage_gives_what_the_rule_gives_for_the_derived_seeds() -> None:
     direct = select("rejection", rewards, derive(7, "select", "p0"))
     assert outcome.accepted.tolist() == direct.accepted.tolist()
     assert outcome.accepted.tolist() == [8, 11, 10, 4, 7, 6, 9, 2]
+
+
+@pytest.mark.parametrize("kind", ["all", "first_k", "threshold", "top_k", "gumbel", "rejection"])
+def test_the_seed_counts_exactly_for_rules_that_draw(kind: str) -> None:
+    one, rewards = stage(kind), [[0.5] * 12 + [1.0] * 12]
+    outcomes = [accepted(run(replace(one, seed=seed), rewards)) for seed in range(5)]
+    draws = any(outcome != outcomes[0] for outcome in outcomes)
+    assert (replace(one, seed=8).identity() != one.identity()) == draws

@@ -18,7 +18,7 @@ LONG = "the story was good and bad . " * 12
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """A Llama and a Mistral, which transformers reads whole as its window is short, both padding with EOS, with heads that vLLM's CPU has."""
+    """A Llama and a Mistral, which transformers reads whole; both pad with EOS and have heads that vLLM's CPU has."""
     return {family: save(tmp_path_factory.mktemp("vllm") / family, family) for family in ("llama", "mistral")}
 
 

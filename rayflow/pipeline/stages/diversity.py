@@ -15,19 +15,24 @@ from rayflow.pipeline.stages.score import Responses
 
 @dataclass
 class DiversityStage(SimpleStage):
-    """Counts runs of words; needs no model."""
+    """Counts runs of words; needs no model.
+
+    Attributes:
+        first: how many responses to each prompt are looked at; None: all of them.
+    """
 
     name: str
     inputs: tuple[str, ...]
     pool: PoolOptions
+    first: int | None = None
 
     reads = Responses
     writes = Diversity
 
     def identity(self) -> dict[str, Any]:
-        """Nothing to set."""
-        return {"diversity": "words"}
+        """How many responses count."""
+        return {"diversity": "words", "first": self.first}
 
     async def process(self, rows: Sequence[Responses]) -> Sequence[Diversity]:
         """Prompt by prompt."""
-        return [diversity(row.prompt_id, row.responses) for row in rows]
+        return [diversity(row.prompt_id, row.responses[: self.first]) for row in rows]

@@ -1,6 +1,7 @@
 """Groups to train on, out of the columns of the stages before. Row in: accepted token ids, pairs. Row out: a group.
 
-Only what the loss reads is read: rewards and the reference's log-probabilities are NaN otherwise.
+Only what the loss reads is there: rewards and the reference's log-probabilities are NaN otherwise, and responses
+in no pair are left out.
 """
 
 from __future__ import annotations
@@ -16,26 +17,19 @@ from rayflow.errors import DataError
 from rayflow.losses.base import Needs
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.stage import read_rows
-from rayflow.pipeline.stages.reference import AcceptedTokens
+from rayflow.pipeline.stages.reference import PairedTokens, places_in_pairs
 
 if TYPE_CHECKING:
     from rayflow.training.groups import TrainingGroup
 
 
 @dataclass(frozen=True, kw_only=True)
-class Group(AcceptedTokens):
-    """View: what every loss trains on."""
-
-    pairs: tuple[np.ndarray, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class RewardedGroup(Group, Scores):
+class RewardedGroup(PairedTokens, Scores):
     """View: the same with the rewards."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReferencedGroup(Group):
+class ReferencedGroup(PairedTokens):
     """View: the same with the reference's log-probabilities."""
 
     ref_logprobs: np.ndarray
@@ -47,7 +41,7 @@ class WholeGroup(ReferencedGroup, RewardedGroup):
 
 
 _VIEWS = {
-    (False, False): Group,
+    (False, False): PairedTokens,
     (False, True): RewardedGroup,
     (True, False): ReferencedGroup,
     (True, True): WholeGroup,
@@ -59,8 +53,8 @@ def training_groups(sources: list[Artifact], wanted: Needs) -> Iterator[Training
     """Training groups of all shards, one shard in memory at a time.
 
     Args:
-        sources: artifacts that together hold the columns of `Group`, the targets (first), the rewards and the
-            reference where they are wanted. A row that failed in any of them is left out.
+        sources: artifacts that together hold the columns of `PairedTokens`, the targets (first), the rewards and
+            the reference where they are wanted. A row that failed in any of them is left out.
         wanted: what the loss reads.
 
     Raises:
@@ -73,7 +67,7 @@ def training_groups(sources: list[Artifact], wanted: Needs) -> Iterator[Training
             rows = read_rows(sources[:1], index, EncodedTarget)
             targets = {row.prompt_id: row.target_token_ids for row in rows}
         for row in read_rows(sources, index, view):
-            group = _group(row)
+            group = _group(row, places_in_pairs(row) if not wanted.unpaired else np.arange(len(row.accepted)))
             if wanted.rewards and np.isnan(group.rewards).any():
                 raise DataError(
                     f"Prompt {row.prompt_id} has responses without a reward, which this loss reads. Use data "
@@ -82,19 +76,20 @@ def training_groups(sources: list[Artifact], wanted: Needs) -> Iterator[Training
             yield _with_target(group, targets[row.prompt_id]) if targets else group
 
 
-def _group(row: Group) -> TrainingGroup:
-    """What is known of a row's accepted responses; NaN where the loss does not ask."""
+def _group(row: PairedTokens, places: np.ndarray) -> TrainingGroup:
+    """What is known of a row's accepted responses at `places`; NaN where the loss does not ask."""
     from rayflow.training.groups import TrainingGroup
 
-    unknown = np.full(len(row.accepted), np.nan, np.float32)
-    position = {int(candidate): place for place, candidate in enumerate(row.accepted)}
+    kept = row.accepted[places]
+    unknown = np.full(len(kept), np.nan, np.float32)
+    position = {int(candidate): place for place, candidate in enumerate(kept)}
     pairs = [[position[int(i)] for i in pair] for pair in row.pairs]
     return TrainingGroup(
         prompt_id=row.prompt_id,
         prompt_token_ids=row.prompt_token_ids,
-        response_token_ids=tuple(row.token_ids[i] for i in row.accepted),
-        rewards=row.rewards[row.accepted] if isinstance(row, RewardedGroup) else unknown,
-        ref_logprobs=row.ref_logprobs if isinstance(row, ReferencedGroup) else unknown,
+        response_token_ids=tuple(row.token_ids[i] for i in kept),
+        rewards=row.rewards[kept] if isinstance(row, RewardedGroup) else unknown,
+        ref_logprobs=row.ref_logprobs[places] if isinstance(row, ReferencedGroup) else unknown,
         pairs=np.array(pairs, dtype=np.int32).reshape(-1, 2),
     )
 

@@ -31,12 +31,39 @@ class SampledTokens(AcceptedTokens):
     logprobs: np.ndarray
 
 
+@dataclass(frozen=True, kw_only=True)
+class PairedTokens(AcceptedTokens):
+    """View: the same as `AcceptedTokens` with the pairs."""
+
+    pairs: tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampledPairedTokens(SampledTokens, PairedTokens):
+    """View: with both."""
+
+
+_VIEWS = {
+    (False, False): AcceptedTokens,
+    (False, True): PairedTokens,
+    (True, False): SampledTokens,
+    (True, True): SampledPairedTokens,
+}
+"""By whether the sampler's log-probabilities are there, and whether only responses in pairs count."""
+
+
+def places_in_pairs(row: PairedTokens) -> np.ndarray:
+    """Which of the accepted responses occur in a pair: places [j] int64 in `accepted`, ascending."""
+    return np.flatnonzero(np.isin(row.accepted, np.concatenate([np.empty(0, np.int32), *row.pairs])))
+
+
 @dataclass
 class ReferenceStage:
-    """Holds the frozen model; every prompt is computed once for all of its accepted responses.
+    """Holds the frozen model; every prompt is computed once for all of its responses that count.
 
     Attributes:
         sampled: the responses come with the sampler's log-probabilities, to take over or to compare with.
+        paired: only responses that occur in a pair count; the others' values stay NaN.
     """
 
     name: str
@@ -46,14 +73,15 @@ class ReferenceStage:
     sampled: bool
     seed: int
     pool: PoolOptions
+    paired: bool = False
 
     writes = Reference
     actor = True
 
     @property
     def reads(self) -> type[Row]:
-        """The responses' tokens, and the sampler's log-probabilities where there are any."""
-        return SampledTokens if self.sampled else AcceptedTokens
+        """The responses' tokens, and what else is there and looked at."""
+        return _VIEWS[self.sampled, self.paired]
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -62,7 +90,12 @@ class ReferenceStage:
 
     def identity(self) -> dict[str, Any]:
         """Where the numbers come from; how many tokens go through at once changes nothing."""
-        given: dict[str, Any] = {"precision": self.options.precision, "source": self.options.source}
+        options = self.options
+        given: dict[str, Any] = {
+            "precision": options.precision,
+            "source": options.source,
+            "paired": self.paired,
+        }
         if self.options.source == "sampler":
             given |= {"check_fraction": self.options.check_fraction, "seed": self.seed}
         return given
@@ -86,13 +119,23 @@ class ReferenceStage:
             return recomputed
         nothing = np.full(len(row.accepted), np.nan, np.float32)
         known = row.logprobs[row.accepted] if self.sampled else nothing
-        values = nothing if recomputed is None else recomputed
+        values = nothing.copy()
+        if recomputed is not None:
+            values[self._counted(row)] = recomputed
         used = known if self.options.source == "sampler" else values
         return Reference(prompt_id=row.prompt_id, ref_logprobs=used, sampler_differences=values - known)
 
+    def _counted(self, row: Any) -> np.ndarray:
+        """Places in `accepted` of the responses that count."""
+        return places_in_pairs(row) if self.paired else np.arange(len(row.accepted))
+
     def _recompute(self, rows: Sequence[AcceptedTokens]) -> list[np.ndarray | Failure]:
         """All rows at once; only if that cannot be, group by group, to find the one to blame."""
-        groups = [(row.prompt_token_ids, tuple(row.token_ids[i] for i in row.accepted)) for row in rows]
+        counted = [row.accepted[self._counted(row)] for row in rows]
+        groups = [
+            (row.prompt_token_ids, tuple(row.token_ids[i] for i in own))
+            for row, own in zip(rows, counted, strict=True)
+        ]
         self._tokens = sum(len(ids) for prompt, responses in groups for ids in (prompt, *responses))
         if not rows:
             return []

@@ -19,7 +19,11 @@ from rayflow.pipeline.stage import failure_of
 
 @dataclass
 class SampleStage:
-    """Holds one engine per worker and keeps every prompt of the shards in flight inside it."""
+    """Holds one engine per worker and keeps every prompt of the shards in flight inside it.
+
+    Attributes:
+        side: of a comparison, whose draws must not hang together with the other side's; "" outside of one.
+    """
 
     name: str
     inputs: tuple[str, ...]
@@ -30,6 +34,7 @@ class SampleStage:
     pool: PoolOptions
     model_is_input: bool = False
     """The model is another stage's product, whose fingerprint already stands for its content."""
+    side: str = ""
 
     reads = Prompt
     writes = Candidates
@@ -41,11 +46,12 @@ class SampleStage:
         return () if self.model_is_input else (self.model,)
 
     def identity(self) -> dict[str, Any]:
-        """Engine, sampling settings and seed."""
+        """Engine, sampling settings, seed and side."""
         return {
             "engine": self.engine_options.identity(),
             "sampling": self.sampling.identity(),
             "seed": self.seed,
+            **({"side": self.side} if self.side else {}),
         }
 
     def setup(self) -> None:
@@ -73,9 +79,11 @@ class SampleStage:
                 f"engine's context of {self._engine.max_model_len}"
             )
             return failure_of(row.prompt_id, "prompt longer than the context", detail)
-        # One seed per prompt, the same for every policy that answers it: common random numbers make the
-        # comparison of two policies on the same prompts less noisy.
-        seed = sampling_seed(self.seed, "sample", row.prompt_id, *number)
+        # One seed per prompt, the same for every policy that answers it: common random numbers make the comparison
+        # of two policies less noisy. Not the same for both sides of one win rate, which is of independent draws:
+        # from equal seeds two policies that are almost the same would draw the same texts, and tie.
+        side = (self.side,) if self.side else ()
+        seed = sampling_seed(self.seed, "sample", *side, row.prompt_id, *number)
         try:
             made = await self._engine.generate(ids, self.sampling, seed)
         except (DataError, ValueError) as error:

@@ -59,8 +59,9 @@ class SelectStage(SimpleStage):
         self.inputs = self.inputs if needs_keys else self.inputs[-1:]
 
     def identity(self) -> dict[str, Any]:
-        """The rule, its settings and the seed."""
-        return {"select": self.options.identity(), "seed": self.seed}
+        """The rule, its settings, and the seed where it draws."""
+        draws = getattr(build("selection", self.options), "draws", True)
+        return {"select": self.options.identity(), **({"seed": self.seed} if draws else {})}
 
     async def process(self, rows: Sequence[Scores]) -> Sequence[Accepted | Failure]:
         """See `outcomes`."""
