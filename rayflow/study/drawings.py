@@ -14,7 +14,7 @@ from rayflow.report.svg import Frame, percents
 from rayflow.study.results import RowSummary
 
 GROUPS = {
-    "direct": ("before", "triangle", "the preference data's own pairs"),
+    "direct": ("before", "triangle", "pairs of the annotator, no proxy"),
     "sft": ("chosen", "square", "samples of the SFT policy"),
     "rso": ("after", "circle", "rejection sampling"),
     "other": ("neutral", "square", "other"),
