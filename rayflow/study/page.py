@@ -115,8 +115,8 @@ def notes(found: Found) -> list[str]:
         f"variance over prompts plus that over seeds, with Student's t. {seeds} They do not cover another draw of "
         "what all rows share: the preferences, the proxy and the samples to learn from. Of many rows the best is "
         "also the luckiest: its interval is not adjusted for having been picked.",
-        "All rows learn from the same samples and scores, unless their settings say otherwise, and are compared with the "
-        "same answers. The proxy is the reward that most rows optimise, so its win rates are optimistic; gold is "
+        "All rows learn from the same samples and scores, unless their settings say otherwise, and are compared with "
+        "the same answers. The proxy is the reward that most rows optimise, so its win rates are optimistic; gold is "
         "the reward behind the preferences.",
         "The paper's win rates are of other models on other tasks, and against the SFT data's targets: the order "
         "of the methods can be compared with it, the numbers cannot.",
@@ -141,7 +141,8 @@ def _row_notes(found: Found) -> list[str]:
     remarks = [
         f"Length moves most with {titles[longest.row].title}: {longest.policy_tokens:.1f} tokens "
         f"where the SFT policy has {longest.baseline_tokens:.1f}. The column 'equal length' says what "
-        "is left of the gold win rate without that. 'Cut' is the share of the untempered responses behind the KL that the length limit ended."
+        "is left of the gold win rate without that. 'Cut' is the share of the untempered responses behind "
+        "the KL that the length limit ended."
     ]
     steps = {row.num_steps for row in rows}
     if len(steps) > 1:
