@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rayflow.config import load_config, schema_of
+from rayflow.config import load_config, override, schema_of
 from rayflow.config.blocks import WorkerRange
 from rayflow.errors import ConfigError
 
@@ -188,3 +188,11 @@ def test_shipped_configurations_are_valid() -> None:
     for path in configs:
         schema = schema_of(path)
         assert isinstance(load_config(path, schema=schema), schema)
+
+
+def test_an_override_leaves_the_settings_that_it_was_given_as_they_were(file: Path) -> None:
+    """Rows of a study share blocks: one that reached into such a block would change the others."""
+    block = {"kind": "hinge_norm", "gamma": 0.5}
+    changed = override(load_config(file), {"train.loss": block, "train.loss.gamma": 5})
+    assert changed.train.loss.gamma == 5
+    assert block == {"kind": "hinge_norm", "gamma": 0.5}

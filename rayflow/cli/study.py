@@ -24,25 +24,36 @@ def register(app: typer.Typer) -> None:
 
 def run(config: StudyConfig, set_: Overrides = None) -> None:
     """Make the preferences, the proxy and the shared samples, then every row. Run again to go on."""
+    from rayflow.study.found import collect
     from rayflow.study.page import write
     from rayflow.study.parts import load_study
     from rayflow.study.run import StudyRun
 
     study = load_study(config, set_ or [])
     StudyRun(study, console).run()
-    _say(*write(study))
+    _say(*write(collect(study), study.config.root))
 
 
 def report(
-    config: StudyConfig,
+    config: Annotated[
+        Path, typer.Argument(help="The study's YAML configuration, or a study.json.", show_default=False)
+    ],
     set_: Overrides = None,
-    output: Annotated[Path | None, typer.Option(help="Folder to write to; default: the study's.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder to write to; default: the study's, or the file's.")
+    ] = None,
 ) -> None:
-    """Write study.html, study.json and tables.md from what the study has so far."""
+    """Write study.html, study.json and tables.md from what the study has so far, or from its study.json alone."""
+    from rayflow.study.found import collect, restored
     from rayflow.study.page import write
     from rayflow.study.parts import load_study
 
-    _say(*write(load_study(config, set_ or []), output))
+    if config.suffix == ".json":
+        found, folder = restored(config, set_ or []), config.absolute().parent
+    else:
+        study = load_study(config, set_ or [])
+        found, folder = collect(study), study.config.root
+    _say(*write(found, output or folder))
 
 
 def _say(path: Path, lead: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 from pathlib import Path
 from typing import Any, TypeVar
@@ -91,7 +92,9 @@ def override(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
         ConfigError: as `load_config`.
     """
     data = config.model_dump(mode="json")
-    for key, value in settings.items():
+    for key, value in copy.deepcopy(
+        settings
+    ).items():  # a later one may reach into the block of an earlier one
         _apply_override(data, key, value)
     return _validate(data, RunConfig, f"The configuration of {config.name}")
 

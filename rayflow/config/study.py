@@ -53,6 +53,7 @@ class SweepOptions(Options):
         setting: the dotted path.
         own: the value that the row itself has, whose result is the row's.
         values: the others.
+        source: a line above its table, such as where the paper shows the same.
     """
 
     title: str
@@ -60,6 +61,7 @@ class SweepOptions(Options):
     setting: str
     own: float
     values: tuple[float, ...] = Field(min_length=1)
+    source: str = ""
 
     def named(self, key: str) -> dict[float, str]:
         """The names of the rows by value, in order of the values; `key` is the sweep's name."""
@@ -90,6 +92,7 @@ class StudyConfig(JobConfig):
         seeds: of the replicates; each repeats selection, pairing and training.
         parts: what it is made of.
         rows, sweeps, tables: what is compared, and how it is shown.
+        notes: sentences for the page, under "What we make of it", such as why an order differs from a paper's.
         keep_models: leave every trained model on disk; otherwise it is deleted when it has been measured.
     """
 
@@ -98,6 +101,7 @@ class StudyConfig(JobConfig):
     rows: dict[str, RowOptions] = Field(min_length=1)
     sweeps: dict[str, SweepOptions] = {}
     tables: dict[str, TableOptions] = {}
+    notes: tuple[str, ...] = ()
     keep_models: bool = False
 
     @model_validator(mode="after")

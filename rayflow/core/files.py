@@ -38,13 +38,23 @@ def write_json(path: Path, data: dict[str, Any]) -> None:
     Raises:
         ArtifactError: it cannot be written; the old one is as it was.
     """
+    with replacing(path) as pending, open(pending, "w", encoding="utf-8") as sink:
+        json.dump(data, sink, ensure_ascii=False, indent=2)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Where to write instead of `path`: it takes its place when the block has ended without an error.
+
+    Raises:
+        ArtifactError: it cannot be written; the old one is as it was.
+    """
     pending = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     with writing(path), contextlib.ExitStack() as undo:
         undo.callback(pending.unlink, missing_ok=True)
-        with open(pending, "w", encoding="utf-8") as sink:
-            json.dump(data, sink, ensure_ascii=False, indent=2)
-            sink.flush()
-            os.fsync(sink.fileno())
+        yield pending
+        with open(pending, "rb") as written:
+            os.fsync(written.fileno())
         os.replace(pending, path)
         undo.pop_all()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rayflow.core.files import replacing
 from rayflow.core.rows import Accepted, PreferenceGroup, PreferencePairs, Sampled, pair_id
 from rayflow.errors import ConfigError
 from rayflow.pipeline.artifact import Artifact
@@ -63,18 +63,18 @@ def _answer(group: Any, index: int) -> Any:
 
 
 def write_trl(artifacts: dict[str, Artifact], output: Path) -> int:
-    """Write all pairs to a .jsonl or .parquet file; returns how many.
+    """Write all pairs to a .jsonl or .parquet file, whole or not at all; returns how many.
 
     Raises:
         ConfigError: another file type, or a Parquet file for prompts of both forms.
     """
     artifacts["pair"].manifest()  # not finished: says so before a file is made
     output.parent.mkdir(parents=True, exist_ok=True)
-    if output.suffix == ".jsonl":
-        return _write_jsonl(artifacts, output)
-    if output.suffix == ".parquet":
-        return _write_parquet(artifacts, output)
-    raise ConfigError(f"Cannot write '{output}': name a .jsonl or a .parquet file.")
+    write = {".jsonl": _write_jsonl, ".parquet": _write_parquet}.get(output.suffix)
+    if write is None:
+        raise ConfigError(f"Cannot write '{output}': name a .jsonl or a .parquet file.")
+    with replacing(output) as pending:
+        return write(artifacts, pending)
 
 
 def _write_jsonl(artifacts: dict[str, Artifact], output: Path) -> int:
@@ -103,7 +103,7 @@ def _write_parquet(artifacts: dict[str, Artifact], output: Path) -> int:
             writer.close()
             raise ConfigError("Chat and plain prompts do not fit one Parquet file: export .jsonl.") from error
         total += len(rows)
-    if writer is not None:
-        with closing(writer):
-            pass
+    if writer is None:
+        raise ConfigError("There is no pair to write, and a Parquet file needs one to know its columns.")
+    writer.close()
     return total

@@ -67,8 +67,9 @@ class ClassifierReward:
             label: index of the logit to read, required for a model with several labels.
         """
 
+        # And `model`: its content is in the stage's fingerprint, so that where it lies does not matter.
         HARDWARE: ClassVar[frozenset[str]] = frozenset(
-            {"device", "batch_tokens", "backend", "gpu_memory_utilization"}
+            {"device", "batch_tokens", "backend", "gpu_memory_utilization", "model"}
         )
 
         kind: str = "classifier"

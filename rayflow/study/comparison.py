@@ -4,78 +4,122 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from rayflow.study.results import Estimate, RowSummary, interval
+import numpy as np
+
+from rayflow.core.stats import holm
+from rayflow.study.intervals import Estimate, interval
+from rayflow.study.results import RowSummary
+
+LEVEL = 0.05
+"""Chance that any of the pairs called sure, over all columns together, is not."""
 
 
 @dataclass(frozen=True)
-class Disagreement:
-    """Two rows that the paper orders one way and this study the other.
+class Order:
+    """Two rows that the paper orders.
 
     Attributes:
         better, worse: rows, as the paper has them.
-        column: the paper's column.
-        reward: ours that it is compared with.
-        difference: by how much `better` wins more often here than `worse` (negative), with its interval.
+        reward: ours that the paper's column is compared with.
+        difference: by how much `better` wins more often here than `worse`, with its interval.
+        p_value: that they are equal, adjusted by Holm for all pairs that are asked about.
     """
 
     better: str
     worse: str
-    column: str
     reward: str
     difference: Estimate
+    p_value: float
+
+    @property
+    def agrees(self) -> bool:
+        """Whether it comes out here as the paper has it; equal ones do not."""
+        return self.difference.mean > 0
 
     @property
     def is_sure(self) -> bool:
-        """Whether the interval leaves out that they are equal."""
-        return self.difference[2] < 0
+        """Whether more than chance orders them here, either way."""
+        return self.p_value < LEVEL
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All pairs of rows that a paper's column orders.
+    """All pairs of rows that a paper's column orders, and that are measured here."""
 
-    Attributes:
-        num_pairs: with different numbers in the paper, and both measured here.
-        num_sure: of these, ordered here by an interval that leaves out equality, either way.
-        disagreements: the pairs that come out the other way round.
-    """
+    orders: tuple[Order, ...]
 
-    num_pairs: int
-    num_sure: int
-    disagreements: tuple[Disagreement, ...]
+    @property
+    def num_sure(self) -> int:
+        """Of these, ordered here by more than chance, either way."""
+        return sum(order.is_sure for order in self.orders)
+
+    @property
+    def disagreements(self) -> tuple[Order, ...]:
+        """The pairs that come out here the other way round, the surest first."""
+        other = [order for order in self.orders if order.difference.mean < 0]
+        return tuple(sorted(other, key=lambda order: (order.p_value, order.difference.mean)))
+
+    @property
+    def num_agreeing(self) -> int:
+        """The pairs that come out the same way."""
+        return sum(order.agrees for order in self.orders)
 
 
 def compare(
-    rows: Mapping[str, RowSummary], column: str, paper: Mapping[str, float], reward: str
-) -> Comparison:
-    """One column of the paper against one of our rewards.
+    rows: Mapping[str, RowSummary], columns: Mapping[str, Mapping[str, float]]
+) -> dict[str, Comparison]:
+    """Columns of the paper against our rewards, by heading; one that orders no measured pair is left out.
+
+    Two columns that ask the same question (which of two rows wins more often by one reward) ask it once: the
+    adjustment counts questions.
 
     Args:
         rows: what was measured, by name.
-        column: heading of the paper's column.
-        paper: its numbers by row.
-        reward: "proxy" or "gold".
+        columns: the paper's numbers by row, by heading. One with "proxy" in it is compared with the proxy, any
+            other with the gold reward.
     """
-    known = [name for name in paper if name in rows]
-    ordered = [
-        (a, b) if paper[a] > paper[b] else (b, a)
-        for a, b in itertools.combinations(known, 2)
-        if paper[a] != paper[b]
-    ]
-    found = [
-        Disagreement(better, worse, column, reward, difference(rows[better], rows[worse], reward))
-        for better, worse in ordered
-    ]
-    return Comparison(
-        num_pairs=len(found),
-        num_sure=sum(d.difference[1] > 0 or d.is_sure for d in found),
-        disagreements=tuple(d for d in found if d.difference[0] < 0),
-    )
+    found = {heading: _orders(rows, heading, paper) for heading, paper in columns.items()}
+    asked = {_question(order): order.p_value for orders in found.values() for order in orders}
+    adjusted = dict(zip(asked, holm(np.array(list(asked.values()))).tolist(), strict=True))
+    return {
+        heading: Comparison(tuple(replace(each, p_value=adjusted[_question(each)]) for each in orders))
+        for heading, orders in found.items()
+        if orders
+    }
 
 
-def difference(first: RowSummary, second: RowSummary, reward: str) -> Estimate:
-    """By how much the first wins more often, paired by prompt: both met the same answers of the SFT policy."""
-    one, other = first.by_prompt[reward], second.by_prompt[reward]
-    return interval([one[name] - other[name] for name in one if name in other], f"{first.row} {second.row}")
+def _orders(rows: Mapping[str, RowSummary], heading: str, paper: Mapping[str, float]) -> list[Order]:
+    reward = "proxy" if "proxy" in heading.lower() else "gold"
+    orders = []
+    for pair in itertools.combinations([name for name in paper if name in rows], 2):
+        if paper[pair[0]] == paper[pair[1]]:
+            continue
+        better, worse = sorted(pair, key=lambda name: -paper[name])
+        found = difference(rows[better], rows[worse], reward)
+        if found is not None:
+            orders.append(Order(better, worse, reward, found, found.p_value))
+    return orders
+
+
+def _question(order: Order) -> tuple[str, frozenset[str]]:
+    return order.reward, frozenset((order.better, order.worse))
+
+
+def difference(first: RowSummary, second: RowSummary, reward: str) -> Estimate | None:
+    """By how much the first wins more often, paired by prompt and seed: both met the same answers of the SFT policy.
+
+    Only the seeds and prompts that both have count; None where there are none.
+    """
+    one, other = first.shares[reward], second.shares[reward]
+    prompts = [name for name in one if name in other]
+    seeds = [seed for seed in first.seeds if seed in second.seeds]
+    if not prompts or not seeds:
+        return None
+
+    def table(row: RowSummary) -> np.ndarray:
+        places = [row.seeds.index(seed) for seed in seeds]
+        return np.array([row.shares[reward][name] for name in prompts]).T[places]
+
+    return interval(table(first) - table(second)).within(-1.0, 1.0)

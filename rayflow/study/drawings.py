@@ -14,7 +14,7 @@ from rayflow.report.svg import Frame, percents
 from rayflow.study.results import RowSummary
 
 GROUPS = {
-    "direct": ("before", "triangle", "the preference data's own pairs"),
+    "direct": ("before", "triangle", "pairs of the annotator, no proxy"),
     "sft": ("chosen", "square", "samples of the SFT policy"),
     "rso": ("after", "circle", "rejection sampling"),
     "other": ("neutral", "square", "other"),
@@ -54,15 +54,15 @@ def plane(config: StudyConfig, rows: Mapping[str, RowSummary], reward: str) -> F
 
 def sweep(config: StudyConfig, key: str, rows: Mapping[str, RowSummary]) -> Figure:
     """Both win rates against a setting, on a log scale where every value is positive."""
-    found = config.sweeps[key]
-    names = found.named(key)
+    options = config.sweeps[key]
+    names = options.named(key)
     there = {value: rows[name] for value, name in names.items() if name in rows}
     is_log = min(names) > 0
     places = {value: math.log10(value) if is_log else float(i) for i, value in enumerate(names)}
     frame = Frame(_room(min(places.values()), max(places.values())), (0.0, 1.0))
     body = [
         frame.axes(
-            f"{found.setting}" + (" (log scale)" if is_log else ""),
+            f"{options.setting}" + (" (log scale)" if is_log else ""),
             x_ticks=list(places.values()),
             x_words=lambda _: [f"{value:g}" for value in places],
             y_words=percents,
@@ -74,18 +74,18 @@ def sweep(config: StudyConfig, key: str, rows: Mapping[str, RowSummary]) -> Figu
         estimates = [row.wins[reward] for row in there.values()]
         xs = [places[value] for value in there]
         spots = [
-            Mark(x, mean, "", f"{key} {value:g}: {reward} win rate {words.percent(mean)}")
-            for x, (mean, _, _), value in zip(xs, estimates, there, strict=True)
+            Mark(x, found.mean, "", f"{key} {value:g}: {reward} win rate {words.percent(found.mean)}")
+            for x, found, value in zip(xs, estimates, there, strict=True)
         ]
-        body.append(draw.band(frame, xs, [e[1] for e in estimates], [e[2] for e in estimates], style))
+        body.append(draw.band(frame, xs, [e.low for e in estimates], [e.high for e in estimates], style))
         body.append(draw.line(frame, [(spot.x, spot.y) for spot in spots], style))
         body.append(draw.marks(frame, spots, style, shape))
         legend.append((style, f"{reward} win rate", ""))
     return Figure(
-        found.title,
-        frame.wrap("".join(body), found.title),
+        options.title,
+        frame.wrap("".join(body), options.title),
         tuple(legend),
-        f"{config.rows[found.row].title} against the SFT policy, means over seeds with their intervals over prompts.",
+        f"{config.rows[options.row].title} against the SFT policy, means over seeds with their intervals.",
     )
 
 
@@ -95,8 +95,9 @@ def _room(low: float, high: float) -> tuple[float, float]:
 
 
 def _tip(title: str, row: RowSummary, reward: str) -> str:
-    mean, low, high = row.wins[reward]
+    found = row.wins[reward]
     return (
-        f"{title}: {reward} win rate {words.percent(mean)} ({words.percent(low)} to {words.percent(high)}), "
+        f"{title}: {reward} win rate {words.percent(found.mean)} ({words.percent(found.low)} to "
+        f"{words.percent(found.high)}), "
         f"gain {words.fixed(row.gain[reward], 3)}, KL {words.fixed(row.kl, 2)}"
     )

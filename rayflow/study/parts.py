@@ -10,6 +10,7 @@ from rayflow.config import Config, RunConfig, load_config, override
 from rayflow.config.evaluate import EvaluateConfig, SideOptions
 from rayflow.config.reward import RewardConfig
 from rayflow.config.study import StudyConfig
+from rayflow.core.model_folder import model_digest
 from rayflow.errors import ConfigError
 
 PREFERENCES, PROXY = "{preferences}", "{proxy}"
@@ -66,6 +67,20 @@ class Study:
             **self.config.all_rows[name].settings,
         }
         return override(self.base(), settings)
+
+    def measuring(self, name: str, seed: int, proxy: str) -> dict[str, Any]:
+        """What a row's measurement is made from but the row's model: settings, and the models by their content.
+
+        Args:
+            name, seed: the row's.
+            proxy: the folder of the proxy. It is looked at, not named: a study can be moved.
+        """
+        found = self.evaluation(name, seed, self.config.model, {})
+        left_out = {"name", "runs_dir", "policy", "compute", "model", "track"}
+        return {
+            **found.model_dump(mode="json", exclude=left_out),
+            "models": {"sft": model_digest(found.model), "proxy": model_digest(proxy)},
+        }
 
     def evaluation(self, name: str, seed: int, model: str, known: dict[str, str]) -> EvaluateConfig:
         """The measurement of one row and seed.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,11 @@ from typing import Any
 import numpy as np
 
 from rayflow.core.evaluation_rows import Verdict
-from rayflow.core.seeds import rng
-from rayflow.core.stats import bootstrap_mean
+from rayflow.errors import DataError
 from rayflow.pipeline.plan import Plan
 from rayflow.pipeline.stage import read_rows
-
-Estimate = tuple[float, float, float]
-"""Mean, low and high end of its interval over prompts."""
+from rayflow.study.intervals import Estimate, interval
+from rayflow.training.metrics import read_metrics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +42,11 @@ class RowResult:
     Attributes:
         rewards: "proxy" and "gold".
         kl: KL(policy || SFT), nats per response; one value per prompt is not kept.
+        cut: share of the responses behind `kl` that the length limit ended.
         policy_tokens, baseline_tokens: mean response lengths.
         distinct: share of distinct bigrams within a prompt's responses; None with one response per prompt.
         num_steps: optimizer steps.
+        margin: mean of gamma * D over the pairs of the last steps; None for a loss without a reference.
         train_seconds, seconds: of the training, of everything that this row did not share.
     """
 
@@ -54,10 +54,12 @@ class RowResult:
     seed: int
     rewards: dict[str, RewardResult]
     kl: float
+    cut: float
     policy_tokens: float
     baseline_tokens: float
     distinct: float | None
     num_steps: int
+    margin: float | None
     train_seconds: float
     seconds: float
 
@@ -106,10 +108,12 @@ def result_of(row: str, seed: int, plan: Plan, evaluation: Plan, seconds: float)
         seed=seed,
         rewards=rewards,
         kl=measures["kl"]["nats"],
+        cut=measures["kl"]["cut"],
         policy_tokens=won["policy_tokens"],
         baseline_tokens=won["baseline_tokens"],
         distinct=diversity and diversity["distinct_2"]["mean"],
         num_steps=trained.extra["num_steps"],
+        margin=_margin(plan),
         train_seconds=trained.seconds,
         seconds=seconds,
     )
@@ -121,17 +125,25 @@ def _wins(plan: Plan, stage: str) -> dict[str, float]:
     return {row.prompt_id: row.win_rate for row in rows}
 
 
+def _margin(plan: Plan) -> float | None:
+    """The mean of gamma * D over the pairs of the last tenth of the steps (at least one)."""
+    lines = read_metrics(plan.artifacts["train"].folder / "metrics.jsonl")
+    found = [line["rewards/margins"] for line in lines if line.get("rewards/margins") is not None]
+    return float(np.mean(found[-max(1, len(found) // 10) :])) if found else None
+
+
 @dataclass(frozen=True, kw_only=True)
 class RowSummary:
     """One row over its seeds.
 
     Attributes:
         seeds: those that are there.
-        wins: by reward the win rate: mean over seeds, with its bootstrap interval over prompts.
+        wins: by reward the win rate, with its interval over prompts and seeds (see `interval`).
         seed_wins: by reward the win rate of each seed.
         length_controlled, gain: by reward, means over seeds.
-        kl, policy_tokens, baseline_tokens, seconds: means over seeds.
-        by_prompt: by reward the win shares, means over seeds, of each prompt.
+        kl, cut, policy_tokens, baseline_tokens, num_steps, seconds: means over seeds.
+        margin: likewise; None for a loss without a reference.
+        shares: by reward and prompt the win share of each seed, of the prompts that every seed has.
     """
 
     row: str
@@ -141,41 +153,53 @@ class RowSummary:
     length_controlled: dict[str, float]
     gain: dict[str, float]
     kl: float
+    cut: float
     policy_tokens: float
     baseline_tokens: float
+    num_steps: float
+    margin: float | None
     seconds: float
-    by_prompt: dict[str, dict[str, float]]
+    shares: dict[str, dict[str, tuple[float, ...]]]
 
 
 def summarise(results: Sequence[RowResult]) -> RowSummary:
-    """One row's seeds together. A prompt that failed with any of them is left out of the interval."""
+    """One row's seeds together. A prompt that failed with any of them is left out of the win rates.
+
+    Raises:
+        DataError: no prompt is left.
+    """
     first = results[0]
-    by_prompt = {name: _over_seeds([r.rewards[name].wins for r in results]) for name in first.rewards}
+    shares = {name: _shares(first.row, [r.rewards[name].wins for r in results]) for name in first.rewards}
+    tables = {name: np.array(list(found.values())).T for name, found in shares.items()}
+    margins = [r.margin for r in results if r.margin is not None]
+
+    def mean(of: Callable[[RowResult], float]) -> float:
+        return float(np.mean([of(result) for result in results]))
+
     return RowSummary(
         row=first.row,
         seeds=tuple(r.seed for r in results),
-        wins={name: interval(list(shares.values()), name) for name, shares in by_prompt.items()},
-        seed_wins={
-            name: tuple(float(np.mean(list(r.rewards[name].wins.values()))) for r in results)
-            for name in first.rewards
-        },
+        wins={name: interval(table).within(0.0, 1.0) for name, table in tables.items()},
+        seed_wins={name: tuple(table.mean(axis=1).tolist()) for name, table in tables.items()},
         length_controlled={
-            name: float(np.mean([r.rewards[name].length_controlled for r in results]))
-            for name in first.rewards
+            name: mean(lambda r, name=name: r.rewards[name].length_controlled) for name in tables
         },
-        gain={name: float(np.mean([r.rewards[name].gain for r in results])) for name in first.rewards},
-        kl=float(np.mean([r.kl for r in results])),
-        policy_tokens=float(np.mean([r.policy_tokens for r in results])),
-        baseline_tokens=float(np.mean([r.baseline_tokens for r in results])),
-        seconds=float(np.mean([r.seconds for r in results])),
-        by_prompt=by_prompt,
+        gain={name: mean(lambda r, name=name: r.rewards[name].gain) for name in tables},
+        kl=mean(lambda r: r.kl),
+        cut=mean(lambda r: r.cut),
+        policy_tokens=mean(lambda r: r.policy_tokens),
+        baseline_tokens=mean(lambda r: r.baseline_tokens),
+        num_steps=mean(lambda r: r.num_steps),
+        margin=float(np.mean(margins)) if margins else None,
+        seconds=mean(lambda r: r.seconds),
+        shares=shares,
     )
 
 
-def _over_seeds(wins: Sequence[dict[str, float]]) -> dict[str, float]:
-    return {name: float(np.mean([w[name] for w in wins])) for name in wins[0] if all(name in w for w in wins)}
-
-
-def interval(values: Sequence[float], name: str) -> Estimate:
-    """Mean over prompts with its 95% bootstrap interval; `name` seeds the resamples."""
-    return bootstrap_mean(np.array(values), rng(0, "study", name))
+def _shares(row: str, wins: Sequence[dict[str, float]]) -> dict[str, tuple[float, ...]]:
+    found = {name: tuple(w[name] for w in wins) for name in wins[0] if all(name in w for w in wins)}
+    if not found:
+        raise DataError(
+            f"Row '{row}' has no prompt that was judged with every seed: delete its results to redo it."
+        )
+    return found

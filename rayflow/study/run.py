@@ -103,10 +103,10 @@ class StudyRun:
         study = self._study
         plan = build_plan(filled(study.row(name, seed), known))
         model = plan.artifacts["train"].folder / "model"
-        measured = filled(study.evaluation(name, seed, str(model), known), known)
+        measured = study.evaluation(name, seed, str(model), known)
         identity = {
             "train": plan.identities["train"],
-            "evaluation": measured.model_dump(mode="json", exclude={"name", "runs_dir", "policy", "compute"}),
+            "evaluation": study.measuring(name, seed, known[PROXY]),
         }
         path = result_path(study.config.root, name, seed)
         if path.exists():

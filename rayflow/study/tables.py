@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from rayflow.config.study import StudyConfig, TableOptions
 from rayflow.report import words
-from rayflow.study.results import Estimate, RowSummary
+from rayflow.study.intervals import Estimate
+from rayflow.study.results import RowSummary
 
 HEADINGS = (
     "proxy win rate",
@@ -16,6 +17,7 @@ HEADINGS = (
     "gold, equal length",
     "gold reward gain",
     "tokens",
+    "cut",
     "KL (nats)",
 )
 
@@ -52,7 +54,8 @@ def make_table(config: StudyConfig, options: TableOptions, rows: Mapping[str, Ro
 def sweep_table(config: StudyConfig, key: str, rows: Mapping[str, RowSummary]) -> Table:
     """The values of a sweep as rows."""
     sweep = config.sweeps[key]
-    return make_table(config, TableOptions(title=sweep.title, rows=tuple(sweep.named(key).values())), rows)
+    options = TableOptions(title=sweep.title, rows=tuple(sweep.named(key).values()), source=sweep.source)
+    return make_table(config, options, rows)
 
 
 def _own(row: RowSummary) -> list[str]:
@@ -63,12 +66,13 @@ def _own(row: RowSummary) -> list[str]:
         words.percent(row.length_controlled["gold"]),
         words.fixed(row.gain["gold"], 3),
         f"{row.policy_tokens:.1f} / {row.baseline_tokens:.1f}",
+        words.percent(row.cut, 0),
         words.fixed(row.kl, 2),
     ]
 
 
 def _estimate(found: Estimate) -> str:
-    mean, low, high = (f"{100 * value:.1f}" for value in found)
+    mean, low, high = (f"{100 * value:.1f}" for value in (found.mean, found.low, found.high))
     return f"{mean} [{low}, {high}]"
 
 

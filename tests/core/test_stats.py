@@ -1,9 +1,21 @@
 """Bootstrap intervals against a direct resampling of the values; log-odds."""
 
+import math
+
 import numpy as np
 import pytest
 
-from rayflow.core.stats import BlockMeans, bootstrap_mean, bootstrap_means, excludes_half, logit, sigmoid
+from rayflow.core.stats import (
+    BlockMeans,
+    bootstrap_mean,
+    bootstrap_means,
+    excludes_half,
+    holm,
+    logit,
+    sigmoid,
+    t_quantile,
+    t_tails,
+)
 
 
 def test_multinomial_resamples_have_the_law_of_resampled_values():
@@ -76,3 +88,26 @@ def test_sigmoid_takes_log_odds_back_and_never_overflows():
     assert logit(sigmoid(x)) == pytest.approx(x, abs=1e-6)
     with np.errstate(all="raise", under="ignore"):
         assert sigmoid(np.array([-1e4, 0.0, 1e4])).tolist() == [0.0, 0.5, 1.0]
+
+
+@pytest.mark.parametrize(
+    "freedom, quantile",
+    [(1, 12.706205), (2, 4.302653), (3, 3.182446), (10, 2.228139), (120, 1.979930), (1e4, 1.960201)],
+)
+def test_students_quantiles_are_those_of_the_tables(freedom, quantile):
+    assert t_quantile(freedom) == pytest.approx(quantile, abs=1e-5)
+    assert t_tails(t_quantile(freedom), freedom) == pytest.approx(0.05, abs=1e-9)
+
+
+def test_students_tails_are_those_in_closed_form():
+    assert t_tails(1.0, 1) == pytest.approx(0.5, abs=1e-12)  # Cauchy: 1 - 2 atan(t) / pi
+    assert t_tails(3.0, 2) == pytest.approx(1 - 3 / math.sqrt(11), abs=1e-12)
+    assert t_tails(0.0, 7) == pytest.approx(1.0, abs=1e-12)
+    assert t_tails(40.0, 2) == pytest.approx(1 - 40 / math.sqrt(1602), rel=1e-9)
+
+
+def test_holms_adjustment_is_that_of_its_definition():
+    # Sorted: 0.01 * 4, 0.02 * 3, 0.03 * 2 (raised to the one before), 0.9.
+    assert holm(np.array([0.03, 0.01, 0.9, 0.02])).tolist() == pytest.approx([0.06, 0.04, 0.9, 0.06])
+    assert holm(np.array([0.6, 0.7])).tolist() == [1.0, 1.0]
+    assert holm(np.array([])).tolist() == []

@@ -11,7 +11,7 @@ import pytest
 from rayflow.core.rows import prompt_id
 
 PROMPTS = Path(__file__).parents[2] / "jobs" / "prompts"
-SIZES = {"sentiment-train": 96, "sentiment-eval": 64}
+SIZES = {"sentiment-train": 96, "sentiment-eval": 64, "study-train": 100, "study-eval": 128}
 
 
 def contents(name: str) -> list[str]:
@@ -35,7 +35,7 @@ def test_every_prompt_is_one_short_request_for_a_short_answer(name):
     for text in texts:
         assert text == text.strip()
         assert 40 <= len(text) <= 200, text
-        assert re.search(r"two|three|short|brief", text), text
+        assert re.search(r"one|two|three|short|brief", text), text
 
 
 def test_no_prompt_is_repeated_within_or_between_the_files():

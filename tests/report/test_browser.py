@@ -11,9 +11,11 @@ import pytest
 from rayflow.report.diagnose import write_diagnosis
 from rayflow.report.refresh import write_refresh_report
 from rayflow.report.render import write_report
+from rayflow.study.page import write as write_study
 from tests.report import report_example as example
 from tests.report import test_diagnose as diagnosis
 from tests.report import test_refresh as refresh
+from tests.study import example as study
 
 pytestmark = pytest.mark.browser
 
@@ -81,6 +83,19 @@ def test_a_refresh_renders(browser, tmp_path):
     if not document:
         document = browser("--dump-dom", page.as_uri())
     assert document.count("<figure>") == 4 and "<title>preferences · rayflow refresh</title>" in document
+    if not shot.exists():
+        browser(f"--screenshot={shot}", page.as_uri())
+    assert inked(shot) > 0.01
+
+
+def test_a_study_renders(browser, tmp_path):
+    page, _ = write_study(study.made_up(), tmp_path / "study")
+    shot = tmp_path / "page.png"
+    document = browser(f"--screenshot={shot}", "--dump-dom", page.as_uri())
+    if not document:
+        document = browser("--dump-dom", page.as_uri())
+    assert document.count("<figure>") == 3 and "<title>made-up · rayflow study</title>" in document
+    assert document.count("<tr><th>RSO, gamma 5</th>") == 1
     if not shot.exists():
         browser(f"--screenshot={shot}", page.as_uri())
     assert inked(shot) > 0.01

@@ -193,6 +193,7 @@ def test_the_model_is_named_for_the_fingerprint_without_loading_it(monkeypatch):
         "batch_tokens",
         "device",
         "gpu_memory_utilization",
+        "model",  # named by `models`, whose content is in the fingerprint
     ]
 
 

@@ -10,6 +10,8 @@ from rich.console import Console
 
 from rayflow.core.files import read_json
 from rayflow.errors import ArtifactError, ConfigError
+from rayflow.pipeline import export
+from rayflow.study.found import collect
 from rayflow.study.page import write
 from rayflow.study.parts import Study, load_study
 from rayflow.study.run import StudyRun
@@ -59,14 +61,87 @@ def vowels(prompt: str, response: str) -> float:
     return float(sum(letter in "aeiou" for letter in response))
 
 
-def test_the_shipped_study_names_the_rows_of_the_papers_tables(monkeypatch):
+PAIRED = {"sigmoid_norm": 0.5, "hinge": 0.05, "hinge_norm": 0.5}
+"""Losses of pairs in the shipped study, with gamma."""
+
+
+def shipped_rows(seed: int = 1) -> dict[str, tuple[object, ...]]:
+    """(selection, how many it accepts, pairing, loss, gamma) of every row as it is resolved."""
+    study = load_study(SENTIMENT, [])
+    runs = {name: study.row(name, seed) for name in study.config.all_rows}
+    return {
+        name: (
+            run.select.kind,
+            getattr(run.select, "num_accepted", None),
+            run.pair.kind,
+            run.train.loss.kind,
+            getattr(run.train.loss, "gamma", None),
+        )
+        for name, run in runs.items()
+    }
+
+
+def test_every_row_of_the_shipped_study_is_what_the_paper_says(monkeypatch):
     monkeypatch.chdir(ROOT)
-    config = load_study(SENTIMENT, []).config
-    assert len(config.tables["table1"].rows) == 11
-    assert len(config.tables["table2"].rows) == 6
-    assert {"rs-dpo", "best-worst", "rrhf", "rso-gumbel"} <= set(config.rows)
-    assert len(config.seeds) == 3
-    assert set(config.sweeps) == {"gamma", "beta"}
+    expected: dict[str, tuple[object, ...]] = {
+        "raft": ("top_k", 1, "none", "cross_entropy", None),
+        "rest": ("threshold", None, "none", "cross_entropy", None),
+        "rs-dpo": ("first_k", 16, "gap", "sigmoid_norm", 1.0),
+        "best-worst": ("all", None, "best_worst", "sigmoid_norm", 0.5),
+        "rrhf": ("first_k", 8, "none", "rrhf", None),
+        "rso-gumbel": ("gumbel", 8, "first_round", "sigmoid_norm", 0.5),
+        "sft-tournament": ("first_k", 8, "tournament", "sigmoid_norm", 0.5),
+        "rso-tournament": ("rejection", 8, "tournament", "sigmoid_norm", 0.5),
+        "sft64-first-round": ("all", None, "first_round", "sigmoid_norm", 0.5),
+        "sft64-tournament": ("all", None, "tournament", "sigmoid_norm", 0.5),
+        **{
+            f"rso-sigmoid_norm.gamma={g}": ("rejection", 8, "first_round", "sigmoid_norm", g)
+            for g in (0.05, 5)
+        },
+        **{
+            f"rso-sigmoid_norm.beta={b}": ("rejection", 8, "first_round", "sigmoid_norm", 0.5)
+            for b in (0, 0.05, 5)
+        },
+    }
+    for source, kind in (("direct", "first_k"), ("sft", "first_k"), ("rso", "rejection")):
+        expected |= {
+            f"{source}-{loss}": (kind, 8, "first_round", loss, gamma) for loss, gamma in PAIRED.items()
+        }
+    assert shipped_rows() == expected
+
+
+def test_the_rows_differ_from_the_common_run_in_nothing_else(monkeypatch):
+    """Same prompts, samples, steps and evaluation; the direct rows draw by the annotator and are labelled by gold."""
+    monkeypatch.chdir(ROOT)
+    study = load_study(SENTIMENT, [])
+    base, preferences = study.base(), study.preferences()
+    for name, options in study.config.all_rows.items():
+        run = study.row(name, 2)
+        direct = options.group == "direct"
+        assert (
+            run.source == "sampled" and run.prompts == base.prompts and run.sample.seed == study.config.seed
+        )
+        assert run.train.model_copy(update={"loss": base.train.loss}) == base.train
+        assert run.reward == (preferences.reward if direct else base.reward)
+        drawn = preferences.sample if direct else base.sample
+        same = {"seed": None, "num_candidates": 8} if direct else {"seed": None}
+        assert run.sample.model_copy(update={"seed": None}) == drawn.model_copy(update=same)
+        if direct:
+            assert run.pair == preferences.pair
+    betas = {
+        name: study.row(name, 1).select.beta for name in study.config.all_rows if name.startswith("rso-sig")
+    }
+    assert sorted(betas.values()) == [0, 0.05, 0.5, 0.5, 0.5, 5]
+
+
+def test_the_shipped_study_measures_on_prompts_that_nothing_was_trained_on(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    study = load_study(SENTIMENT, [])
+    assert study.base().prompts.train.path == study.preferences().prompts.train.path
+    assert study.evaluation("rrhf", 1, "m", {}).prompts.path != study.base().prompts.train.path
+    assert len(study.config.tables["table1"].rows) == 11 and len(study.config.tables["table2"].rows) == 6
+    assert len(study.config.seeds) == 3
+    assert all(table.source for table in study.config.tables.values())
 
 
 def test_a_table_that_names_an_unknown_row_is_an_error(tiny_model, tmp_path, monkeypatch):
@@ -117,14 +192,48 @@ def test_a_study_runs_shares_stages_resumes_and_is_reported(tiny_model, tmp_path
     again = {path: path.stat().st_mtime_ns for path in root.glob("rows/*/seed-*.json")}
     assert {path for path in before if before[path] != again[path]} == {rows / "raft" / "seed-2.json"}
 
-    page, lead = write(study, tmp_path / "out")
+    page, lead = write(collect(study), tmp_path / "out")
     text, numbers = page.read_text(encoding="utf-8"), read_json(tmp_path / "out" / "study.json")
     assert "Table 1" in text and "SFT policy" in lead
     assert set(numbers["rows"]) == {"raft", "rso", "direct", "rso.gamma=0.5"}
     for row in numbers["rows"].values():
-        low, high = row["wins"]["gold"][1:]
-        assert 0 <= low <= row["wins"]["gold"][0] <= high <= 1 and row["seeds"] == [1, 2]
+        won = row["wins"]["gold"]
+        assert won["mean"] == pytest.approx(sum(row["seed_wins"]["gold"]) / 2)
+        assert won["low"] <= won["mean"] <= won["high"] and row["seeds"] == [1, 2]
+        assert row["cut"] == pytest.approx(
+            sum(r["cut"] for r in numbers["results"] if r["row"] == row["row"]) / 2
+        )
     assert (tmp_path / "out" / "tables.md").read_text().count("| RAFT |") == 1
+
+
+def test_a_moved_study_goes_on_without_redoing_anything(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    one = ("rows={rso: {title: RSO}}", "sweeps={}", "tables={}", "seeds=[1]")
+    StudyRun(small(tiny_model, tmp_path / "here", *one), Console(quiet=True)).run()
+    (tmp_path / "here").rename(tmp_path / "there")
+    moved = small(tiny_model, tmp_path / "there", *one)
+    before = (moved.config.root / "rows" / "rso" / "seed-1.json").stat().st_mtime_ns
+    StudyRun(moved, Console(quiet=True)).run()
+    assert (moved.config.root / "rows" / "rso" / "seed-1.json").stat().st_mtime_ns == before
+    assert not (tmp_path / "here").exists()
+
+
+def test_preferences_are_whole_or_not_there(tiny_model, tmp_path, monkeypatch):
+    """A run that is killed while it writes them must not leave a short file that the next one trusts."""
+    monkeypatch.chdir(ROOT)
+    study = small(tiny_model, tmp_path, "rows={rso: {title: RSO}}", "sweeps={}", "tables={}", "seeds=[1]")
+    whole, written = export.trl_rows, []
+
+    def killed(artifacts):
+        written.extend(next(whole(artifacts)))
+        yield written
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(export, "trl_rows", killed)
+        StudyRun(study, Console(quiet=True)).run()
+    assert written and not study.preferences_file.exists()
+    assert not list(study.config.root.glob(".preferences*"))
 
 
 def test_a_row_measured_with_another_configuration_is_refused(tiny_model, tmp_path, monkeypatch):

@@ -1,0 +1,132 @@
+"""What a study has found: read from its folder, or from the `study.json` that was written of it."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from rayflow import __version__
+from rayflow.config.load import load_options
+from rayflow.config.study import StudyConfig
+from rayflow.core.files import read_json
+from rayflow.errors import ArtifactError
+from rayflow.pipeline.reward_plan import build_reward_plan
+from rayflow.report.summary import strict
+from rayflow.study.comparison import Comparison, compare
+from rayflow.study.parts import Study
+from rayflow.study.results import RowResult, RowSummary, summarise
+from rayflow.study.run import stored_results
+from rayflow.study.tables import Table, make_table, sweep_table
+
+
+@dataclass(frozen=True)
+class Found:
+    """A study's results, put together.
+
+    Attributes:
+        config: the study.
+        results: each row with each seed.
+        proxy: the reward model's quality on held-out pairs, as its training reports it; None before.
+    """
+
+    config: StudyConfig
+    results: tuple[RowResult, ...]
+    proxy: dict[str, Any] | None
+
+    @cached_property
+    def rows(self) -> dict[str, RowSummary]:
+        """Each row over its seeds."""
+        return {
+            name: summarise(list(each)) for name, each in groupby(self.results, key=lambda result: result.row)
+        }
+
+    @property
+    def tables(self) -> list[Table]:
+        """Those of the configuration, then one for each sweep."""
+        made = [make_table(self.config, table, self.rows) for table in self.config.tables.values()]
+        return made + [sweep_table(self.config, key, self.rows) for key in self.config.sweeps]
+
+    @cached_property
+    def comparisons(self) -> dict[str, Comparison]:
+        """By heading of a paper's column (see `compare`)."""
+        return compare(
+            self.rows,
+            {
+                f"{table.title}: {column}": paper
+                for table in self.config.tables.values()
+                for column, paper in table.paper.items()
+            },
+        )
+
+
+def collect(study: Study) -> Found:
+    """What a study has so far."""
+    quality = build_reward_plan(study.proxy()).artifacts["evaluate"]
+    proxy = quality.manifest().extra["quality"] if quality.committed else None
+    return Found(study.config, tuple(stored_results(study)), proxy)
+
+
+def restored(path: Path, overrides: list[str]) -> Found:
+    """What a `study.json` says, without the study's folder.
+
+    Args:
+        path: the file.
+        overrides: "a.b=value" settings, such as `notes`; what was measured stays as it is.
+
+    Raises:
+        ArtifactError: it is not such a file.
+        ConfigError: a setting does not fit.
+    """
+    data = read_json(path)
+    try:
+        config, prompts = data["config"], data["prompts"]
+        results = tuple(_unpacked(each, prompts) for each in data["results"])
+        proxy = data["proxy"]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"{path} is no study.json of this version (it lacks {error}).") from error
+    return Found(load_options(config, overrides, StudyConfig, str(path)), results, proxy)
+
+
+def as_json(found: Found) -> str:
+    """The content of `study.json`: the resolved study, the proxy's quality, every row with every seed.
+
+    Each result is one line; its win shares stand in the order of `prompts`, null for a prompt that failed.
+    """
+    names = {name for r in found.results for reward in r.rewards.values() for name in reward.wins}
+    prompts = sorted(names)
+    content = {
+        "rayflow_version": __version__,
+        "config": found.config.model_dump(mode="json", exclude={"runs_dir"}),
+        "proxy": found.proxy,
+        "rows": {
+            name: {k: v for k, v in asdict(row).items() if k != "shares"} for name, row in found.rows.items()
+        },
+        "comparisons": {name: asdict(c) for name, c in found.comparisons.items()},
+    }
+    text = json.dumps(strict(content), indent=1, ensure_ascii=False, allow_nan=False).removesuffix("\n}")
+    lines = [
+        json.dumps(strict(_packed(r, prompts)), ensure_ascii=False, allow_nan=False) for r in found.results
+    ]
+    results = ",\n  ".join(lines)
+    return f'{text},\n "prompts": {json.dumps(prompts)},\n "results": [\n  {results}\n ]\n}}\n'
+
+
+def _packed(result: RowResult, prompts: list[str]) -> dict[str, Any]:
+    data = result.to_json()
+    for reward in data["rewards"].values():
+        reward["wins"] = [reward["wins"].get(name) for name in prompts]
+    return data
+
+
+def _unpacked(data: dict[str, Any], prompts: list[str]) -> RowResult:
+    rewards = {}
+    for name, reward in data["rewards"].items():
+        numbers = {key: math.nan if value is None else value for key, value in reward.items()}
+        shares = zip(prompts, reward["wins"], strict=True)
+        rewards[name] = {**numbers, "wins": {prompt: share for prompt, share in shares if share is not None}}
+    return RowResult.from_json({**data, "rewards": rewards})
