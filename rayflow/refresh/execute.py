@@ -73,6 +73,7 @@ class Refresh:
 
         Raises:
             BusyError: somebody else is at it.
+            LeaseError: somebody else took over.
             RayflowError: see the stages; running again goes on from there.
         """
         if (version := self.folder.day(self._date)) is not None:

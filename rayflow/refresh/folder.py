@@ -104,9 +104,11 @@ class RefreshFolder:
             ArtifactError: the folder holds something else, such as a run.
         """
         mark = self.root / _MARK
+        # Looked at before the mark: another refresh may be making the folder at this moment, the mark first.
+        found = os.listdir(self.root) if self.root.exists() else []
         if mark.exists():
             self.open(self.root)
-        elif self.root.exists() and any(self.root.iterdir()):
+        elif any(not name.startswith(f".{_MARK}") for name in found):
             raise ArtifactError(
                 f"{self.root} exists and is not a refresh's folder. Give the refresh another name "
                 "(--set name=...) or another place (--set runs_dir=...)."
