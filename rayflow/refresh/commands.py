@@ -10,8 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from rayflow.config.refresh import RefreshConfig
-from rayflow.errors import ConfigError
+from rayflow.config.refresh import RefreshConfig, RefreshOptions
+from rayflow.errors import ArtifactError, ConfigError
 from rayflow.pipeline.commands import print_plan
 from rayflow.pipeline.plan import build_plan
 from rayflow.pipeline.preflight import preflight
@@ -20,6 +20,7 @@ from rayflow.refresh.changes import Changes
 from rayflow.refresh.execute import Outcome, Refresh, sentence
 from rayflow.refresh.export import export
 from rayflow.refresh.folder import RefreshFolder, VersionRecord
+from rayflow.refresh.lease import Lease
 from rayflow.refresh.recipe import data_plan, recipe_of
 from rayflow.refresh.report import outcome
 from rayflow.refresh.table import PreferenceTable
@@ -125,16 +126,28 @@ def promote(path: Path, version: int | None, console: Console) -> None:
     """Give a version that was held back to the readers, because a person has looked at it.
 
     Raises:
+        ArtifactError: there is no such version, or retention removed its data.
+        BusyError: a refresh is under way, which may promote or remove versions itself.
         ConfigError: no version is named, or readers have a later one already.
     """
     folder = RefreshFolder.open(path)
     if version is None:
         raise ConfigError("Say which version to promote: --version N.")
-    record, latest = folder.record(version), folder.latest
-    if latest is not None and version <= latest:
-        raise ConfigError(f"Readers have version {latest}; a version before it cannot be promoted any more.")
-    folder.promote(version, by="hand")
-    folder.finish_day(record.date, version)
+    what = f"promotion of version {version}"
+    with Lease(folder.lease, RefreshOptions().lease_seconds).held(what) as lease:
+        record, latest = folder.record(version), folder.latest
+        if latest is not None and version <= latest:
+            raise ConfigError(
+                f"Readers have version {latest}; a version before it cannot be promoted any more."
+            )
+        if record.removed is not None or not PreferenceTable(folder.table).readable(version):
+            raise ArtifactError(
+                f"Version {version} cannot be promoted: retention removed its data. Promote a later version "
+                f"(`rayflow table {path}` lists them), or run the refresh again."
+            )
+        lease.check()
+        folder.promote(version, by="hand")
+        folder.finish_day(record.date, version)
     console.print(f"Promoted version {version} by hand.")
 
 
