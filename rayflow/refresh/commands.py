@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from rayflow.config.refresh import RefreshConfig, RefreshOptions
+from rayflow.config.refresh import RefreshConfig, RefreshOptions, checked_date, for_date
 from rayflow.errors import ArtifactError, ConfigError
 from rayflow.pipeline.commands import print_plan
 from rayflow.pipeline.plan import build_plan
@@ -52,25 +52,6 @@ def refresh(config: RefreshConfig, day: str | None, console: Console, dry_run: b
 
         console.print(f"[bold]Policy:[/] {train(config, done.version, console)}", soft_wrap=True)
     return 0
-
-
-def checked_date(day: str | None) -> str:
-    """A date in ISO form; today's in UTC if none is given.
-
-    Raises:
-        ConfigError: not a date.
-    """
-    try:
-        return (datetime.now(UTC).date() if day is None else date.fromisoformat(day)).isoformat()
-    except ValueError:
-        raise ConfigError(f"--date '{day}' must be a date such as 2026-11-20.") from None
-
-
-def for_date(config: RefreshConfig, day: str) -> RefreshConfig:
-    """The configuration with `{date}` in the prompts' path replaced by the day."""
-    source = config.prompts.train
-    train = source.model_copy(update={"path": source.path.replace("{date}", day)})
-    return config.model_copy(update={"prompts": config.prompts.model_copy(update={"train": train})})
 
 
 def _tell(done: Outcome, console: Console) -> None:
