@@ -26,6 +26,7 @@ class ClusterOptions(Options):
         gpus_per_node: the most GPUs of one machine.
         gpu_type: see `rayflow.cluster.gpus.GPUS`; None takes any GPU.
         tensor_parallel: GPUs that one sampling engine is spread over.
+        engine: what samples; settings of an engine's share of a GPU are vLLM's.
         reward: what scores: a "model" that scores single responses, a "pairwise" one, whose model is held a
             second time for labels, or "none", a rule or a server, which needs no GPU here.
         cpus_per_gpu, memory_per_gpu: of the GPU machines; memory in GiB.
@@ -52,6 +53,7 @@ class ClusterOptions(Options):
     gpus_per_node: int = Field(default=8, gt=0)
     gpu_type: str | None = None
     tensor_parallel: int = Field(default=1, gt=0)
+    engine: str = "vllm"
     reward: Literal["model", "pairwise", "none"] = "model"
     cpus_per_gpu: int = Field(default=8, gt=1)
     memory_per_gpu: int = Field(default=64, gt=0)
@@ -62,7 +64,7 @@ class ClusterOptions(Options):
     image: str = "registry.example.com/rayflow:0.1.0-gpu"
     head_image: str | None = None
     config: str = "jobs/configs/quickstart.yaml"
-    command: Literal["run", "refresh", "train-reward"] = "run"
+    command: Literal["run", "refresh", "evaluate", "train-reward"] = "run"
     refresh_config: str = "jobs/configs/refresh.yaml"
     schedule: str = "0 2 * * *"
     time_zone: str = "Etc/UTC"
