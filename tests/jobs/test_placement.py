@@ -104,7 +104,7 @@ def test_the_configuration_finds_its_place(
         line for line in text.splitlines() if line.split(" ")[0].endswith(("-sample", "-side-by-side"))
     ]
     assert all(f"{size[1]} sampler " in line for line in samplers)
-    assert samplers or load_config(config).source == "direct"
+    assert samplers or load_config(config).source != "sampled"
 
 
 @pytest.fixture
