@@ -21,7 +21,7 @@ from rayflow.refresh.execute import Outcome, Refresh, sentence
 from rayflow.refresh.export import export
 from rayflow.refresh.folder import RefreshFolder, VersionRecord
 from rayflow.refresh.lease import Lease
-from rayflow.refresh.recipe import data_plan, recipe_of
+from rayflow.refresh.recipe import data_plan, recipe_of, settings_of
 from rayflow.refresh.report import outcome
 from rayflow.refresh.table import PreferenceTable
 from rayflow.report import words
@@ -79,7 +79,7 @@ def _dry_run(config: RefreshConfig, day: str, console: Console) -> None:
         return
     with tempfile.TemporaryDirectory() as scratch:
         attempt = Attempt(Path(scratch))
-        Changes(config, recipe_of(whole), work.base(), attempt.folder).write({})
+        Changes(config, recipe_of(settings_of(whole)), work.base(), attempt.folder).write({})
         console.print(sentence(attempt.counts), highlight=False)
         if attempt.num_todo:
             print_plan(data_plan(config, attempt.run, attempt.todo), console)

@@ -47,6 +47,7 @@ class VersionRecord:
         verdicts: the gate's checks (see `gate.Verdict`).
         baseline: the promoted version it was compared with; None for the first one.
         passed: whether every check passed.
+        settings: what each part of the recipe was made of, by its name; empty in records of older versions.
         removed: Unix time at which retention removed its data; None while it is readable.
     """
 
@@ -60,6 +61,7 @@ class VersionRecord:
     verdicts: list[dict[str, Any]]
     baseline: int | None
     passed: bool
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     removed: float | None = None
     format: int = field(default=FORMAT)
 
@@ -118,6 +120,12 @@ class RefreshFolder:
             create_json(mark, {"name": name, "created": time.time(), "format": FORMAT})
         for folder in (self.versions, self.promotions, self.days, self.lease, self.attempts):
             folder.mkdir(exist_ok=True)
+
+    @staticmethod
+    def is_one(path: Path) -> bool:
+        """Whether a folder is a refresh's, or the table in one."""
+        path = Path(path).absolute()
+        return any((root / _MARK).exists() for root in (path, path.parent))
 
     @property
     def name(self) -> str:
