@@ -39,6 +39,10 @@ class BusyError(RayflowError):
     exit_code = 75  # EX_TEMPFAIL, which schedulers know
 
 
+class LeaseError(RayflowError):
+    """Another process took over what this one was doing, because it had not been heard of for too long."""
+
+
 class RewardError(RayflowError):
     """A reward could not be computed. Never replaced by a number: the row becomes a failure."""
 

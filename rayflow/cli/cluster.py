@@ -10,10 +10,16 @@ import typer
 from rayflow.cli.options import console
 
 if TYPE_CHECKING:
-    from rayflow.config import JobConfig
+    from rayflow.config import RunConfig
+    from rayflow.config.evaluate import EvaluateConfig
 
 Gpus = int | None
-COMMANDS = {"RunConfig": "run", "RefreshConfig": "refresh", "RewardConfig": "train-reward"}
+COMMANDS = {
+    "RunConfig": "run",
+    "RefreshConfig": "refresh",
+    "EvaluateConfig": "evaluate",
+    "RewardConfig": "train-reward",
+}
 """What is done with a configuration of each kind."""
 
 cluster = typer.Typer(help="Manifests for a GPU cluster.", no_args_is_help=True)
@@ -77,25 +83,32 @@ def render(
 def _of_job(path: Path) -> dict[str, Any]:
     """What a job's configuration says about its cluster: its command, its engine's GPUs, its reward."""
     from rayflow.config import RunConfig, load_config, schema_of
+    from rayflow.config.evaluate import EvaluateConfig
     from rayflow.errors import ConfigError
 
     schema = schema_of(path)
     command = COMMANDS.get(schema.__name__)
     if command is None:
         raise ConfigError(
-            f"{path} does not say what a cluster needs: give a configuration of a run, a refresh or a reward."
+            f"{path} does not say what a cluster needs: give a configuration of a run, a refresh, an evaluation or "
+            "a reward; of a study, that of its runs."
         )
     job = load_config(path, None, schema)
     told: dict[str, Any] = {"config": str(path), "command": command}
     if command == "refresh":
         told["refresh_config"] = str(path)
-    return told | (_of_run(job) if isinstance(job, RunConfig) else {})
+    if isinstance(job, RunConfig):
+        return told | _of_sampling(job, [job.reward] if job.reward is not None else [])
+    return told | (_of_sampling(job, list(job.rewards.values())) if isinstance(job, EvaluateConfig) else {})
 
 
-def _of_run(job: JobConfig) -> dict[str, Any]:
+def _of_sampling(job: RunConfig | EvaluateConfig, given: list[Any]) -> dict[str, Any]:
+    """What follows from the engine, and from the most demanding one of the rewards."""
     from rayflow.core.options import build
     from rayflow.rewards.base import is_pairwise
 
-    reward = build("reward", job.reward) if job.reward is not None else None
-    kind = "none" if reward is None or not reward.models else "pairwise" if is_pairwise(reward) else "model"
-    return {"reward": kind, "tensor_parallel": getattr(job.sample.engine, "tensor_parallel_size", 1)}
+    held = [reward for reward in (build("reward", each) for each in given) if reward.models]
+    kind = "none" if not held else "pairwise" if any(map(is_pairwise, held)) else "model"
+    engine = job.sample.engine
+    spread = getattr(engine, "tensor_parallel_size", 1)
+    return {"engine": engine.kind, "reward": kind, "tensor_parallel": spread}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rayflow.cli.options import RunFolder, console
+from rayflow.cli.options import console
 
 if TYPE_CHECKING:
     from rayflow.doctor.finding import Finding
@@ -67,17 +68,30 @@ def _cluster(address: str) -> list[Finding]:
 
 
 def lineage(
-    run_folder: RunFolder,
+    folder: Annotated[
+        Path, typer.Argument(help="A run's folder, or a refresh's for its table.", show_default=False)
+    ],
     row: Annotated[
         str, typer.Argument(metavar="ID", help="PROMPT, PROMPT/3 for a candidate, 'PROMPT/3>5' for a pair.")
     ],
+    version: Annotated[
+        int | None, typer.Option(help="Of a preference table; default: the promoted one.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what made a row: policy, reward, seed and settings, with its log-probabilities and rewards."""
+    from rayflow.errors import ConfigError
     from rayflow.pipeline.lineage import trace
+    from rayflow.refresh.folder import RefreshFolder
+    from rayflow.refresh.lineage import trace_row
     from rayflow.report.lineage import lineage_lines
 
-    found = trace(run_folder, row)
+    if RefreshFolder.is_one(folder):
+        found = trace_row(folder, version, row)
+    elif version is not None:
+        raise ConfigError(f"--version: {folder} is no preference table; only those have versions.")
+    else:
+        found = trace(folder, row)
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
     else:

@@ -64,6 +64,9 @@ def submit(
     ] = None,
     force_stage: Force = None,
     until: Until = None,
+    date: Annotated[
+        str | None, typer.Option(help="The day of a refresh, such as 2026-11-20; default: today in UTC.")
+    ] = None,
     stop_wait: Annotated[int, typer.Option(metavar="SECONDS", help="Time to end when cancelled.")] = 60,
     python: Annotated[str, typer.Option(help="The interpreter on the cluster.")] = "python",
     wait: Annotated[bool, typer.Option("--wait", help="Wait, and end with the job's exit code.")] = False,
@@ -82,6 +85,7 @@ def submit(
     options = SubmitOptions(
         job=job,
         until=until,
+        date=date,
         stop_wait_s=stop_wait,
         python=python,
         **{key: each or () for key, each in lists.items()},

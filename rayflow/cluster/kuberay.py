@@ -5,48 +5,47 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Any
 
 import yaml
 
 from rayflow.cluster.options import RAY_VERSION, ClusterOptions
-from rayflow.cluster.pods import Manifest, head_pod, job_command, labels, submitter_pod, worker_pod
+from rayflow.cluster.pods import Manifest, head_pod, job_line, labels, submitter_pod, worker_pod
 from rayflow.cluster.sizing import Group, groups
 
 _IDLE_SECONDS = 300
 _KEEP_SECONDS = 3600
 _OBJECT_STORE_BYTES = 4 * 2**30  # shard numbers flow through it, never columns
-JOB_ENV = {"RAY_JOB_STOP_WAIT_TIME_S": "60"}
+_JOB_ENV = {"RAY_JOB_STOP_WAIT_TIME_S": "60"}
 """A job that is stopped may finish the shards in flight: Ray's own 3 seconds are too few."""
 
 
 def ray_cluster(options: ClusterOptions) -> Manifest:
     """A cluster that stays: the head is always there, GPU machines come and go with the work."""
-    return _object(options, "RayCluster", options.name, cluster_spec(options))
+    return ray_object(options, "RayCluster", options.name, cluster_spec(options))
 
 
 def ray_job(options: ClusterOptions) -> Manifest:
     """One job on a cluster that is made for it and removed after it."""
-    return _object(options, "RayJob", f"{options.name}-job", job_spec(options, job_command(options)))
+    return ray_object(options, "RayJob", f"{options.name}-job", job_spec(options, job_line(options)))
 
 
-def ray_cron_job(options: ClusterOptions) -> Manifest:
-    """The nightly refresh as such a job. Alpha: the operator's feature gate RayCronJob must be on."""
+def ray_cron_job(options: ClusterOptions, name: str | None = None, command: str = "refresh") -> Manifest:
+    """Such a job every night, the refresh as a rule. Alpha: the operator's feature gate RayCronJob must be on."""
     spec = {
         "schedule": options.schedule,
         "timeZone": options.time_zone,
         "suspend": False,
-        "jobTemplate": job_spec(options, job_command(options, "refresh")),
+        "jobTemplate": job_spec(options, job_line(options, command)),
     }
-    return _object(options, "RayCronJob", f"{options.name}-refresh", spec)
+    return ray_object(options, "RayCronJob", name or f"{options.name}-refresh", spec)
 
 
-def job_spec(options: ClusterOptions, command: list[str]) -> dict[str, Any]:
-    """A RayJob's specification that runs `command`."""
+def job_spec(options: ClusterOptions, line: str) -> dict[str, Any]:
+    """A RayJob's specification that runs a line of shell."""
     return {
-        "entrypoint": shlex.join(command),
-        "runtimeEnvYAML": yaml.safe_dump({"env_vars": JOB_ENV}),
+        "entrypoint": line,
+        "runtimeEnvYAML": yaml.safe_dump({"env_vars": _JOB_ENV}),
         "submissionMode": "K8sJobMode",
         # A second cluster goes on where a lost one stopped.
         "backoffLimit": 2,
@@ -106,7 +105,8 @@ def _fault_tolerance(options: ClusterOptions, address: str) -> dict[str, Any]:
     return {"redisAddress": address, "redisPassword": {"valueFrom": {"secretKeyRef": password}}}
 
 
-def _object(options: ClusterOptions, kind: str, name: str, spec: dict[str, Any]) -> Manifest:
+def ray_object(options: ClusterOptions, kind: str, name: str, spec: dict[str, Any]) -> Manifest:
+    """An object of KubeRay's."""
     return {
         "apiVersion": "ray.io/v1",
         "kind": kind,

@@ -26,20 +26,23 @@ class ClusterOptions(Options):
         gpus_per_node: the most GPUs of one machine.
         gpu_type: see `rayflow.cluster.gpus.GPUS`; None takes any GPU.
         tensor_parallel: GPUs that one sampling engine is spread over.
+        engine: what samples; settings of an engine's share of a GPU are vLLM's.
         reward: what scores: a "model" that scores single responses, a "pairwise" one, whose model is held a
             second time for labels, or "none", a rule or a server, which needs no GPU here.
         cpus_per_gpu, memory_per_gpu: of the GPU machines; memory in GiB.
         head_cpus, head_memory: of the head, which also runs the light tasks; memory in GiB.
         name: of the cluster, and the beginning of every object's name.
         image, head_image: with rayflow installed (cluster/Dockerfile.gpu); None: the head's is the same.
+        kubectl_image: with a shell and kubectl, for the pod that starts the nightly refresh.
         config: the job's configuration, a path in the image or on the shared storage.
         command: what is done with it.
         refresh_config: the nightly refresh's configuration.
-        schedule, time_zone: of the nightly refresh, as cron writes it.
+        schedule, time_zone: of the nightly refresh, as cron writes it; the zone says which day it is for, too.
         storage, storage_class: size and class of the shared volume; None is the cluster's default class.
         redis_address: of a Redis for GCS fault tolerance; None goes without.
         token_secret: the Secret with the authentication token, under the key `auth_token`.
         env_secret: a Secret whose keys become environment variables (HF_TOKEN, REWARD_TOKEN); may be missing.
+        metrics_namespace: where a Prometheus runs that may read the metrics' ports; None: only the cluster's own pods.
         node_selector: labels that GPU machines must have, besides those that follow from `gpu_type`.
         region, ami, nfs: for `ray up` on AWS: where, the machines' image (with NVIDIA's driver and Docker), and
             what is mounted as the shared storage.
@@ -52,25 +55,29 @@ class ClusterOptions(Options):
     gpus_per_node: int = Field(default=8, gt=0)
     gpu_type: str | None = None
     tensor_parallel: int = Field(default=1, gt=0)
+    engine: str = "vllm"
     reward: Literal["model", "pairwise", "none"] = "model"
     cpus_per_gpu: int = Field(default=8, gt=1)
     memory_per_gpu: int = Field(default=64, gt=0)
     head_cpus: int = Field(default=8, gt=0)
     head_memory: int = Field(default=32, gt=0)
-    # The operator appends up to 20 characters, and a name in Kubernetes has 63 at most.
-    name: str = Field(default="rayflow", pattern=r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$")
+    # A night's RayJob is called `<name>-refresh-<8 digits>`, and the operator refuses more than 47 characters.
+    name: str = Field(default="rayflow", pattern=r"^[a-z]([-a-z0-9]{0,28}[a-z0-9])?$")
     image: str = "registry.example.com/rayflow:0.1.0-gpu"
     head_image: str | None = None
+    kubectl_image: str = "alpine/k8s:1.34.1"
     config: str = "jobs/configs/quickstart.yaml"
-    command: Literal["run", "refresh", "train-reward"] = "run"
+    command: Literal["run", "refresh", "evaluate", "train-reward"] = "run"
     refresh_config: str = "jobs/configs/refresh.yaml"
     schedule: str = "0 2 * * *"
-    time_zone: str = "Etc/UTC"
+    # It becomes part of a shell's line.
+    time_zone: str = Field(default="Etc/UTC", pattern=r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$")
     storage: str = "500Gi"
     storage_class: str | None = None
     redis_address: str | None = None
     token_secret: str = "rayflow-auth"
     env_secret: str = "rayflow-env"
+    metrics_namespace: str | None = None
     node_selector: dict[str, str] = {}
     region: str = "us-west-2"
     ami: str = "ami-00000000000000000"

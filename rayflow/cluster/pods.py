@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from rayflow.cluster.gpus import find_gpu
@@ -27,11 +28,20 @@ def names(options: ClusterOptions) -> dict[str, str]:
     return {"volume": f"{options.name}-shared", "compute": f"{options.name}-compute"}
 
 
-def job_command(options: ClusterOptions, command: str | None = None) -> list[str]:
-    """What a job runs on the cluster, in the project's folder: paths in configurations are relative to it."""
+def job_line(options: ClusterOptions, command: str | None = None) -> str:
+    """What a job runs on the cluster, as a line of shell in the project's folder, where paths in configurations start.
+
+    A refresh is for the day of the schedule's zone, where two in the morning may still be yesterday in UTC.
+    """
     command = command or options.command
     config = options.refresh_config if command == "refresh" else options.config
-    return ["env", "-C", WORKDIR, "rayflow", command, config, "--set", f"@{COMPUTE}"]
+    line = shlex.join(["env", "-C", WORKDIR, "rayflow", command, config, "--set", f"@{COMPUTE}"])
+    return f"{line} --date {today(options.time_zone)}" if command == "refresh" else line
+
+
+def today(time_zone: str) -> str:
+    """A shell's word for the day in a zone."""
+    return f'"$(TZ={time_zone} date +%F)"'
 
 
 def head_pod(options: ClusterOptions) -> Manifest:
@@ -88,15 +98,6 @@ def submitter_pod(options: ClusterOptions, container: Manifest) -> Manifest:
         "containers": [container | common],
     }
     return {"metadata": {"labels": labels(options, "submitter")}, "spec": spec}
-
-
-def token_env(options: ClusterOptions) -> list[Manifest]:
-    """Ray's token authentication for a pod that the operator does not make: a reference, never the value."""
-    reference = {"secretKeyRef": {"name": options.token_secret, "key": "auth_token"}}
-    return [
-        {"name": "RAY_AUTH_MODE", "value": "token"},
-        {"name": "RAY_AUTH_TOKEN", "valueFrom": reference},
-    ]
 
 
 def _container(options: ClusterOptions, name: str, image: str) -> Manifest:

@@ -7,8 +7,9 @@ from typing import Any
 
 import yaml
 
+from rayflow.cluster.cron import cron_job
 from rayflow.cluster.kuberay import ray_cluster, ray_cron_job, ray_job
-from rayflow.cluster.kubernetes import config_map, cron_job, network_policy, volume_claim
+from rayflow.cluster.kubernetes import config_map, network_policy, volume_claim
 from rayflow.cluster.options import SHARED, WORKDIR, ClusterOptions
 from rayflow.cluster.pods import COMPUTE, USER
 from rayflow.cluster.ray_up import DEFAULT_GPU, ray_up
@@ -29,8 +30,9 @@ and its root must be writable by user {user}.
 compute.yaml for the pods. Apply it again after a change; a running job keeps what it has read.
 """,
     "network-policy.yaml": """
-Who reaches the cluster's ports: its own pods, and the KubeRay operator the dashboard's. It takes effect where the
-network plug-in of the Kubernetes cluster enforces policies.
+Who reaches the cluster's ports: its own pods, the KubeRay operator the dashboard's, and Prometheus the metrics' where
+its namespace is named (--set metrics_namespace=monitoring). It takes effect where the network plug-in of the
+Kubernetes cluster enforces policies.
 """,
     "raycluster.yaml": """
 A cluster that stays (KubeRay 1.6 or newer). Before it, once: storage.yaml, config.yaml, network-policy.yaml, and
@@ -45,8 +47,9 @@ a lost head ends the running job and nothing else: the same command goes on from
 One job on a cluster of its own, which is removed after it. Needs all that raycluster.yaml needs, not raycluster.yaml.
 """,
     "cronjob.yaml": """
-The nightly refresh on the standing cluster (raycluster.yaml). Recommended: it never overlaps itself, and says what
-becomes of a night that was missed.
+The nightly refresh on a cluster of its own each time: a pod creates a RayJob, waits for it and ends as it does. Needs
+all that rayjob.yaml needs. Recommended: it never overlaps itself, and says what becomes of a night that was missed.
+To end a night early, delete its Job (kubectl get jobs), then the RayJob of the same name.
 """,
     "raycronjob.yaml": """
 The nightly refresh on a cluster of its own each time, instead of cronjob.yaml. Alpha: the operator's feature gate
@@ -100,7 +103,8 @@ def _text(options: ClusterOptions, name: str, data: dict[str, Any]) -> str:
         *_note(options, name).splitlines(),
         f"Rendered by `rayflow cluster render` for: {size}.",
     ]
-    body = yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=110, allow_unicode=True)
+    parts = data if isinstance(data, list) else [data]
+    body = yaml.dump_all(parts, Dumper=_Dumper, sort_keys=False, width=110, allow_unicode=True)
     return "".join(f"# {line}".rstrip() + "\n" for line in lines) + body
 
 

@@ -92,9 +92,13 @@ def compute_settings(options: ClusterOptions) -> dict[str, Any]:
     return {
         "runs_dir": f"{SHARED}/runs",
         # A reward model's training does not sample, and knows no such block.
-        **({"sample": {"engine": engine}} if engine and options.command == "run" else {}),
+        **({"sample": {"engine": engine}} if engine and _has_vllm(options) else {}),
         "compute": {"runner": "ray", "address": "auto", "shard_size": SHARD_SIZE, **pools, "nodes": nodes},
     }
+
+
+def _has_vllm(options: ClusterOptions) -> bool:
+    return options.command != "train-reward" and options.engine == "vllm"
 
 
 def _split(options: ClusterOptions) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -136,9 +136,9 @@ class IntervalOptions(Options):
 
 
 class EvaluateComputeOptions(ComputeOptions):
-    """As for a run; `judge` holds the judge of the side-by-side comparison."""
+    """As for a run; `judge` holds the judge of the side-by-side comparison, null: where and as wide as `sample`."""
 
-    judge: PoolOptions = PoolOptions(in_flight=3)
+    judge: PoolOptions | None = None
 
 
 class EvaluateConfig(JobConfig):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from rayflow.config.run import RunConfig
 from rayflow.core.options import Options
+from rayflow.errors import ConfigError
 
 
 class NearOptions(Options):
@@ -115,3 +117,22 @@ class RefreshConfig(RunConfig):
         if self.rounds.num != 1:
             raise ValueError("a refresh has one round: remove rounds")
         return self
+
+
+def checked_date(day: str | None) -> str:
+    """A date in ISO form; today's in UTC if none is given.
+
+    Raises:
+        ConfigError: not a date.
+    """
+    try:
+        return (datetime.now(UTC).date() if day is None else date.fromisoformat(day)).isoformat()
+    except ValueError:
+        raise ConfigError(f"--date '{day}' must be a date such as 2026-11-20.") from None
+
+
+def for_date(config: RefreshConfig, day: str) -> RefreshConfig:
+    """The configuration with `{date}` in the prompts' path replaced by the day."""
+    source = config.prompts.train
+    train = source.model_copy(update={"path": source.path.replace("{date}", day)})
+    return config.model_copy(update={"prompts": config.prompts.model_copy(update={"train": train})})

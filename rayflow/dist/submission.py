@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rayflow.config import JobConfig
+from rayflow.config.refresh import RefreshConfig, checked_date, for_date
 from rayflow.core.ray_token import find_token
 from rayflow.core.sealed import SEALED, seal
 from rayflow.dist.job import Request
@@ -31,6 +32,14 @@ JOBS = {
 JOB_OF = {"RunConfig": "pipeline", "RewardConfig": "train_reward", "RefreshConfig": "refresh"}
 """The entry point that a configuration is for, where none is named."""
 
+TAKES = {
+    "run": ("--force-stage", "--until"),
+    "train-reward": ("--force-stage",),
+    "evaluate": ("--force-stage",),
+    "refresh": ("--date",),
+}
+"""Which of the options that `submit` passes on a command has."""
+
 
 @dataclass(frozen=True)
 class SubmitOptions:
@@ -43,6 +52,7 @@ class SubmitOptions:
         shared: folders that are the same here and there.
         force: stages to redo.
         until: the last part of a run to compute; None is the whole job.
+        date: the day of a refresh, ISO; None is today in UTC.
         stop_wait_s: seconds that a cancelled job gets to end by itself.
         python: the interpreter there.
     """
@@ -53,6 +63,7 @@ class SubmitOptions:
     shared: Sequence[str] = ()
     force: Sequence[str] = ()
     until: str | None = None
+    date: str | None = None
     stop_wait_s: int = 60
     python: str = "python"
 
@@ -61,12 +72,18 @@ def prepare(config: JobConfig, folder: Path, options: SubmitOptions) -> tuple[Pa
     """Pack a job into an empty folder.
 
     Raises:
-        ConfigError, DataError: see `pack`; an unknown job; a variable that cannot be sent.
+        ConfigError, DataError: see `pack`; an unknown job, or an option that it lacks; a variable that cannot be
+            sent.
     """
     options = replace(options, job=options.job or JOB_OF[type(config).__name__])
+    if isinstance(config, RefreshConfig) and options.job == "refresh":
+        # The day is settled here: its data is sent, and a job that starts after midnight is still for it.
+        options = replace(options, date=checked_date(options.date))
+        config = for_date(config, options.date)
+    passed_on = _passed_on(options)
     env = _environment(options)
     package = pack(config, folder, options.shared)
-    command = _command(options, package)
+    command = shlex.join([*_command(options, package), *passed_on])
     digest = hashlib.sha256(f"{package.digest} {command}".encode()).hexdigest()[:12]
     request = Request(
         key=f"{config.name}-{digest}",
@@ -79,20 +96,34 @@ def prepare(config: JobConfig, folder: Path, options: SubmitOptions) -> tuple[Pa
     return package, request
 
 
-def _command(options: SubmitOptions, package: Package) -> str:
-    if options.job not in JOBS:
-        raise ConfigError(f"Unknown job '{options.job}'. Known: {', '.join(JOBS)}.")
+def _command(options: SubmitOptions, package: Package) -> list[str]:
     script = f"jobs/{options.job}.py"
     if (package.folder / script).exists():
-        words = [options.python, script, "config.yaml"]
-    else:  # rayflow was installed from a wheel, which has no `jobs`
-        command, *rest = JOBS[options.job]
-        words = [options.python, "-m", "rayflow.cli", command, "config.yaml", *rest]
-    for stage in options.force:
-        words += ["--force-stage", stage]
-    if options.until:
-        words += ["--until", options.until]
-    return shlex.join(words)
+        return [options.python, script, "config.yaml"]
+    # rayflow was installed from a wheel, which has no `jobs`
+    command, *rest = JOBS[options.job or ""]
+    return [options.python, "-m", "rayflow.cli", command, "config.yaml", *rest]
+
+
+def _passed_on(options: SubmitOptions) -> list[str]:
+    """Options of the job's own command.
+
+    Raises:
+        ConfigError: there is no such job, or its command has no such option.
+    """
+    if options.job not in JOBS:
+        raise ConfigError(f"Unknown job '{options.job}'. Known: {', '.join(JOBS)}.")
+    given = {"--force-stage": options.force, "--until": (options.until,), "--date": (options.date,)}
+    words = [(name, value) for name, values in given.items() for value in values if value]
+    command = JOBS[options.job][0]
+    for name, _ in words:
+        if name not in TAKES.get(command, ()):
+            takes = " and ".join(TAKES.get(command, ())) or "none"
+            raise ConfigError(
+                f"{name}: the job '{options.job}' is `rayflow {command}`, which has no such option (of those that "
+                f"are passed on it takes {takes}). Leave it out."
+            )
+    return [word for pair in words for word in pair]
 
 
 def _environment(options: SubmitOptions) -> dict[str, str]:

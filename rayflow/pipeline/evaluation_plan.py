@@ -68,7 +68,11 @@ def build_evaluation_plan(config: EvaluateConfig) -> Plan:
     if config.side_by_side is not None:
         inputs = (PROMPTS, baseline.answer, policy.answer)
         judge = SideBySideStage(
-            "side-by-side", inputs, config.side_by_side, config.seed, config.compute.judge
+            "side-by-side",
+            inputs,
+            config.side_by_side,
+            config.seed,
+            config.compute.judge or config.compute.sample,
         )
         steps.append((judge,))
     measure = MeasureStage(

@@ -82,14 +82,14 @@ def trace(folder: Path, text: str) -> dict[str, Any]:
     trained = next((a for a in stages if a.name == "train" and a.identity), None)
     if trained is not None:
         records["train"] = _record(trained, None)
-    candidates = _candidates(columns, path)
+    candidates = candidates_of(columns, path)
     return {
         "id": text,
         "run": read_json(folder / "run.json"),
         "prompt": {key: columns.get(key) for key in ("prompt_id", "prompt", "messages", "target")},
         "seed": columns.get("seed"),
         "candidates": candidates,
-        "pair": _pair(columns, path) if len(path.candidates) == 2 else None,
+        "pair": pair_of(columns, path) if len(path.candidates) == 2 else None,
         "stages": records,
     }
 
@@ -125,7 +125,7 @@ def _record(artifact: Artifact, shard: int | None) -> dict[str, Any]:
     }
 
 
-def _candidates(columns: dict[str, Any], path: PairPath) -> dict[str, dict[str, Any]]:
+def candidates_of(columns: dict[str, Any], path: PairPath) -> dict[str, dict[str, Any]]:
     """What is stored of the candidates that the id names; of all of them for a prompt."""
     total = len(columns.get("responses") or ())
     for index in path.candidates:
@@ -139,6 +139,8 @@ def _candidate(columns: dict[str, Any], index: int) -> dict[str, Any]:
     found: dict[str, Any] = {name.removesuffix("s"): _finite(value) for name, value in known.items()}
     if columns.get("token_ids"):
         found["num_tokens"] = len(columns["token_ids"][index])
+    elif columns.get("num_tokens"):
+        found["num_tokens"] = columns["num_tokens"][index]
     if columns.get("component_rewards"):
         found["component_rewards"] = [part[index] for part in columns["component_rewards"]]
     accepted = list(columns.get("accepted") or ())
@@ -150,7 +152,8 @@ def _candidate(columns: dict[str, Any], index: int) -> dict[str, Any]:
     return found
 
 
-def _pair(columns: dict[str, Any], path: PairPath) -> dict[str, Any]:
+def pair_of(columns: dict[str, Any], path: PairPath) -> dict[str, Any]:
+    """What is stored of the pair that the id names."""
     pairs = [tuple(pair) for pair in columns.get("pairs") or ()]
     if path.candidates not in pairs:
         have = ", ".join(f"{a}>{b}" for a, b in pairs) or "none"

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import tempfile
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from rayflow.config.refresh import RefreshConfig
-from rayflow.errors import ConfigError
+from rayflow.config.refresh import RefreshConfig, RefreshOptions, checked_date, for_date
+from rayflow.errors import ArtifactError, ConfigError
 from rayflow.pipeline.commands import print_plan
 from rayflow.pipeline.plan import build_plan
 from rayflow.pipeline.preflight import preflight
@@ -20,7 +20,8 @@ from rayflow.refresh.changes import Changes
 from rayflow.refresh.execute import Outcome, Refresh, sentence
 from rayflow.refresh.export import export
 from rayflow.refresh.folder import RefreshFolder, VersionRecord
-from rayflow.refresh.recipe import data_plan, recipe_of
+from rayflow.refresh.lease import Lease
+from rayflow.refresh.recipe import data_plan, recipe_of, settings_of
 from rayflow.refresh.report import outcome
 from rayflow.refresh.table import PreferenceTable
 from rayflow.report import words
@@ -53,25 +54,6 @@ def refresh(config: RefreshConfig, day: str | None, console: Console, dry_run: b
     return 0
 
 
-def checked_date(day: str | None) -> str:
-    """A date in ISO form; today's in UTC if none is given.
-
-    Raises:
-        ConfigError: not a date.
-    """
-    try:
-        return (datetime.now(UTC).date() if day is None else date.fromisoformat(day)).isoformat()
-    except ValueError:
-        raise ConfigError(f"--date '{day}' must be a date such as 2026-11-20.") from None
-
-
-def for_date(config: RefreshConfig, day: str) -> RefreshConfig:
-    """The configuration with `{date}` in the prompts' path replaced by the day."""
-    source = config.prompts.train
-    train = source.model_copy(update={"path": source.path.replace("{date}", day)})
-    return config.model_copy(update={"prompts": config.prompts.model_copy(update={"train": train})})
-
-
 def _tell(done: Outcome, console: Console) -> None:
     if done.already:
         console.print(f"Done before: version {done.version}.")
@@ -97,7 +79,7 @@ def _dry_run(config: RefreshConfig, day: str, console: Console) -> None:
         return
     with tempfile.TemporaryDirectory() as scratch:
         attempt = Attempt(Path(scratch))
-        Changes(config, recipe_of(whole), work.base(), attempt.folder).write({})
+        Changes(config, recipe_of(settings_of(whole)), work.base(), attempt.folder).write({})
         console.print(sentence(attempt.counts), highlight=False)
         if attempt.num_todo:
             print_plan(data_plan(config, attempt.run, attempt.todo), console)
@@ -125,16 +107,28 @@ def promote(path: Path, version: int | None, console: Console) -> None:
     """Give a version that was held back to the readers, because a person has looked at it.
 
     Raises:
+        ArtifactError: there is no such version, or retention removed its data.
+        BusyError: a refresh is under way, which may promote or remove versions itself.
         ConfigError: no version is named, or readers have a later one already.
     """
     folder = RefreshFolder.open(path)
     if version is None:
         raise ConfigError("Say which version to promote: --version N.")
-    record, latest = folder.record(version), folder.latest
-    if latest is not None and version <= latest:
-        raise ConfigError(f"Readers have version {latest}; a version before it cannot be promoted any more.")
-    folder.promote(version, by="hand")
-    folder.finish_day(record.date, version)
+    what = f"promotion of version {version}"
+    with Lease(folder.lease, RefreshOptions().lease_seconds).held(what) as lease:
+        record, latest = folder.record(version), folder.latest
+        if latest is not None and version <= latest:
+            raise ConfigError(
+                f"Readers have version {latest}; a version before it cannot be promoted any more."
+            )
+        if record.removed is not None or not PreferenceTable(folder.table).readable(version):
+            raise ArtifactError(
+                f"Version {version} cannot be promoted: retention removed its data. Promote a later version "
+                f"(`rayflow table {path}` lists them), or run the refresh again."
+            )
+        lease.check()
+        folder.promote(version, by="hand")
+        folder.finish_day(record.date, version)
     console.print(f"Promoted version {version} by hand.")
 
 

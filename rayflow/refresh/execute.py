@@ -21,7 +21,7 @@ from rayflow.refresh.changes import Base, rows_of
 from rayflow.refresh.folder import RefreshFolder, VersionRecord
 from rayflow.refresh.judge import Findings, Tried, examine
 from rayflow.refresh.lease import Lease
-from rayflow.refresh.recipe import STAGES, Recipe, check_rows, data_plan, recipe_of
+from rayflow.refresh.recipe import STAGES, Recipe, check_rows, data_plan, recipe_of, settings_of
 from rayflow.refresh.report import Made, write_report
 from rayflow.refresh.retention import clean
 from rayflow.refresh.rows import new_rows
@@ -65,6 +65,7 @@ class Refresh:
         self._config = config
         self._date = date
         self._console = console
+        self._settings: dict[str, dict[str, Any]] = {}
         self.folder = RefreshFolder(config.root)
         self.table = PreferenceTable(self.folder.table)
 
@@ -73,13 +74,15 @@ class Refresh:
 
         Raises:
             BusyError: somebody else is at it.
+            LeaseError: somebody else took over.
             RayflowError: see the stages; running again goes on from there.
         """
         if (version := self.folder.day(self._date)) is not None:
             return Outcome(True, version, already=True)
         whole = build_plan(self._config)
         preflight(whole)
-        recipe = recipe_of(whole)
+        self._settings = settings_of(whole)
+        recipe = recipe_of(self._settings)
         self.folder.create(self._config.name)
         with Lease(self.folder.lease, self._config.refresh.lease_seconds).held(self._date) as lease:
             if (version := self.folder.day(self._date)) is not None:  # just before the lease was taken
@@ -154,6 +157,7 @@ class Refresh:
             attempt=attempt.name if fresh else known.attempt,
             created=time.time() if fresh else known.created,
             recipe=recipe.to_dict(),
+            settings=self._settings,
             counts={**attempt.counts, "failed": found.evidence.failed} if fresh else known.counts,
             measures=found.measures(),
             verdicts=[verdict.to_dict() for verdict in found.verdicts],

@@ -47,6 +47,7 @@ class VersionRecord:
         verdicts: the gate's checks (see `gate.Verdict`).
         baseline: the promoted version it was compared with; None for the first one.
         passed: whether every check passed.
+        settings: what each part of the recipe was made of, by its name; empty in records of older versions.
         removed: Unix time at which retention removed its data; None while it is readable.
     """
 
@@ -60,6 +61,7 @@ class VersionRecord:
     verdicts: list[dict[str, Any]]
     baseline: int | None
     passed: bool
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     removed: float | None = None
     format: int = field(default=FORMAT)
 
@@ -104,9 +106,11 @@ class RefreshFolder:
             ArtifactError: the folder holds something else, such as a run.
         """
         mark = self.root / _MARK
+        # Looked at before the mark: another refresh may be making the folder at this moment, the mark first.
+        found = os.listdir(self.root) if self.root.exists() else []
         if mark.exists():
             self.open(self.root)
-        elif self.root.exists() and any(self.root.iterdir()):
+        elif any(not name.startswith(f".{_MARK}") for name in found):
             raise ArtifactError(
                 f"{self.root} exists and is not a refresh's folder. Give the refresh another name "
                 "(--set name=...) or another place (--set runs_dir=...)."
@@ -116,6 +120,12 @@ class RefreshFolder:
             create_json(mark, {"name": name, "created": time.time(), "format": FORMAT})
         for folder in (self.versions, self.promotions, self.days, self.lease, self.attempts):
             folder.mkdir(exist_ok=True)
+
+    @staticmethod
+    def is_one(path: Path) -> bool:
+        """Whether a folder is a refresh's, or the table in one."""
+        path = Path(path).absolute()
+        return any((root / _MARK).exists() for root in (path, path.parent))
 
     @property
     def name(self) -> str:

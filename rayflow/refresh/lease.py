@@ -4,8 +4,10 @@
 
 Taking the lease is creating the next generation's file exclusively, which of two takers exactly one can
 (compare-and-set). Only its holder rewrites it, to push the expiry ahead, so a holder that was given up for
-dead finds a higher generation and stops. Expiry compares clocks of different machines: they must agree much
-better than `lease_seconds`. On one machine a holder whose process is gone is not waited for.
+dead finds a higher generation and stops. A holder whose lease ran out without anybody taking it, because its
+machine slept or its clock jumped, takes the next generation itself and goes on. Expiry compares clocks of
+different machines: they must agree much better than `lease_seconds`. On one machine a holder whose process
+is gone is not waited for.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from rayflow.core.files import read_json, write_json
-from rayflow.errors import ArtifactError, BusyError
+from rayflow.errors import ArtifactError, BusyError, LeaseError
 from rayflow.refresh.folder import create_json, numbers
 
 KEPT = 3
@@ -40,6 +42,7 @@ class Lease:
         self._seconds = seconds
         self._generation = 0
         self._expires = 0.0
+        self._turn = threading.RLock()  # the heartbeat and the work both look at it, and may both renew it
 
     def acquire(self, what: str) -> None:
         """Take the lease.
@@ -53,11 +56,9 @@ class Lease:
         newest = max(numbers(self._folder), default=0)
         if newest:
             _refuse_if_held(self._read(newest))
-        self._generation = newest + 1
         self._data = {"owner": owner(), "doing": what, "acquired": time.time()}
-        self._expires = time.time() + self._seconds
-        if not create_json(self._path(self._generation), self._content()):
-            _refuse_if_held(self._read(self._generation))
+        if not self._take(newest + 1):
+            _refuse_if_held(self._read(newest + 1))
             raise BusyError("Another refresh took the lease at the same moment. Try again.")
         for old in numbers(self._folder):
             if old <= newest - KEPT:
@@ -67,28 +68,34 @@ class Lease:
         """Push the expiry ahead.
 
         Raises:
-            BusyError: the lease is somebody else's by now.
+            LeaseError: the lease is somebody else's by now.
         """
-        self.check()
-        self._expires = time.time() + self._seconds
-        write_json(self._path(self._generation), self._content())
+        with self._turn:
+            self.check()
+            self._expires = time.time() + self._seconds
+            write_json(self._path(self._generation), self._content())
 
     def check(self) -> None:
         """Make sure that the lease is still held, before something is done that cannot be undone.
 
         Raises:
-            BusyError: it expired, or somebody else took it.
+            LeaseError: it ran out, and somebody else took it.
         """
-        if time.time() > self._expires or max(numbers(self._folder), default=0) != self._generation:
-            raise BusyError(
-                "This refresh lost its lease: it was not heard of for too long (a suspended machine, storage "
-                "that hung, a clock that jumped). Run it again, or raise refresh.lease_seconds."
-            )
+        with self._turn:
+            mine = max(numbers(self._folder), default=0) == self._generation
+            # One that ran out is free for all: of those who want it, who creates the next generation has it.
+            if not mine or (time.time() > self._expires and not self._take(self._generation + 1)):
+                raise LeaseError(
+                    "This refresh was not heard of for too long (a suspended machine, storage that hung, a clock "
+                    "that jumped), and another one has taken over. What that one has not finished a further call "
+                    "goes on with; if it happens again, raise refresh.lease_seconds."
+                )
 
     def release(self) -> None:
         """Give it back, if it is still held."""
-        if max(numbers(self._folder), default=0) == self._generation:
-            write_json(self._path(self._generation), {**self._content(), "released": True})
+        with self._turn:
+            if max(numbers(self._folder), default=0) == self._generation:
+                write_json(self._path(self._generation), {**self._content(), "released": True})
 
     @contextmanager
     def held(self, what: str) -> Iterator[Lease]:
@@ -100,7 +107,7 @@ class Lease:
             while not stop.wait(self._seconds / 4):
                 try:
                     self.renew()
-                except BusyError:
+                except LeaseError:
                     return  # `check` says so to whoever does the work
                 except (OSError, ArtifactError):
                     continue  # storage may come back before the lease runs out
@@ -114,6 +121,14 @@ class Lease:
             thread.join()
             with suppress(OSError):
                 self.release()
+
+    def _take(self, generation: int) -> bool:
+        """Create a generation as one's own; False if somebody was faster."""
+        expires = time.time() + self._seconds
+        if not create_json(self._path(generation), {**self._data, "expires": expires, "released": False}):
+            return False
+        self._generation, self._expires = generation, expires
+        return True
 
     def _read(self, generation: int) -> dict[str, Any]:
         return read_json(self._path(generation))

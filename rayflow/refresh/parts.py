@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
@@ -76,13 +77,14 @@ class PartWriter:
 
     Args:
         folder: the table's.
-        name: in the name of every file. The same name writes the same files again: an interrupted attempt leaves
-            nothing behind once it is repeated.
+        name: in the name of every file, for people. A token makes each writer's files its own: one that was given
+            up for dead and wakes up cannot touch what its successor has committed. Files that no version came to
+            hold are removed by `PreferenceTable.vacuum`.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
         self._folder = folder
-        self._name = name
+        self._name = f"{name}-{secrets.token_hex(4)}"
         self._open: dict[Partition, _Open] = {}
         self._count = 0
         self.parts: list[Part] = []
@@ -115,7 +117,7 @@ class PartWriter:
         path = f"{folder}/part-{self._name}-{self._count:05d}.parquet"
         self._count += 1
         (self._folder / folder).mkdir(parents=True, exist_ok=True)
-        sink = open(self._folder / path, "wb")  # noqa: SIM115  # closed by `_finish`
+        sink = open(self._folder / path, "xb")  # noqa: SIM115  # closed by `_finish`
         return _Open(path, sink, pq.ParquetWriter(sink, STORED, compression="zstd", write_page_checksum=True))
 
     def _finish(self, partition: Partition) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from rayflow.config import RunConfig
 from rayflow.config.refresh import RefreshConfig
@@ -49,25 +50,38 @@ class Recipe:
         return asdict(self)
 
 
-def recipe_of(plan: Plan) -> Recipe:
-    """The recipe of a plan's data stages; the prompts' file is no part of it."""
+PARTS = tuple(each.name for each in fields(Recipe))
 
-    def part(*names: str) -> str:
+
+def settings_of(plan: Plan) -> dict[str, dict[str, Any]]:
+    """What each part of the recipe is made of, by its name in `Recipe`; the prompts' file is no part of it."""
+
+    def part(*names: str) -> dict[str, Any]:
         found = {}
         for name in names:
             stage = plan.stages[name]
             found[name] = {**stage.identity(), "models": [model_digest(model) for model in stage.models]}
-        return fingerprint(found)
+        return found
 
     sample = plan.stages["sample"]
-    sampling = fingerprint({"sample": sample.identity()})
-    return Recipe(_policy_name(sample.model), sampling, part("score"), part("select", "pair"))
+    return {
+        "policy": {"model": sample.model, "content": model_digest(sample.model)},
+        "sampling": {"sample": sample.identity()},
+        "reward": part("score"),
+        "selection": part("select", "pair"),
+    }
 
 
-def _policy_name(model: str) -> str:
+def recipe_of(settings: dict[str, dict[str, Any]]) -> Recipe:
+    """The recipe of a plan's settings (see `settings_of`)."""
+    prints = {name: fingerprint(made_of) for name, made_of in settings.items() if name != "policy"}
+    return Recipe(policy=_policy_name(**settings["policy"]), **prints)
+
+
+def _policy_name(model: str, content: Any) -> str:
     """Readable, and fit for the name of a folder: partitions are folders."""
     name = re.sub(r"[^A-Za-z0-9._-]", "-", Path(model).name) or "model"
-    return f"{name}-{fingerprint({'model': model_digest(model)})[:12]}"
+    return f"{name}-{fingerprint({'model': content})[:12]}"
 
 
 def content_of(prompt: Prompt) -> str:

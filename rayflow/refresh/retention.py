@@ -39,8 +39,7 @@ def clean(folder: RefreshFolder, table: PreferenceTable, options: RetentionOptio
     keep = versions_to_keep(folder.promoted(), options, time.time())
     known = [record.version for record in folder.records() if record.removed is None]
     gone = [version for version in known if version not in keep and version != head]
-    if gone:
-        table.vacuum({*keep, head}, options.grace_hours)
+    table.vacuum({*keep, head}, options.grace_hours)  # what interrupted writes have left behind, too
     removed = [version for version in gone if not table.readable(version)]
     for version in removed:
         folder.mark_removed(version)

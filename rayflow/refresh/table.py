@@ -97,7 +97,7 @@ class PreferenceTable:
         Args:
             carried: ids of the prompts whose rows stay.
             rows: new rows, of other prompts.
-            attempt: the marker that goes with it, and part of the new files' names.
+            attempt: the marker that goes with it, and a part of the new files' names.
 
         Returns:
             The version's number.
@@ -143,7 +143,10 @@ class PreferenceTable:
         return next(e["version"] for e in entries if e.get("rayflow.attempt") == attempt)
 
     def vacuum(self, keep: Collection[int], grace_hours: int) -> int:
-        """Delete the data files that none of these versions, nor the newest, needs; returns how many."""
+        """Delete the data files that none of these versions, nor the newest, needs; returns how many.
+
+        Those of interrupted writes are among them. Files younger than `grace_hours` stay: somebody may be at them.
+        """
         table = self._open()
         settings: dict[str, Any] = {
             "retention_hours": grace_hours,

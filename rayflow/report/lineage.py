@@ -9,14 +9,10 @@ MAX_TEXT = 300
 
 
 def lineage_lines(found: dict[str, Any]) -> list[str]:
-    """The result of `pipeline.lineage.trace`, as lines of text."""
+    """The result of `pipeline.lineage.trace` or `refresh.lineage.trace_row`, as lines of text."""
     prompt = found["prompt"]
     text = prompt["prompt"] or "\n".join(f"{m['role']}: {m['content']}" for m in prompt["messages"] or ())
-    lines = [
-        f"{found['id']}  in run {found['run']['name']} (rayflow {found['run']['version']})",
-        "",
-        "prompt",
-    ]
+    lines = [f"{found['id']}  {_place(found)}", "", "prompt"]
     lines += _indented(text)
     pair = found["pair"]
     for index, candidate in found["candidates"].items():
@@ -28,6 +24,13 @@ def lineage_lines(found: dict[str, Any]) -> list[str]:
         lines += ["", f"{name}  {stage['fingerprint']}{_when(stage)}"]
         lines += [f"  {key:<30}{value}" for key, value in _leaves(stage["made_from"])]
     return lines
+
+
+def _place(found: dict[str, Any]) -> str:
+    if "run" in found:
+        return f"in run {found['run']['name']} (rayflow {found['run']['version']})"
+    table = found["table"]
+    return f"in version {table['version']} of table {table['name']}, computed by {table['attempt']}"
 
 
 def _title(index: int, pair: dict[str, Any] | None) -> str:

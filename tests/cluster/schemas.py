@@ -63,13 +63,18 @@ def ray_up() -> Draft7Validator:
     return Draft7Validator(json.loads((Path(folder) / "autoscaler" / "ray-schema.json").read_text()))
 
 
-def check(manifest: dict[str, Any]) -> None:
-    """Refuse a manifest that its schema does not allow.
+def check(manifest: dict[str, Any] | list[dict[str, Any]]) -> None:
+    """Refuse a manifest that its schema does not allow, or one of several in a file; or inside a ConfigMap.
 
     Raises:
         jsonschema.ValidationError, kubernetes_validate.ValidationError: with the field.
     """
-    if "cluster_name" in manifest:
+    if isinstance(manifest, list):
+        for each in manifest:
+            check(each)
+            if "rayjob.yaml" in each.get("data", {}):
+                check(yaml.safe_load(each["data"]["rayjob.yaml"]))
+    elif "cluster_name" in manifest:
         ray_up().validate(manifest)
     elif manifest["apiVersion"].startswith("ray.io/"):
         kuberay(manifest["kind"]).validate(manifest)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import copy
 import re
 import shlex
+import subprocess
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import jsonschema
 import pytest
 import yaml
+from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from rayflow.cli.app import app
@@ -44,8 +48,14 @@ MANIFESTS = ("storage", "config", "network-policy", "raycluster", "rayjob", "cro
 
 
 def rendered(options: ClusterOptions) -> dict[str, Any]:
-    """Each file's content by its name without the suffix."""
-    return {name.removesuffix(".yaml"): yaml.safe_load(text) for name, text in render(options).items()}
+    """Each file's content by its name without the suffix; a list where it holds several objects."""
+    found = {name: list(yaml.safe_load_all(text)) for name, text in render(options).items()}
+    return {name.removesuffix(".yaml"): each if len(each) > 1 else each[0] for name, each in found.items()}
+
+
+def night(objects: list[dict[str, Any]]) -> dict[str, Any]:
+    """The RayJob that a CronJob creates."""
+    return yaml.safe_load(objects[0]["data"]["rayjob.yaml"])
 
 
 @pytest.fixture(scope="module", params=SIZINGS.values(), ids=SIZINGS)
@@ -68,8 +78,10 @@ def test_every_manifest_is_allowed_by_its_published_schema(name: str, files: dic
         ("rayjob", "spec.submitterPodTemplate.spec", "restartPolicies"),
         ("raycronjob", "spec", "timezone"),
         ("raycronjob", "spec.jobTemplate", "entryPoint"),
-        ("cronjob", "spec", "concurrentPolicy"),
-        ("cronjob", "spec.jobTemplate.spec.template.spec.containers.0", "envs"),
+        ("cronjob", "4.spec", "concurrentPolicy"),
+        ("cronjob", "4.spec.jobTemplate.spec.template.spec.containers.0", "envs"),
+        ("cronjob", "4.spec.jobTemplate.spec.podFailurePolicy.rules.0", "onExitCode"),
+        ("cronjob", "2.rules.0", "apiGroup"),
         ("network-policy", "spec", "ingres"),
         ("storage", "spec", "storageClass"),
         ("ray-up", "", "max_worker"),
@@ -122,10 +134,7 @@ def test_all_kinds_describe_the_same_cluster_and_settings(files: dict[str, Any])
     assert files["raycronjob"]["spec"]["jobTemplate"]["rayClusterSpec"] == spec
     assert yaml.safe_load(files["config"]["data"]["compute.yaml"]) == files["compute"]
     assert spec["rayVersion"] == RAY_VERSION
-    (pod,) = [files["cronjob"]["spec"]["jobTemplate"]["spec"]["template"]["spec"]]
-    assert (
-        f"http://{files['raycluster']['metadata']['name']}-head-svc:8265" in pod["containers"][0]["command"]
-    )
+    assert night(files["cronjob"])["spec"] == files["raycronjob"]["spec"]["jobTemplate"]
 
 
 def test_pods_mount_what_the_other_files_make(files: dict[str, Any]) -> None:
@@ -167,15 +176,10 @@ def test_the_token_is_referred_to_and_never_written(files: dict[str, Any]) -> No
     for name in ("raycluster", "rayjob", "raycronjob"):
         text = yaml.safe_dump(files[name])
         assert "mode: token" in text and "secretName: rayflow-auth" in text
-    env = {e["name"]: e for e in containers(files["cronjob"])[0]["env"]}
-    assert env["RAY_AUTH_MODE"]["value"] == "token"
-    assert env["RAY_AUTH_TOKEN"] == {
-        "name": "RAY_AUTH_TOKEN",
-        "valueFrom": {"secretKeyRef": {"name": "rayflow-auth", "key": "auth_token"}},
-    }
     assert "--env RAY_AUTH_MODE=token" in files["ray-up"]["docker"]["run_options"]
+    assert "secretName: rayflow-auth" in files["cronjob"][0]["data"]["rayjob.yaml"]
     for name in MANIFESTS:
-        assert files[name].get("kind") != "Secret"
+        assert "kind: Secret\n" not in yaml.safe_dump(files[name])
         for variable in (e for c in containers(files[name]) for e in c.get("env", [])):
             assert "value" not in variable or not re.search("TOKEN|KEY|PASSWORD|SECRET", variable["name"])
 
@@ -192,14 +196,118 @@ def test_no_dashboard_is_exposed(files: dict[str, Any]) -> None:
 
 def test_the_nightly_refresh_never_overlaps_itself_and_says_what_becomes_of_a_missed_night() -> None:
     files = rendered(SIZINGS["all-options"])
-    spec = files["cronjob"]["spec"]
+    spec = files["cronjob"][-1]["spec"]
     assert spec["concurrencyPolicy"] == "Forbid" and spec["startingDeadlineSeconds"] > 0
     assert spec["timeZone"] == files["raycronjob"]["spec"]["timeZone"] == "Europe/Zurich"
     assert spec["schedule"] == files["raycronjob"]["spec"]["schedule"]
-    command = containers(files["cronjob"])[0]["command"]
-    begin = command.index("env")
-    assert shlex.join(command[begin:]) == files["raycronjob"]["spec"]["jobTemplate"]["entrypoint"]
-    assert command[begin + 4 : begin + 6] == ["refresh", "jobs/configs/nightly.yaml"]
+    command = shlex.split(files["raycronjob"]["spec"]["jobTemplate"]["entrypoint"])
+    assert command[command.index("rayflow") + 1 :][:2] == ["refresh", "jobs/configs/nightly.yaml"]
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Etc/GMT+12"])
+def test_a_refresh_is_for_the_day_of_the_schedules_zone(zone: str) -> None:
+    """At any time one of the two has another day than UTC."""
+    options = ClusterOptions(gpus=8, time_zone=zone, command="refresh")
+    files = rendered(options)
+    lines = {
+        night(files["cronjob"])["spec"]["entrypoint"],
+        files["raycronjob"]["spec"]["jobTemplate"]["entrypoint"],
+    }
+    (line,) = lines
+    before = datetime.now(ZoneInfo(zone))
+    said = subprocess.run(
+        ["sh", "-c", f"echo {line}"], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert said[-2] == "--date"
+    assert said[-1] in {f"{each:%Y-%m-%d}" for each in (before, datetime.now(ZoneInfo(zone)))}
+    with pytest.raises(ValidationError, match="time_zone"):
+        ClusterOptions(gpus=8, time_zone="UTC $(touch x)")
+
+
+def test_the_pod_that_creates_the_job_may_do_that_and_nothing_else(files: dict[str, Any]) -> None:
+    template, account, role, binding, cron = files["cronjob"]
+    pod = cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    assert role["rules"] == [{"apiGroups": ["ray.io"], "resources": ["rayjobs"], "verbs": ["create", "get"]}]
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    assert [each["name"] for each in binding["subjects"]] == [account["metadata"]["name"]]
+    assert pod["serviceAccountName"] == account["metadata"]["name"]
+    assert pod["volumes"][0]["configMap"]["name"] == template["metadata"]["name"]
+    mount = pod["containers"][0]["volumeMounts"][0]["mountPath"]
+    assert f"{mount}/rayjob.yaml" in pod["containers"][0]["command"][-1]
+
+
+KUBECTL = """#!/bin/sh
+# Keeps the created RayJob in a file; each look at its status takes the next line of `states`.
+echo "$*" >> calls
+case "$1 $2" in
+  "get rayjob")
+    test -e created || exit 1
+    case "$*" in *jobDeploymentStatus*) head -n 1 states; sed -i 1d states ;; *) echo why ;; esac ;;
+  "create -f") cat > created ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("states", "code"),
+    [
+        ([" ", "Initializing ", "Running PENDING", "Running RUNNING", "Complete SUCCEEDED"], 0),
+        (["Running RUNNING", "Failed FAILED"], 3),
+        (["Complete FAILED"], 3),
+        (["Retrying FAILED", "Running RUNNING", "Complete SUCCEEDED"], 0),
+        (["ValidationFailed "], 3),
+    ],
+)
+def test_the_pod_ends_as_the_job_that_it_created(states: list[str], code: int, tmp_path: Path) -> None:
+    (container,) = containers(rendered(SPLIT)["cronjob"][-1])
+    script = container["command"][-1].replace("/etc/rayflow-job", str(tmp_path))
+    (tmp_path / "rayjob.yaml").write_text(rendered(SPLIT)["cronjob"][0]["data"]["rayjob.yaml"])
+    (tmp_path / "kubectl").write_text(KUBECTL)
+    (tmp_path / "kubectl").chmod(0o755)
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "JOB_NAME": "rayflow-refresh-29384750", "POLL_SECONDS": "0"}
+    for _ in range(2):  # the second time for a pod that replaces a lost one
+        (tmp_path / "states").write_text("".join(f"{state}\n" for state in states))
+        done = subprocess.run(
+            ["/bin/sh", "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=30
+        )
+        assert done.returncode == code, done.stderr
+        assert ("why" in done.stdout) == (code != 0)
+    assert (tmp_path / "calls").read_text().count("create") == 1
+    made = yaml.safe_load((tmp_path / "created").read_text())
+    check(made)
+    assert made["metadata"]["name"] == "rayflow-refresh-29384750"
+
+
+def test_no_pod_after_a_failed_night_tries_again(files: dict[str, Any]) -> None:
+    job = files["cronjob"][-1]["spec"]["jobTemplate"]["spec"]
+    (rule,) = job["podFailurePolicy"]["rules"]
+    (container,) = job["template"]["spec"]["containers"]
+    assert rule["action"] == "FailJob" and rule["onExitCodes"]["containerName"] == container["name"]
+    assert [f"exit {value} ;;" in container["command"][-1] for value in rule["onExitCodes"]["values"]] == [
+        True
+    ]
+
+
+def test_names_of_nights_are_not_too_long_for_the_operator() -> None:
+    longest = ClusterOptions(gpus=1, name="n" * 30)
+    assert len(f"{rendered(longest)['cronjob'][-1]['metadata']['name']}-29384750") <= 47
+    with pytest.raises(ValidationError, match="name"):
+        ClusterOptions(gpus=1, name="n" * 31)
+
+
+def test_prometheus_reaches_the_metrics_where_its_namespace_is_named() -> None:
+    closed, opened = (
+        rendered(ClusterOptions(gpus=8, metrics_namespace=name))["network-policy"]
+        for name in (None, "monitoring")
+    )
+    check(opened)
+    *same, rule = opened["spec"]["ingress"]
+    assert same == closed["spec"]["ingress"]
+    assert rule["from"] == [
+        {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+    ]
+    assert {port["port"] for port in rule["ports"]} >= {8080}
+    assert not {8265, 6379, 10001} & {port["port"] for port in rule["ports"]}
 
 
 def test_jobs_run_commands_that_exist_with_settings_that_load() -> None:

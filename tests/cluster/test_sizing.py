@@ -46,6 +46,17 @@ def test_one_gpu_is_shared_and_the_engine_leaves_room_for_the_reward() -> None:
     assert compute["sample"]["num_gpus"] + compute["score"]["num_gpus"] == 1
 
 
+@pytest.mark.parametrize("command", ["run", "refresh", "evaluate"])
+def test_every_job_that_samples_gets_the_engines_settings(command: str) -> None:
+    settings = compute_settings(ClusterOptions(gpus=1, command=command))
+    assert settings["sample"] == {"engine": {"gpu_memory_utilization": 0.5}}
+
+
+def test_a_reward_models_training_has_no_engine_and_gets_no_settings_for_one() -> None:
+    assert "sample" not in compute_settings(ClusterOptions(gpus=1, command="train-reward"))
+    assert "sample" not in compute_settings(ClusterOptions(gpus=1, engine="transformers"))
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

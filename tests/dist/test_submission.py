@@ -7,21 +7,24 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import yaml
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from rayflow.cli.app import app
 from rayflow.config import RunConfig
+from rayflow.config.refresh import RefreshConfig
 from rayflow.core.sealed import SEALED
 from rayflow.dist import exposure
 from rayflow.dist.job import Job, Request, running_job, url_of
 from rayflow.dist.jobs import JobServer
-from rayflow.dist.submission import JOBS, SubmitOptions, prepare
-from rayflow.errors import ConfigError, JobError
+from rayflow.dist.submission import JOBS, TAKES, SubmitOptions, prepare
+from rayflow.errors import ConfigError, DataError, JobError
 from tests.pipeline.conftest import config, prompt_file, settings  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
@@ -65,6 +68,45 @@ def test_the_command_names_the_entry_point_and_its_options(config: RunConfig, tm
     assert prepared(config, tmp_path / "b").entrypoint == "python jobs/pipeline.py config.yaml"
     with pytest.raises(ConfigError, match="Unknown job 'scores'"):
         prepared(config, tmp_path / "c", job="scores")
+
+
+def test_options_that_are_passed_on_are_those_that_the_commands_have() -> None:
+    commands = get_command(app).commands
+    for words in JOBS.values():
+        has = {option for parameter in commands[words[0]].params for option in parameter.opts}
+        passed = {"--force-stage", "--until", "--date"}
+        assert set(TAKES.get(words[0], ())) == has & passed, words
+
+
+def test_an_option_that_the_job_lacks_is_refused(config: RunConfig, refresh: RefreshConfig, tmp_path: Path) -> None:  # noqa: F811
+    with pytest.raises(ConfigError, match="--until: the job 'refresh' is `rayflow refresh`, .* it takes --date"):
+        prepared(refresh, tmp_path / "a", until="pair")
+    with pytest.raises(ConfigError, match="--date: the job 'pipeline' is `rayflow run`"):
+        prepared(config, tmp_path / "b", date="2026-11-20")
+
+
+@pytest.fixture
+def refresh(settings: dict, tmp_path: Path) -> RefreshConfig:  # noqa: F811
+    """Its prompts lie in a file for each day."""
+    source = settings["prompts"]["train"]
+    Path(source["path"]).rename(tmp_path / "prompts-2026-11-20.jsonl")
+    source["path"] = str(tmp_path / "prompts-{date}.jsonl")
+    return RefreshConfig.model_validate(settings | {"refresh": {"missing": "keep"}})
+
+
+def test_a_refresh_is_sent_with_its_day_and_that_days_data(refresh: RefreshConfig, tmp_path: Path) -> None:
+    made = prepared(refresh, tmp_path / "a", date="2026-11-20")
+    assert made.entrypoint == "python jobs/refresh.py config.yaml --date 2026-11-20"
+    (sent,) = (tmp_path / "a" / "inputs").iterdir()
+    assert sent.name.endswith("-prompts-2026-11-20.jsonl")
+    path = yaml.safe_load((tmp_path / "a" / "config.yaml").read_text())["prompts"]["train"]["path"]
+    assert path.endswith(sent.name)
+    with pytest.raises(DataError, match="prompts-2026-11-21.jsonl"):
+        prepared(refresh, tmp_path / "b", date="2026-11-21")
+    with pytest.raises(ConfigError, match="must be a date"):
+        prepared(refresh, tmp_path / "c", date="yesterday")
+    with pytest.raises(DataError, match=f"prompts-{datetime.now(UTC):%Y-%m-%d}.jsonl"):  # today
+        prepared(refresh, tmp_path / "d")
 
 
 def test_the_key_is_the_name_and_what_is_sent(config: RunConfig, tmp_path: Path) -> None:  # noqa: F811

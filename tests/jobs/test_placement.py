@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,19 +10,32 @@ import yaml
 from typer.testing import CliRunner
 
 from rayflow.cli.app import app
-from rayflow.config import RunConfig, schema_of
+from rayflow.config import RunConfig, load_config, schema_of
+from rayflow.config.evaluate import EvaluateConfig
+from rayflow.config.refresh import RefreshConfig
 from rayflow.config.reward import RewardConfig
+from rayflow.config.study import StudyConfig
 from rayflow.errors import ConfigError
 from tests.rewards.conftest import pad_is_eos_model  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = {RunConfig: "run", RewardConfig: "train-reward"}
+COMMANDS = {
+    RunConfig: "run",
+    RefreshConfig: "refresh",
+    EvaluateConfig: "evaluate",
+    RewardConfig: "train-reward",
+}
+# A study is a list of rows; what runs on machines are its parts, which lie beside it.
 CONFIGS = sorted(
-    path
-    for path in (ROOT / "jobs" / "configs").rglob("*.yaml")
-    # A study's parts name what the study makes; it runs them itself.
-    if schema_of(path) in COMMANDS and path.parent.name != "study"
+    path for path in (ROOT / "jobs" / "configs").rglob("*.yaml") if schema_of(path) is not StudyConfig
 )
+MADE_BEFORE = {
+    "evaluate/quickstart": ("policy={model}", "side_by_side.judge.model={model}"),
+    "study/evaluation": ("policy={model}", "rewards.proxy.model={classifier}"),
+    "study/proxy": ("data.train.path={preferences}",),
+    "study/run": ("reward.model={classifier}",),
+}
+"""Models and data that another job makes first, and what takes their place here."""
 SHARED = [("--gpus", 1), ("--gpus", 8), ("--gpus", 64)]
 SPLIT = [
     ("--gpus-sampling", 4, "--gpus-reward", 2, "--gpus-train", 2),
@@ -40,7 +54,7 @@ def rayflow(*arguments: object) -> str:
     return result.output
 
 
-def dry_run(config: Path, size: tuple, model: str, folder: Path) -> str:
+def dry_run(config: Path, size: tuple, model: str, folder: Path, *settings: str) -> str:
     """Render for a configuration, and place it: what is printed."""
     rayflow("cluster", "render", *size, "--config", config, "--output", folder)
     # The first round of several, as `--dry-run` shows; runs_dir is the cluster's.
@@ -52,6 +66,7 @@ def dry_run(config: Path, size: tuple, model: str, folder: Path) -> str:
             f"@{folder / 'compute.yaml'}",
             "--set",
             f"model={model}",
+            *(part for setting in settings for part in ("--set", setting)),
             "--dry-run",
         )
     )
@@ -63,19 +78,45 @@ def in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_there_are_configurations() -> None:
-    assert len(CONFIGS) > 18
+    assert len(CONFIGS) > 25 and {schema_of(path) for path in CONFIGS} == set(COMMANDS)
+    named = {f"{path.parent.name}/{path.stem}" for path in CONFIGS}
+    assert named >= set(MADE_BEFORE)
 
 
 @pytest.mark.parametrize("size", [*SHARED, SPLIT[1]], ids=lambda size: "-".join(map(str, size[1::2])))
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_the_configuration_finds_its_place(
-    config: Path, size: tuple, tiny_model: str, tmp_path: Path
+    config: Path, size: tuple, tiny_model: str, made: dict[str, str], tmp_path: Path
 ) -> None:
-    text = dry_run(config, size, tiny_model, tmp_path)
-    (train,) = [line for line in text.splitlines() if "-train " in line]
+    settings = MADE_BEFORE.get(f"{config.parent.name}/{config.stem}", ())
+    text = dry_run(config, size, tiny_model, tmp_path, *(each.format(**made) for each in settings))
     workers = size[-1] if "--gpus-train" in size else size[1]
     group = "trainer" if "--gpus-train" in size else "gpu"
-    assert f"{workers} {group} " in train
+    if schema_of(config) in (RunConfig, RewardConfig):
+        (train,) = [line for line in text.splitlines() if "-train " in line]
+        assert f"{workers} {group} " in train
+    elif schema_of(config) is EvaluateConfig:
+        passes = [line for line in text.splitlines() if "-kl-policy " in line or "-kl-sft " in line]
+        assert len(passes) == 2 and all(f"{workers} {group} " in line for line in passes)
+    if "--gpus" in size or schema_of(config) is RewardConfig:
+        return
+    samplers = [
+        line for line in text.splitlines() if line.split(" ")[0].endswith(("-sample", "-side-by-side"))
+    ]
+    assert all(f"{size[1]} sampler " in line for line in samplers)
+    assert samplers or load_config(config).source != "sampled"
+
+
+@pytest.fixture
+def made(tiny_model: str, pad_is_eos_model: str, tmp_path: Path) -> dict[str, str]:  # noqa: F811
+    """What stands for the results of other jobs."""
+    rows = [{"prompt": f"p{i}", "chosen": "a", "rejected": "b"} for i in range(64)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return {
+        "model": tiny_model,
+        "classifier": pad_is_eos_model,
+        "preferences": str(tmp_path / "pairs.jsonl"),
+    }
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: "-".join(map(str, size[1::2])))

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
 import time
+import types
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from rayflow.errors import BusyError
-from rayflow.refresh.folder import create_json
+from rayflow.errors import BusyError, LeaseError
+from rayflow.refresh import lease as lease_module
+from rayflow.refresh.folder import RefreshFolder, create_json
 from rayflow.refresh.lease import Lease, is_gone, owner
+from rayflow.refresh.table import PreferenceTable
 from tests.refresh.conftest import DAYS, Nightly
 
 
@@ -83,14 +89,81 @@ def test_a_holder_that_was_given_up_notices_before_it_does_harm(folder: Path) ->
     lost = Lease(folder, 0.05)
     lost.acquire("x")
     time.sleep(0.1)
-    with pytest.raises(BusyError, match="lost its lease"):
-        lost.check()
     current = Lease(folder, 60)
-    current.acquire("y")
-    with pytest.raises(BusyError, match="lost its lease"):
-        lost.renew()
+    elsewhere(2, folder)
+    for call in (lost.check, lost.renew):
+        with pytest.raises(LeaseError, match="another one has taken over") as caught:
+            call()
+        assert caught.value.exit_code == 1, "not 75, which schedulers take for a good end of the night"
     lost.release()
-    current.check()
+    with pytest.raises(BusyError):
+        current.acquire("y")
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+    """Seconds by which the clock that leases go by has jumped."""
+    jumped = [0.0]
+    jumping = types.SimpleNamespace(time=lambda: time.time() + jumped[0])
+    monkeypatch.setattr(lease_module, "time", jumping)
+    yield jumped
+
+
+def test_a_holder_whose_clock_jumped_goes_on_unless_somebody_took_over(
+    folder: Path, clock: list[float]
+) -> None:
+    held = Lease(folder, 60)
+    held.acquire("x")
+    clock[0] += 3600
+    held.check()
+    assert sorted(path.name for path in folder.iterdir()) == ["00000001.json", "00000002.json"]
+    with pytest.raises(BusyError):
+        Lease(folder, 60).acquire("y")
+    held.renew()
+    clock[0] += 3600
+    Lease(folder, 60).acquire("y")
+    with pytest.raises(LeaseError):
+        held.check()
+
+
+def test_of_the_holder_and_others_that_want_a_lease_that_ran_out_one_gets_it(
+    folder: Path, clock: list[float]
+) -> None:
+    for turn in range(10):
+        held = Lease(folder, 60)
+        held.acquire("x")
+        clock[0] += 3600
+        barrier, won = threading.Barrier(8), []
+
+        def take(one: Lease, own: bool, barrier: threading.Barrier = barrier, won: list = won) -> None:
+            barrier.wait()
+            try:
+                one.check() if own else one.acquire("y")
+            except (BusyError, LeaseError):
+                return
+            won.append(one)
+
+        threads = [threading.Thread(target=take, args=(held, True))]
+        threads += [threading.Thread(target=take, args=(Lease(folder, 60), False)) for _ in range(7)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(won) == 1, turn
+        won[0].release()
+
+
+def test_a_night_during_which_the_clock_jumps_ends_well(
+    nightly: Nightly, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = PreferenceTable.replace
+
+    def later(*arguments: Any) -> int:
+        clock[0] += 24 * 3600
+        return replace(*arguments)
+
+    monkeypatch.setattr(PreferenceTable, "replace", later)
+    assert nightly.run(DAYS[0]) == 0 and len(nightly.rows()) == 20
 
 
 def test_a_heartbeat_keeps_the_lease(folder: Path) -> None:
@@ -100,6 +173,26 @@ def test_a_heartbeat_keeps_the_lease(folder: Path) -> None:
             lease.check()
             with pytest.raises(BusyError):
                 Lease(folder, 0.4).acquire("y")
+
+
+def test_a_folder_that_another_refresh_is_just_making_is_not_a_strangers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one's mark appears between two looks at the folder."""
+    ours, theirs = RefreshFolder(tmp_path / "nightly"), RefreshFolder(tmp_path / "nightly")
+    ours.root.mkdir()
+    (ours.root / ".refresh.json.0a1b2c3d").write_text("{}")  # not linked yet
+    list_folder = os.listdir
+
+    def slow(path: Path) -> list[str]:
+        names = list_folder(path)
+        monkeypatch.setattr(os, "listdir", list_folder)
+        theirs.create("nightly")
+        return names
+
+    monkeypatch.setattr(os, "listdir", slow)
+    ours.create("nightly")
+    assert ours.name == "nightly" and ours.attempts.is_dir()
 
 
 def test_of_two_processes_that_refresh_at_once_one_is_told_to_come_back(nightly: Nightly) -> None:

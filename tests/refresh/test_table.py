@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from rich.console import Console
 
 from rayflow.config.refresh import RetentionOptions
-from rayflow.errors import ArtifactError, BusyError
+from rayflow.errors import ArtifactError, BusyError, ConfigError
 from rayflow.refresh import parts
+from rayflow.refresh.lease import Lease
 from rayflow.refresh.retention import DAY, versions_to_keep
 from rayflow.refresh.rows import SCHEMA, lengths
 from rayflow.refresh.table import PreferenceTable
@@ -91,6 +94,22 @@ def test_of_two_writers_that_start_from_one_version_the_second_is_refused(
     assert held(table) == {"a": "2026-11-01-1", "b": "2026-11-02-1"}
 
 
+def test_two_writers_of_one_attempt_share_no_file(table: PreferenceTable) -> None:
+    """The first was suspended while it wrote, and wakes up after the second has committed."""
+    asleep = parts.PartWriter(table.folder, "2026-11-01-1")
+    asleep.write([rows(["a", "b"], "2026-11-01-1")])
+    version = table.replace([], [rows(["a", "b"], "2026-11-01-1")], "2026-11-01-1")
+    committed = {uri: Path(uri).read_bytes() for uri in table._open(version).file_uris()}
+    asleep.write([rows(["c"], "2026-11-01-1")])
+    (orphan,) = asleep.close()
+    assert str(table.folder / orphan.path) not in committed
+    assert {uri: Path(uri).read_bytes() for uri in committed} == committed
+    assert held(table) == dict.fromkeys("ab", "2026-11-01-1")
+    assert table.vacuum([version], grace_hours=1) == 0  # its writer may still be at it
+    assert table.vacuum([version], grace_hours=0) == 1 and not (table.folder / orphan.path).exists()
+    assert held(table) == dict.fromkeys("ab", "2026-11-01-1")
+
+
 def test_what_is_not_a_table_is_an_error(tmp_path) -> None:  # noqa: ANN001
     with pytest.raises(ArtifactError, match="not a Delta table"):
         PreferenceTable(tmp_path / "none").head  # noqa: B018
@@ -132,6 +151,42 @@ def test_old_versions_and_working_files_go_and_what_readers_need_stays(nightly: 
     assert nightly.run(DAYS[4], *bad) == 3
     held_back = nightly.root.records()[-1].version
     assert len(nightly.rows(held_back)) == 20 and nightly.rows() == seen[fourth]
+
+
+def test_a_held_back_version_whose_data_retention_removed_cannot_be_promoted(nightly: Nightly) -> None:
+    from rayflow.refresh import commands
+
+    quiet = Console(quiet=True)
+    settings = ("refresh.retention={versions: 1, days: 0, grace_hours: 0}",)
+    assert nightly.run(DAYS[0], *settings) == 0
+    good = nightly.root.latest
+    for day, temperature in ((DAYS[1], 0.8), (DAYS[2], 0.9)):
+        bad = ("reward.function=tests.refresh.engines:gloomy", f"sample.temperature={temperature}")
+        assert nightly.run(day, *bad, *settings) == 3
+    older, newer = (record.version for record in nightly.root.records()[1:])
+    with pytest.raises(
+        ArtifactError, match=f"Version {older} cannot be promoted: retention removed its data"
+    ):
+        commands.promote(nightly.root.root, older, quiet)
+    assert nightly.root.latest == good and nightly.root.day(DAYS[1]) is None
+    with Lease(nightly.root.lease, 60).held("2026-11-04"), pytest.raises(BusyError, match="2026-11-04"):
+        commands.promote(nightly.root.root, newer, quiet)
+    commands.promote(nightly.root.root, newer, quiet)
+    assert nightly.root.latest == newer and nightly.root.day(DAYS[2]) == newer and len(nightly.rows()) == 20
+    with pytest.raises(ConfigError, match="cannot be promoted any more"):
+        commands.promote(nightly.root.root, good, quiet)
+
+
+def test_a_version_with_a_missing_file_cannot_be_promoted(nightly: Nightly) -> None:
+    """Retention was killed between removing files and noting it."""
+    from rayflow.refresh import commands
+
+    assert nightly.run(DAYS[0], "refresh.gate.min_rows=100") == 3
+    (record,) = nightly.root.records()
+    next(nightly.root.table.rglob("*.parquet")).unlink()
+    with pytest.raises(ArtifactError, match="retention removed its data"):
+        commands.promote(nightly.root.root, record.version, Console(quiet=True))
+    assert nightly.root.latest is None
 
 
 def test_young_files_are_left_alone(nightly: Nightly) -> None:

@@ -198,36 +198,34 @@ def test_airflows_file_is_one_dag_that_runs_the_command_for_its_time(
 
 
 def test_a_cronjob_forbids_overlaps_and_knows_zone_and_deadline(nightly: Callable[..., Schedule]) -> None:
-    (text,) = export(nightly(config=nightly().folder / "jobs" / "refresh.yaml"), "cronjob", []).values()
-    made = yaml.safe_load(text)
-    check(made)
+    config = nightly().folder / "jobs" / "refresh.yaml"
+    (text,) = export(nightly(config=config), "cronjob", ["gpus=8"]).values()
+    objects = list(yaml.safe_load_all(text))
+    check(objects)
+    *_, made = objects
     assert made["metadata"]["name"] == "nightly"
     spec = made["spec"]
     assert (spec["schedule"], spec["timeZone"], spec["suspend"]) == ("0 2 * * *", "Europe/Berlin", False)
     assert (spec["concurrencyPolicy"], spec["startingDeadlineSeconds"]) == ("Forbid", 24 * 3600)
-    (skipping,) = export(nightly(missed="skip", paused=True), "cronjob", ["name=other"]).values()
-    other = yaml.safe_load(skipping)
+    (skipping,) = export(nightly(missed="skip", paused=True), "cronjob", ["gpus=8", "name=other"]).values()
+    *_, other = yaml.safe_load_all(skipping)
     assert (other["spec"]["startingDeadlineSeconds"], other["spec"]["suspend"]) == (300, True)
-    (container,) = spec["jobTemplate"]["spec"]["template"]["spec"]["containers"]
-    command = container["command"]
+    command = shlex.split(submitted(text))
     assert command[command.index("rayflow") + 1 :][:2] == ["refresh", "jobs/refresh.yaml"]
 
 
-def submitted(manifest: dict[str, Any]) -> str:
+def submitted(text: str) -> str:
     """The line that the shell on the cluster's head is given."""
-    if manifest["kind"] == "RayCronJob":
-        return manifest["spec"]["jobTemplate"]["entrypoint"]
-    (container,) = manifest["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
-    read = [part.replace("$$(", "$(") for part in container["command"]]  # Kubernetes' own expansion
-    return subprocess.list2cmdline(read[read.index("--") + 1 :])  # what `ray job submit` makes of it
+    first, *_ = yaml.safe_load_all(text)
+    if first["kind"] == "RayCronJob":
+        return first["spec"]["jobTemplate"]["entrypoint"]
+    return yaml.safe_load(first["data"]["rayjob.yaml"])["spec"]["entrypoint"]
 
 
-@pytest.mark.parametrize(("format", "settings"), [("cronjob", []), ("raycronjob", ["gpus=8"])])
-def test_on_kubernetes_the_day_is_that_of_the_zone(
-    format: str, settings: list[str], nightly: Callable[..., Schedule]
-) -> None:
-    (text,) = export(nightly(), format, settings).values()
-    line = submitted(yaml.safe_load(text))
+@pytest.mark.parametrize("format", ["cronjob", "raycronjob"])
+def test_on_kubernetes_the_day_is_that_of_the_zone(format: str, nightly: Callable[..., Schedule]) -> None:
+    (text,) = export(nightly(), format, ["gpus=8"]).values()
+    line = submitted(text)
     shown = f"{sys.executable} -c 'import json, sys; print(json.dumps(sys.argv[1:]))' "
     out: list[str] = []
     days = around_a_call(
@@ -238,8 +236,8 @@ def test_on_kubernetes_the_day_is_that_of_the_zone(
     )
     arguments = json.loads(out[0])
     assert arguments[-2] == "--date" and arguments[-1] in days
-    (once,) = export(nightly(command="run"), format, settings).values()
-    words = shlex.split(submitted(yaml.safe_load(once)))
+    (once,) = export(nightly(command="run"), format, ["gpus=8"]).values()
+    words = shlex.split(submitted(once))
     assert words[words.index("rayflow") + 1] == "run" and "--date" not in words
 
 
@@ -251,4 +249,6 @@ def test_a_raycronjob_has_the_four_fields_that_there_are(nightly: Callable[..., 
     with pytest.raises(ConfigError, match="how many GPUs"):
         export(nightly(), "raycronjob", [])
     with pytest.raises(ConfigError, match="too long a name"):
-        export(nightly(name="n" * 41), "raycronjob", ["gpus=8"])
+        export(nightly(name="n" * 39), "raycronjob", ["gpus=8"])
+    with pytest.raises(ConfigError, match="must begin with a letter"):
+        export(nightly(name="2am"), "cronjob", ["gpus=8"])

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import shlex
 
+from rayflow.cluster.pods import today
 from rayflow.schedule.exports.fields import portable
-from rayflow.schedule.exports.shell import command, today
+from rayflow.schedule.exports.shell import command
 from rayflow.schedule.records import Schedule
 
 
 def export(schedule: Schedule) -> dict[str, str]:
     """The file, for `crontab FILE` or to be added with `crontab -e`."""
     # In a crontab an unescaped % ends the command.
-    line = f"cd {shlex.quote(str(schedule.folder))} && {command(schedule, today(schedule))}".replace(
+    line = f"cd {shlex.quote(str(schedule.folder))} && {command(schedule, today(schedule.timezone))}".replace(
         "%", r"\%"
     )
     text = f"""\

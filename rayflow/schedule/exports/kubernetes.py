@@ -1,33 +1,31 @@
-"""A schedule as a CronJob that submits to a standing cluster, or as a RayCronJob; `rayflow.cluster` builds them."""
+"""A schedule as a CronJob that creates RayJobs, or as a RayCronJob; `rayflow.cluster` builds them."""
 
 from __future__ import annotations
 
-import shlex
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
 import yaml
 
+from rayflow.cluster.cron import cron_job
 from rayflow.cluster.kuberay import ray_cron_job
-from rayflow.cluster.kubernetes import cron_job
 from rayflow.cluster.options import ClusterOptions
-from rayflow.cluster.pods import job_command
 from rayflow.config.load import load_options
 from rayflow.errors import ConfigError
 from rayflow.schedule.due import GRACE
 from rayflow.schedule.exports.fields import portable
-from rayflow.schedule.exports.shell import today
 from rayflow.schedule.records import Schedule
 
-_LONGEST_NAME = 40
-"""KubeRay makes longer ones of it, within Kubernetes' 63."""
+_LONGEST_NAME = 38
+"""A RayJob is called by it and by nine characters more, and KubeRay refuses more than 47."""
 _SKIP_SECONDS = 5 * int(GRACE.total_seconds())
 """When times are skipped: a controller looks every ten seconds, and a pod's image may have to be fetched."""
 _NOTES = {
     "cronjob": """\
-# Schedule '{name}' of rayflow: submits to the standing cluster '{cluster}' and waits. One at a time (Forbid). A time
-# that could not start within {deadline} seconds is skipped; of several missed ones the latest is run.
+# Schedule '{name}' of rayflow: a pod creates a RayJob with a cluster of its own, waits for it and ends as it does. One
+# at a time (Forbid). A time that could not start within {deadline} seconds is skipped; of several missed ones the
+# latest is run. Needs storage.yaml, config.yaml and network-policy.yaml, rendered for the cluster '{cluster}'.
 """,
     "raycronjob": """\
 # Schedule '{name}' of rayflow, on a cluster of its own each time. Alpha: the operator's feature gate RayCronJob is off
@@ -47,42 +45,26 @@ def export(schedule: Schedule, format: str, settings: list[str]) -> dict[str, st
         raise ConfigError(
             f"'{schedule.name}' is too long a name for Kubernetes: at most {_LONGEST_NAME} letters."
         )
-    options = _options(schedule, format, settings)
-    made = _cron_job(schedule, options) if format == "cronjob" else _ray_cron_job(schedule, options)
-    made["metadata"]["name"] = schedule.name
-    made["spec"]["suspend"] = schedule.paused
+    if not schedule.name[0].isalpha():
+        raise ConfigError(f"'{schedule.name}' is no name for a RayJob: it must begin with a letter.")
+    options = _options(schedule, settings)
+    if format == "cronjob":
+        made = cron_job(options, schedule.name, schedule.command)
+        made[-1]["spec"]["startingDeadlineSeconds"] = _deadline(schedule)
+    else:
+        made = [ray_cron_job(options, schedule.name, schedule.command)]
+    made[-1]["spec"]["suspend"] = schedule.paused
     note = _NOTES[format].format(name=schedule.name, cluster=options.name, deadline=_deadline(schedule))
-    return {f"{format}.yaml": note + yaml.safe_dump(made, sort_keys=False, width=110)}
+    return {f"{format}.yaml": note + yaml.safe_dump_all(made, sort_keys=False, width=110)}
 
 
-def _options(schedule: Schedule, format: str, settings: list[str]) -> ClusterOptions:
+def _options(schedule: Schedule, settings: list[str]) -> ClusterOptions:
     """The cluster's, with the schedule's times and configuration; paths in the project are the image's, too."""
     inside = schedule.config.is_relative_to(schedule.folder)
     config = schedule.config.relative_to(schedule.folder) if inside else schedule.config
     data: dict[str, Any] = {"config": str(config), "refresh_config": str(config)}
-    if format == "cronjob" and not any(text.startswith("gpus") for text in settings):
-        data["gpus"] = 1  # the standing cluster has its size; the submitting pod has no GPU
     data |= {"schedule": portable(schedule), "time_zone": schedule.timezone}
     return load_options(data, settings, ClusterOptions, "The cluster")
-
-
-def _cron_job(schedule: Schedule, options: ClusterOptions) -> dict[str, Any]:
-    made = cron_job(options)
-    made["spec"]["startingDeadlineSeconds"] = _deadline(schedule)
-    (container,) = made["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
-    submit = container["command"][: container["command"].index("--") + 1]
-    # `ray job submit` quotes it for the shell that runs it on the head; Kubernetes would read $( as its own.
-    day = ["--date", today(schedule).strip('"').replace("$(", "$$(")] if schedule.command == "refresh" else []
-    container["command"] = [*submit, *job_command(options, schedule.command), *day]
-    return made
-
-
-def _ray_cron_job(schedule: Schedule, options: ClusterOptions) -> dict[str, Any]:
-    made = ray_cron_job(options)
-    line = shlex.join(job_command(options, schedule.command))
-    day = f" --date {today(schedule)}" if schedule.command == "refresh" else ""
-    made["spec"]["jobTemplate"]["entrypoint"] = line + day
-    return made
 
 
 def _deadline(schedule: Schedule) -> int:

@@ -8,11 +8,6 @@ import sys
 from rayflow.schedule.records import Schedule
 
 
-def today(schedule: Schedule) -> str:
-    """A shell's word for the day in the schedule's zone."""
-    return f'"$(TZ={schedule.timezone} date +%Y-%m-%d)"'
-
-
 def command(schedule: Schedule, day: str) -> str:
     """The command line.
 
