@@ -23,6 +23,7 @@ import torch
 
 from rayflow.errors import MissingPackageError, StageError
 from rayflow.training.backend import make_optimizer, set_learning_rate, write_model
+from rayflow.training.checkpoints import SHAPE
 from rayflow.training.objective import build_scorer
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 _BUCKET = 10_000_000  # elements that one collective carries: 40 MB of float32, several buffers per worker
 _TAG = "state"
-_SHAPE = "shape.json"  # what a checkpoint's files are split by
 
 
 class DeepSpeedBackend:
@@ -99,7 +99,7 @@ class DeepSpeedBackend:
             str(folder), tag=_TAG, client_state={"rayflow_step": step}, save_latest=False
         )
         if self.rank == 0:
-            (folder / _SHAPE).write_text(json.dumps(self._shape()))
+            (folder / SHAPE).write_text(json.dumps(self._shape()))
 
     def load_state(self, folder: Path) -> int:
         """Restore what any number of workers saved.
@@ -110,7 +110,7 @@ class DeepSpeedBackend:
         Raises:
             StageError: DeepSpeed cannot convert it: another ZeRO stage with 3 on one side, or Adafactor.
         """
-        saved = json.loads((folder / _SHAPE).read_text())
+        saved = json.loads((folder / SHAPE).read_text())
         if saved == self._shape():
             return self._load(folder)
         self._check_convertible(saved)

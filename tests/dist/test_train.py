@@ -171,6 +171,33 @@ def test_training_goes_on_with_another_number_of_workers(
     assert not (tmp_path / "out" / "universal").exists()
 
 
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_by_any_number_of_workers(
+    cluster, tiny_model, groups, plain, tmp_path
+):
+    """Of two workers' checkpoints of steps 2 and 4, the newest's second worker's file is not what it was."""
+
+    def run(num_workers):
+        job = small_job(tiny_model, groups, tmp_path / "out", choose=ChoiceOptions(every_steps=5), keep_checkpoints=2)
+        job = dataclasses.replace(job, judge=StopsOnce(tmp_path / "stopped"))
+        return train_with_ray(job, TrainCompute(num_workers, max_failures=0), "run", tmp_path / "storage")
+
+    with pytest.raises(StageError, match="restarts are used up"):
+        run(num_workers=2)
+    done = read_metrics(tmp_path / "out" / "metrics.jsonl")
+    assert [line["step"] for line in done] == [1, 2, 3, 4]
+    earlier, newest = sorted(path.parent for path in (tmp_path / "storage").rglob("shape.json"))
+    (file,) = (path for path in newest.rglob("*_rank_1_*optim_states.pt"))
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    result = run(num_workers=1)
+    assert_same_history(result.metrics_history, plain[1])
+    assert result.metrics_history[:2] == done[:2]  # to the last digit of their speed: from the checkpoint of step 2 on
+    assert result.metrics_history[2] != done[2] and earlier != newest
+    said = (tmp_path / "out" / "logs" / "worker-0.log").read_text()
+    assert f"{newest.name} is damaged" in said and file.name in said
+
+
 def test_what_cannot_be_split_anew_is_refused_with_a_way_out(tmp_path):
     def load(saved, zero_stage, optimizer="adamw"):
         backend = object.__new__(DeepSpeedBackend)
