@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rayflow.cli.options import RunFolder, console
+from rayflow.cli.options import AsJson, RunFolder, console
 
 if TYPE_CHECKING:
     from rayflow.doctor.finding import Finding
 
-AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
 _MARKS = {"ok": "[green]ok     [/]", "warning": "[yellow]warning[/]", "error": "[bold red]error  [/]"}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,12 +23,19 @@ JOBS = {
     "score": ("run", "--only", "score"),
     "select": ("run", "--only", "select"),
     "train": ("run", "--only", "train"),
-    "evaluate": ("run", "--only", "evaluate"),
+    "evaluate": ("evaluate",),
     "train_reward": ("train-reward",),
     "refresh": ("refresh",),
+    "study": ("study", "run"),
 }
 """The entry points in `jobs/`, and the command that each of them is."""
-JOB_OF = {"RunConfig": "pipeline", "RewardConfig": "train_reward", "RefreshConfig": "refresh"}
+JOB_OF = {
+    "RunConfig": "pipeline",
+    "RewardConfig": "train_reward",
+    "RefreshConfig": "refresh",
+    "EvaluateConfig": "evaluate",
+    "StudyConfig": "study",
+}
 """The entry point that a configuration is for, where none is named."""
 
 
@@ -57,15 +64,17 @@ class SubmitOptions:
     python: str = "python"
 
 
-def prepare(config: JobConfig, folder: Path, options: SubmitOptions) -> tuple[Package, Request]:
-    """Pack a job into an empty folder.
+def prepare(
+    config: JobConfig, folder: Path, options: SubmitOptions, parts: Mapping[str, JobConfig] | None = None
+) -> tuple[Package, Request]:
+    """Pack a job, with the configurations that a study is made of, into an empty folder.
 
     Raises:
         ConfigError, DataError: see `pack`; an unknown job; a variable that cannot be sent.
     """
     options = replace(options, job=options.job or JOB_OF[type(config).__name__])
     env = _environment(options)
-    package = pack(config, folder, options.shared)
+    package = pack(config, folder, options.shared, parts)
     command = _command(options, package)
     digest = hashlib.sha256(f"{package.digest} {command}".encode()).hexdigest()[:12]
     request = Request(
@@ -86,8 +95,7 @@ def _command(options: SubmitOptions, package: Package) -> str:
     if (package.folder / script).exists():
         words = [options.python, script, "config.yaml"]
     else:  # rayflow was installed from a wheel, which has no `jobs`
-        command, *rest = JOBS[options.job]
-        words = [options.python, "-m", "rayflow.cli", command, "config.yaml", *rest]
+        words = [options.python, "-m", "rayflow.cli", *JOBS[options.job], "config.yaml"]
     for stage in options.force:
         words += ["--force-stage", stage]
     if options.until:
