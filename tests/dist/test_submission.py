@@ -18,6 +18,7 @@ from rayflow.cli.app import app
 from rayflow.config import RunConfig, schema_of
 from rayflow.core.sealed import SEALED
 from rayflow.dist import exposure
+from rayflow.dist.access import open_to_others
 from rayflow.dist.job import Job, Request, running_job, url_of
 from rayflow.dist.jobs import JobServer
 from rayflow.dist.submission import JOB_OF, JOBS, SubmitOptions, prepare
@@ -154,6 +155,22 @@ def test_a_study_is_sent_with_its_parts_and_what_they_and_its_rows_name(
         assert (tmp_path / "sent" / "inputs" / Path(source.path).name).exists()
     assert there.row("direct-hinge", 1).prompts.train.path == "{preferences}"
     assert there.proxy().data.train.path == str(study.preferences_file)
+
+
+@pytest.mark.parametrize("served", ["0.0.0.0"], indirect=True)
+def test_a_run_that_joins_an_open_cluster_says_so_whatever_its_own_variables_say(
+    served: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not exposure._own_addresses():
+        pytest.skip("this machine has no address but loopback")
+    dashboard = f"{min(exposure._own_addresses())}:{served}"
+    for mode in ("disabled", "token"):
+        monkeypatch.setenv("RAY_AUTH_MODE", mode)
+        assert "open to other machines" in open_to_others(dashboard)
+        assert open_to_others(f"127.0.0.1:{served}") == open_to_others("") == open_to_others(None) == ""
+    monkeypatch.delenv("RAY_AUTH_MODE")
+    monkeypatch.setattr(Open, "allowed", False)  # such as with ~/.ray/auth_token alone
+    assert open_to_others(dashboard) == ""
 
 
 def job(number: int, state: str, root: str = "/runs/a", key: str = "a-123") -> Job:
