@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _BUCKET = 10_000_000  # elements that one collective carries: 40 MB of float32, several buffers per worker
 _TAG = "state"
+_WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
 
 class DeepSpeedBackend:
@@ -118,7 +119,8 @@ class DeepSpeedBackend:
             return self._load(universal)
 
     def _load(self, folder: Path) -> int:
-        _, client = self.engine.load_checkpoint(str(folder), tag=_TAG)
+        with tensors_only():
+            _, client = self.engine.load_checkpoint(str(folder), tag=_TAG)
         return int(client["rayflow_step"])
 
     def _shape(self) -> dict[str, int]:
@@ -158,7 +160,7 @@ class DeepSpeedBackend:
                 inject_missing_state=True,  # for tensor parallelism, of which there is none here
             )
             noise = io.StringIO()
-            with contextlib.redirect_stdout(noise), contextlib.redirect_stderr(noise):
+            with contextlib.redirect_stdout(noise), contextlib.redirect_stderr(noise), tensors_only():
                 ds_to_universal.main(arguments)
         torch.distributed.barrier()
         # DeepSpeed reads this setting when it loads. It is not part of `engine_config`, because a checkpoint of
@@ -212,6 +214,29 @@ def engine_config(options: TrainOptions) -> dict[str, Any]:
         "bf16": {"enabled": options.precision == "bfloat16"},
         "steps_per_print": 2**31,
     }
+
+
+@contextlib.contextmanager
+def tensors_only() -> Iterator[None]:
+    """While the block runs, no pickle brings code: torch.load reads tensors, plain values and DeepSpeed's records.
+
+    DeepSpeed asks torch.load for whole pickles; this variable of PyTorch overrules it.
+    """
+    _import_deepspeed()
+    from deepspeed.runtime.fp16.loss_scaler import LossScaler
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+    from deepspeed.utils.tensor_fragment import fragment_address
+
+    before = os.environ.get(_WEIGHTS_ONLY)
+    os.environ[_WEIGHTS_ONLY] = "1"
+    try:
+        with torch.serialization.safe_globals([LossScaler, ZeroStageEnum, fragment_address]):
+            yield
+    finally:
+        if before is None:
+            del os.environ[_WEIGHTS_ONLY]
+        else:
+            os.environ[_WEIGHTS_ONLY] = before
 
 
 def _import_deepspeed() -> Any:

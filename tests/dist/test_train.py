@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import pickle
 import signal
 import threading
 import time
@@ -19,7 +20,7 @@ import torch
 from rayflow.dist.train import TrainCompute, train_with_ray
 from rayflow.errors import StageError
 from rayflow.training.checkpoints import FolderStore
-from rayflow.training.deepspeed import DeepSpeedBackend
+from rayflow.training.deepspeed import DeepSpeedBackend, tensors_only
 from rayflow.training.groups import GroupFile, write_groups
 from rayflow.training.loop import train
 from rayflow.training.metrics import read_metrics
@@ -209,6 +210,25 @@ def test_what_cannot_be_split_anew_is_refused_with_a_way_out(tmp_path):
         load({"num_workers": 1, "zero_stage": 3}, zero_stage=1)
     with pytest.raises(StageError, match="Adafactor's state cannot be split anew"):
         load({"num_workers": 2, "zero_stage": 1}, zero_stage=1, optimizer="adafactor")
+
+
+class Attack:
+    """A pickle that leaves a file when it is opened."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_a_checkpoint_brings_no_code(tmp_path):
+    torch.save({"optimizer": Attack(tmp_path / "ran")}, tmp_path / "state.pt")
+    with tensors_only(), pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
+        torch.load(tmp_path / "state.pt", weights_only=False)  # as DeepSpeed does
+    assert not (tmp_path / "ran").exists()
+    torch.load(tmp_path / "state.pt", weights_only=False)
+    assert (tmp_path / "ran").exists()  # it would have
 
 
 def test_a_workers_own_error_reaches_the_caller(cluster, tiny_model, groups, tmp_path):
