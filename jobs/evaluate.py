@@ -1,4 +1,4 @@
-"""Compares the trained policy with its baseline: python jobs/evaluate.py CONFIG [options of `rayflow run`]."""
+"""Measures a policy, an evaluation's or a run's: python jobs/evaluate.py CONFIG [options of `rayflow evaluate`]."""
 
 import sys
 
@@ -8,4 +8,4 @@ sys.path[:] = [entry for entry in sys.path if entry != __file__.rpartition("/")[
 from rayflow.cli.app import main  # noqa: E402
 
 if __name__ == "__main__":
-    main(["run", *sys.argv[1:], "--only", "evaluate"])
+    main(["evaluate", *sys.argv[1:]])

@@ -21,7 +21,6 @@ from rayflow.dist.access import (
     is_loopback,
     keep_token_private,
     make_private_token,
-    open_to_others,
     token_path,
 )
 from rayflow.errors import ConfigError, DataError, ModelError
@@ -277,14 +276,6 @@ def test_markup_in_data_and_names_stays_text_in_a_runs_report(tmp_path: Path, ti
 )
 def test_loopback_is_told_from_the_network(address: str, alone: bool) -> None:
     assert is_loopback(address) is alone
-
-
-def test_an_open_cluster_without_a_token_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
-    assert "open to other machines" in open_to_others("10.0.0.4:8265")
-    assert open_to_others("127.0.0.1:8265") == open_to_others("") == open_to_others(None) == ""
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    assert open_to_others("10.0.0.4:8265") == ""
 
 
 def test_rays_token_is_its_owners_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rayflow.cli.options import console
+from rayflow.cli.options import AsJson, console
 
 if TYPE_CHECKING:
     from rayflow.doctor.finding import Finding
 
-AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
 _MARKS = {"ok": "[green]ok     [/]", "warning": "[yellow]warning[/]", "error": "[bold red]error  [/]"}
 
 

@@ -11,7 +11,7 @@ from rayflow.cli.options import DryRun, Force, Overrides, console
 
 Subject = Annotated[
     Path,
-    typer.Argument(help="An evaluation's YAML configuration, or a run's folder.", show_default=False),
+    typer.Argument(help="An evaluation's YAML configuration, or a run's folder or YAML.", show_default=False),
 ]
 
 
@@ -26,9 +26,17 @@ def evaluate(
     force_stage: Force = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Measure a policy beside another: win rates, length control, diversity, KL, an LLM judge. Run again to go on."""
+    """Measure a policy beside another: win rates, length control, diversity, KL, an LLM judge. Run again to go on.
+
+    Of a run's YAML configuration it is the last part, as `rayflow run --only evaluate`.
+    """
+    from rayflow.config import RunConfig, load_config, schema_of
     from rayflow.pipeline import commands
     from rayflow.pipeline.evaluation_config import evaluation_config
 
+    if not config_or_run.is_dir() and schema_of(config_or_run) is RunConfig:
+        run = load_config(config_or_run, set_)
+        commands.run(run, console, force_stage or (), dry_run, only="evaluate")
+        return
     config = evaluation_config(config_or_run, set_ or [])
     commands.evaluate(config, console, force=force_stage or [], dry_run=dry_run)

@@ -11,24 +11,36 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rayflow.cli.options import Config, DryRun, Force, Overrides, Until, console
+from rayflow.cli.options import (
+    Address,
+    AsJson,
+    ClusterEnv,
+    Config,
+    Date,
+    DryRun,
+    EntryPoint,
+    Env,
+    Follow,
+    Force,
+    Name,
+    Overrides,
+    Python,
+    Shared,
+    StopWait,
+    Until,
+    Wait,
+    console,
+)
 
 if TYPE_CHECKING:
+    from rayflow.config import JobConfig
     from rayflow.dist.job import Job, Request
     from rayflow.dist.jobs import JobServer
     from rayflow.pipeline.package import Package
 
-Address = Annotated[
-    str | None,
-    typer.Option(
-        metavar="URL",
-        help="The cluster's dashboard; default: RAY_API_SERVER_ADDRESS, or port 8265 of this machine.",
-    ),
-]
 JobId = Annotated[
     str, typer.Argument(metavar="ID", help="A submission id, or a run's name for its newest job.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -41,68 +53,38 @@ def submit(
     config: Config,
     address: Address = None,
     set_: Overrides = None,
-    name: Annotated[
-        str | None, typer.Option(help="Name of the run, in place of the configuration's.")
-    ] = None,
-    job: Annotated[
-        str | None,
-        typer.Option(help="Entry point in jobs/: pipeline, train_reward, or a part of a run such as score."),
-    ] = None,
-    env: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME", help="Send this variable of the shell, sealed with the cluster's token."
-        ),
-    ] = None,
-    cluster_env: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="A variable that the cluster's machines must have."),
-    ] = None,
-    shared: Annotated[
-        list[str] | None,
-        typer.Option(metavar="FOLDER", help="The cluster sees this folder too: data in it is not sent."),
-    ] = None,
+    name: Name = None,
+    job: EntryPoint = None,
+    env: Env = None,
+    cluster_env: ClusterEnv = None,
+    shared: Shared = None,
     force_stage: Force = None,
     until: Until = None,
-    date: Annotated[
-        str | None, typer.Option(help="The day of a refresh, such as 2026-11-20; default: today in UTC.")
-    ] = None,
-    stop_wait: Annotated[int, typer.Option(metavar="SECONDS", help="Time to end when cancelled.")] = 60,
-    python: Annotated[str, typer.Option(help="The interpreter on the cluster.")] = "python",
-    wait: Annotated[bool, typer.Option("--wait", help="Wait, and end with the job's exit code.")] = False,
-    follow: Annotated[bool, typer.Option("--follow", help="Wait, and show what the job prints.")] = False,
+    date: Date = None,
+    stop_wait: StopWait = 60,
+    python: Python = "python",
+    wait: Wait = False,
+    follow: Follow = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Send a run to a Ray cluster. The same run that is still under way there is found, not started twice."""
-    from rayflow.config import load_config, schema_of
+    """Send a job to a Ray cluster. The same job that is still under way there is found, not started twice."""
     from rayflow.dist.job import url_of
     from rayflow.dist.jobs import JobServer
     from rayflow.dist.submission import SubmitOptions, prepare
 
-    named = [f"name={name}"] if name else []
-    checked = load_config(config, [*(set_ or []), *named], schema_of(config))
+    checked, parts = _load(config, [*(set_ or []), *([f"name={name}"] if name else [])])
     lists = {"env": env, "cluster_env": cluster_env, "shared": shared, "force": force_stage}
-    options = SubmitOptions(
-        job=job,
-        until=until,
-        date=date,
-        stop_wait_s=stop_wait,
-        python=python,
-        **{key: each or () for key, each in lists.items()},
-    )
+    given = {key: each or () for key, each in lists.items()}
+    options = SubmitOptions(job=job, until=until, date=date, stop_wait_s=stop_wait, python=python, **given)
     with tempfile.TemporaryDirectory(prefix="rayflow-submit-") as folder:
-        package, request = prepare(checked, Path(folder), options)
+        package, request = prepare(checked, Path(folder), options, parts)
         if dry_run:
             _print_package(package, request, url_of(address), options.env)
             return
         server = JobServer(address)
         _warn(server)
         found, started = server.submit(request)
-    console.print(f"{'Submitted' if started else 'Already under way:'} [bold]{found.id}[/]", soft_wrap=True)
-    console.print(f"  run        {request.root}", soft_wrap=True)
-    console.print(f"  dashboard  {server.link(found.id)}", soft_wrap=True)
-    for path in package.elsewhere:
-        console.print(f"  not sent   {path}", soft_wrap=True)
+    _say_submitted(server, found, started, package)
     if follow or wait:
         _finish(server, found.id, follow)
     else:
@@ -180,6 +162,27 @@ def cancel(job_id: JobId, address: Address = None) -> None:
         console.print(f"Asked {job.id} to end; waiting.", soft_wrap=True)
         job = server.cancel(job.id)
     console.print(f"{job.id} {job.state}", soft_wrap=True)
+
+
+def _load(path: Path, overrides: list[str]) -> tuple[JobConfig, dict[str, JobConfig]]:
+    """A configuration of any job, and those that it is made of, if it is a study."""
+    from rayflow.config import load_config, schema_of
+    from rayflow.config.study import StudyConfig
+    from rayflow.study.parts import load_study
+
+    schema = schema_of(path)
+    if schema is not StudyConfig:
+        return load_config(path, overrides, schema), {}
+    study = load_study(path, overrides)
+    return study.config, study.parts()
+
+
+def _say_submitted(server: JobServer, job: Job, started: bool, package: Package) -> None:
+    console.print(f"{'Submitted' if started else 'Already under way:'} [bold]{job.id}[/]", soft_wrap=True)
+    console.print(f"  run        {job.root}", soft_wrap=True)
+    console.print(f"  dashboard  {server.link(job.id)}", soft_wrap=True)
+    for path in package.elsewhere:
+        console.print(f"  not sent   {path}", soft_wrap=True)
 
 
 def _finish(server: JobServer, identity: str, follow: bool) -> None:

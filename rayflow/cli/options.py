@@ -30,3 +30,38 @@ Only = Annotated[
     ),
 ]
 Until = Annotated[str | None, typer.Option(metavar="PART", help="Run everything up to this part.")]
+
+Name = Annotated[str | None, typer.Option(help="Name of the run, in place of the configuration's.")]
+EntryPoint = Annotated[
+    str | None,
+    typer.Option(
+        "--job",
+        help="Entry point in jobs/: by default the configuration's, or a part of a run such as score.",
+    ),
+]
+Env = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="Send this variable of the shell, sealed with the cluster's token."),
+]
+ClusterEnv = Annotated[
+    list[str] | None, typer.Option(metavar="NAME", help="A variable that the cluster's machines must have.")
+]
+Shared = Annotated[
+    list[str] | None,
+    typer.Option(metavar="FOLDER", help="The cluster sees this folder too: data in it is not sent."),
+]
+Date = Annotated[
+    str | None, typer.Option(help="The day of a refresh, such as 2026-11-20; default: today in UTC.")
+]
+StopWait = Annotated[int, typer.Option(metavar="SECONDS", help="Time to end when cancelled.")]
+Python = Annotated[str, typer.Option(help="The interpreter on the cluster.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait, and end with the job's exit code.")]
+Follow = Annotated[bool, typer.Option("--follow", help="Wait, and show what the job prints.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="The cluster's dashboard; default: RAY_API_SERVER_ADDRESS, or port 8265 of this machine.",
+    ),
+]

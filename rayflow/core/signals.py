@@ -46,14 +46,17 @@ def raise_when_terminated() -> None:
 
 
 def interrupt_main_thread() -> bool:
-    """Raise `Terminated` in the main thread, also where it waits; False where no handler of ours is set.
+    """Raise `Terminated` in the main thread, also where it waits; False where no signal would.
 
-    A real signal, because `_thread.interrupt_main` would not wake a thread that waits.
+    A real signal, because `_thread.interrupt_main` would not wake a thread that waits. Where a library has put a
+    handler of its own in place of ours, it is Ctrl-C's, a plain KeyboardInterrupt.
     """
-    if signal.getsignal(signal.SIGTERM) is not _raise:
-        return False
-    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
-    return True
+    raising = {signal.SIGTERM: _raise, signal.SIGINT: signal.default_int_handler}
+    for number, handler in raising.items():
+        if signal.getsignal(number) is handler:
+            signal.pthread_kill(threading.main_thread().ident or 0, number)
+            return True
+    return False
 
 
 def _raise(number: int, frame: FrameType | None) -> None:

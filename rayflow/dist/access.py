@@ -12,6 +12,8 @@ import os
 import secrets
 from pathlib import Path
 
+from rayflow.dist.exposure import is_open
+
 MODE, TOKEN = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"
 """Ray's own variables: "token" or "disabled", and the token itself."""
 
@@ -50,7 +52,9 @@ def open_to_others(dashboard: str | None) -> str:
     Args:
         dashboard: its host and port, or URL; None or "" without one.
     """
-    if not dashboard or os.environ.get(MODE, "").lower() == "token" or is_loopback(dashboard):
+    if not dashboard or is_loopback(dashboard):
+        return ""
+    if not is_open(dashboard if "://" in dashboard else f"http://{dashboard}"):  # asked, for this process cannot know
         return ""
     return (
         f"Ray's dashboard at {dashboard} is open to other machines and asks for no token: whoever reaches it can run "

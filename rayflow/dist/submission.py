@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,12 +24,19 @@ JOBS = {
     "score": ("run", "--only", "score"),
     "select": ("run", "--only", "select"),
     "train": ("run", "--only", "train"),
-    "evaluate": ("run", "--only", "evaluate"),
+    "evaluate": ("evaluate",),
     "train_reward": ("train-reward",),
     "refresh": ("refresh",),
+    "study": ("study", "run"),
 }
 """The entry points in `jobs/`, and the command that each of them is."""
-JOB_OF = {"RunConfig": "pipeline", "RewardConfig": "train_reward", "RefreshConfig": "refresh"}
+JOB_OF = {
+    "RunConfig": "pipeline",
+    "RewardConfig": "train_reward",
+    "RefreshConfig": "refresh",
+    "EvaluateConfig": "evaluate",
+    "StudyConfig": "study",
+}
 """The entry point that a configuration is for, where none is named."""
 
 TAKES = {
@@ -68,8 +75,10 @@ class SubmitOptions:
     python: str = "python"
 
 
-def prepare(config: JobConfig, folder: Path, options: SubmitOptions) -> tuple[Package, Request]:
-    """Pack a job into an empty folder.
+def prepare(
+    config: JobConfig, folder: Path, options: SubmitOptions, parts: Mapping[str, JobConfig] | None = None
+) -> tuple[Package, Request]:
+    """Pack a job, with the configurations that a study is made of, into an empty folder.
 
     Raises:
         ConfigError, DataError: see `pack`; an unknown job, or an option that it lacks; a variable that cannot be
@@ -82,7 +91,7 @@ def prepare(config: JobConfig, folder: Path, options: SubmitOptions) -> tuple[Pa
         config = for_date(config, options.date)
     passed_on = _passed_on(options)
     env = _environment(options)
-    package = pack(config, folder, options.shared)
+    package = pack(config, folder, options.shared, parts)
     command = shlex.join([*_command(options, package), *passed_on])
     digest = hashlib.sha256(f"{package.digest} {command}".encode()).hexdigest()[:12]
     request = Request(
@@ -101,8 +110,7 @@ def _command(options: SubmitOptions, package: Package) -> list[str]:
     if (package.folder / script).exists():
         return [options.python, script, "config.yaml"]
     # rayflow was installed from a wheel, which has no `jobs`
-    command, *rest = JOBS[options.job or ""]
-    return [options.python, "-m", "rayflow.cli", command, "config.yaml", *rest]
+    return [options.python, "-m", "rayflow.cli", *JOBS[options.job or ""], "config.yaml"]
 
 
 def _passed_on(options: SubmitOptions) -> list[str]:

@@ -12,17 +12,19 @@ import logging
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rayflow.core.sealed import unseal
-from rayflow.errors import ArtifactError, RayflowError, StageError
-from rayflow.training.checkpoints import wrong_files, write_checksums
+from rayflow.errors import RayflowError, StageError
+from rayflow.training.checkpoints import is_intact, write_checksums
 from rayflow.training.metrics import Metrics, read_metrics
 
 if TYPE_CHECKING:
+    from ray.train import Checkpoint
+
     from rayflow.training.loop import TrainJob
 
 _TIMEOUT_S = 1800
@@ -158,15 +160,17 @@ class RayStore:
 
     @contextlib.contextmanager
     def newest(self) -> Iterator[Path | None]:
-        """See `training.checkpoints.CheckpointStore.newest`."""
+        """See `training.checkpoints.CheckpointStore.newest`; the first worker reads all files, and the others follow."""
         import ray.train
+        from ray.train.collective import broadcast_from_rank_zero
 
-        checkpoint = ray.train.get_checkpoint()
-        if checkpoint is None:
+        saved = [each.checkpoint for each in ray.train.get_all_reported_checkpoints()]
+        first = ray.train.get_context().get_world_rank() == 0
+        place = broadcast_from_rank_zero(_newest_intact(saved) if first else None)
+        if place is None:
             yield None
             return
-        with checkpoint.as_directory() as folder:
-            _refuse_damaged(Path(folder), checkpoint.path)
+        with saved[place].as_directory() as folder:
             yield Path(folder)
 
 
@@ -175,19 +179,13 @@ def _checksums(rank: int) -> str:
     return f"checksums-{rank:05d}.json"
 
 
-def _refuse_damaged(folder: Path, path: str) -> None:
-    """Look at this worker's files of a checkpoint.
-
-    Raises:
-        ArtifactError: some are not what was saved.
-    """
-    import ray.train
-
-    if wrong := wrong_files(folder, _checksums(ray.train.get_context().get_world_rank())):
-        raise ArtifactError(
-            f"Checkpoint {path} is damaged ({', '.join(wrong)}). Delete the folder {Path(path).parent} and run again: "
-            "training starts anew from the stored groups."
-        )
+def _newest_intact(saved: Sequence[Checkpoint]) -> int | None:
+    """The place of the newest checkpoint that is what was saved, of those that are kept, the oldest first."""
+    for place, checkpoint in reversed(list(enumerate(saved))):
+        with checkpoint.as_directory() as folder:
+            if is_intact(Path(folder), checkpoint.path):
+                return place
+    return None
 
 
 def _explain(error: Exception, job: TrainJob) -> RayflowError:

@@ -11,6 +11,7 @@ import contextlib
 import faulthandler
 import threading
 import time
+import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 
@@ -42,19 +43,14 @@ def stall_watch(
     stop = threading.Event()
     stalled: list[tuple[str, Path]] = []
 
-    def watch() -> None:
-        seen, since = progress(), time.monotonic()
-        while not stop.wait(min(_POLL_S, 60 * minutes / 4)):
-            now = progress()
-            if now != seen:
-                seen, since = now, time.monotonic()
-            elif time.monotonic() - since > 60 * minutes:
-                stalled.append(_write_state(state(), minutes, logs))
-                if not stop.is_set():
-                    interrupt_main_thread()
-                return
+    def end() -> None:
+        stalled.append(_write_state(state(), minutes, logs))
+        if not stop.is_set() and not interrupt_main_thread():
+            warnings.warn(f"{_said(stalled[0], minutes)} It cannot be ended from here: end it by hand.", stacklevel=2)
 
-    thread = threading.Thread(target=watch, daemon=True, name="stall-watch")
+    thread = threading.Thread(
+        target=_watch, args=(minutes, progress, stop, end), daemon=True, name="stall-watch"
+    )
     if minutes:
         thread.start()
     try:
@@ -62,15 +58,34 @@ def stall_watch(
     except KeyboardInterrupt as error:
         if not stalled:
             raise
-        what, path = stalled[0]
         raise StageError(
-            f"{what}: nothing was finished for {minutes:g} minutes, so the run was ended. What Ray had, "
-            f"and what it still had to do, is in {path}. Often a machine is lost and its workers fit on no "
-            "other: finished shards are kept, run again when there is room. If one shard takes longer than that, "
-            "lower compute.shard_size (in a new run) or raise compute.stall_minutes."
+            f"{_said(stalled[0], minutes)} So the run was ended. Often a machine is lost and its "
+            "workers fit on no other: finished shards are kept, run again when there is room. If one shard takes longer "
+            "than that, lower compute.shard_size (in a new run) or raise compute.stall_minutes."
         ) from error
     finally:
         stop.set()
+
+
+def _watch(
+    minutes: float, progress: Callable[[], Hashable], stop: threading.Event, end: Callable[[], None]
+) -> None:
+    """Call `end` once nothing has changed for so long."""
+    seen, since = progress(), time.monotonic()
+    while not stop.wait(min(_POLL_S, 60 * minutes / 4)):
+        now = progress()
+        if now != seen:
+            seen, since = now, time.monotonic()
+        elif time.monotonic() - since > 60 * minutes:
+            end()
+            return
+
+
+def _said(stalled: tuple[str, Path], minutes: float) -> str:
+    what, path = stalled
+    return (
+        f"{what}: nothing was finished for {minutes:g} minutes. What Ray had, and what it still had to do, is in {path}."
+    )
 
 
 def shards_done(workers: Sequence[ShardWorker]) -> int:

@@ -3,6 +3,7 @@
     rayflow/          this package, so that the cluster runs what was submitted
     jobs/             its entry points
     config.yaml       the configuration: `extends` and --set resolved, every default written out
+    parts/            the configurations that a study is made of, likewise
     inputs/           the local data files, named by their content
     my_reward.py ..   the user's modules that the configuration names, and the local modules they import
 
@@ -15,26 +16,28 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
-from pydantic import BaseModel
 
 import rayflow
 from rayflow.config import JobConfig, PromptSource
 from rayflow.errors import ConfigError, DataError
+from rayflow.pipeline.named import Keys, dotted, sources_of, walk
 from rayflow.pipeline.plugins import find_plugins
 from rayflow.sources.files import data_files
 
-INPUTS = "inputs"
+INPUTS, PARTS = "inputs", "parts"
 STORE = ".inputs"
 """Folder beside the runs where the data of submitted jobs lies, under names of its content."""
 MAX_INPUT_BYTES = 200 << 20
-Keys = tuple[str | int, ...]
 _MODEL_KEYS = ("model", "baseline_model")
+_RUN_KEYS = (("policy", "run"), ("baseline", "run"))
+_MADE = re.compile(r"\{\w+\}")
+"""What the parts of a study write for the files that the study itself makes."""
 _SKIP = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
 
 
@@ -59,35 +62,54 @@ class Package:
     plugins: tuple[str, ...]
 
 
-def pack(config: JobConfig, folder: Path, shared: Sequence[str] = ()) -> Package:
+def pack(
+    config: JobConfig, folder: Path, shared: Sequence[str] = (), parts: Mapping[str, JobConfig] | None = None
+) -> Package:
     """Fill `folder` with what a job needs.
 
     Args:
         config: the checked configuration.
         folder: an empty folder.
         shared: folders that the cluster's machines see under the same path; files in them are not sent.
+        parts: further configurations that it is made of, a study's, by their names under its key `parts`.
 
     Raises:
         ConfigError: the runs would be written where only one machine sees them, or a plug-in is not found.
         DataError: a data file is nowhere, or too large to send.
     """
+    parts = parts or {}
     _check_runs_dir(config)
-    _check_models(config)
-    settings = config.model_dump(mode="json")
+    found = [*walk(config), *(each for name, part in parts.items() for each in walk(part, (name,)))]
+    _check_models(found)
+    own = config.model_dump(mode="json")
+    dumped = {name: part.model_dump(mode="json") for name, part in parts.items()}
+    settings = own | dumped  # no part is named like a setting of the study
     plugins = find_plugins(settings)
-    inputs, elsewhere = _take_inputs(config, settings, folder, shared)
-    _on_cluster(settings)
-    text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
-    (folder / "config.yaml").write_text(text, encoding="utf-8")
+    store = PurePosixPath(config.runs_dir, STORE)
+    sources = [(k, source) for k, source in sources_of(found) if not (parts and _MADE.fullmatch(source.path))]
+    inputs, elsewhere = _take_inputs(sources, settings, folder, shared, store)
+    _write_settings(own, dumped, folder)
     _take_code(folder, plugins.sources)
     return Package(
         folder=folder,
-        config=type(config).model_validate(settings),
+        config=type(config).model_validate(own),
         digest=_digest(folder),
         inputs=tuple(inputs),
         elsewhere=(*elsewhere, *(f"package {name}" for name in sorted(plugins.installed))),
         plugins=tuple(plugins.sources),
     )
+
+
+def _write_settings(own: dict[str, Any], parts: dict[str, dict[str, Any]], folder: Path) -> None:
+    """The configuration, and those that it is made of, which it names from its own folder."""
+    if parts:
+        own["parts"] = {name: f"{PARTS}/{name}.yaml" for name in parts}
+        (folder / PARTS).mkdir()
+    files = {"config.yaml": own} | {f"{PARTS}/{name}.yaml": part for name, part in parts.items()}
+    for name, settings in files.items():
+        _on_cluster(settings)
+        text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def _check_runs_dir(config: JobConfig) -> None:
@@ -98,52 +120,42 @@ def _check_runs_dir(config: JobConfig) -> None:
         )
 
 
-def _check_models(config: JobConfig) -> None:
-    """Models stay where they are, so a path among them must mean the same there."""
-    for keys, value in _walk(config):
-        if keys[-1] not in _MODEL_KEYS or not isinstance(value, str):
+def _check_models(found: Iterable[tuple[Keys, Any]]) -> None:
+    """Models and runs stay where they are, so a path among them must mean the same there."""
+    for keys, value in found:
+        if not isinstance(value, str) or value.startswith(("/", "~")):
             continue
-        if value.startswith(".") or (Path(value).exists() and not value.startswith(("/", "~"))):
+        is_model = keys[-1] in _MODEL_KEYS and (value.startswith(".") or Path(value).exists())
+        if is_model or keys[-2:] in _RUN_KEYS:
             raise ConfigError(
-                f"{_dotted(keys)} '{value}' is a relative path, and models are not sent. Give a hub id, or the "
-                "absolute path of a folder that the cluster's machines see."
+                f"{dotted(keys)} '{value}' is a relative path, and models are not sent. Give "
+                f"{'a hub id, or ' if is_model else ''}the absolute path of a folder that the cluster's machines see."
             )
 
 
-def _walk(value: Any, above: Keys = ()) -> Iterator[tuple[Keys, Any]]:
-    """Every setting and block inside a configuration, with the keys that lead to it."""
-    if isinstance(value, BaseModel):
-        inside: Iterable[tuple[str | int, Any]] = (
-            (name, getattr(value, name)) for name in type(value).model_fields
-        )
-    else:
-        inside = enumerate(value) if isinstance(value, tuple) else ()
-    for key, item in inside:
-        yield (*above, key), item
-        yield from _walk(item, (*above, key))
-
-
 def _take_inputs(
-    config: JobConfig, settings: dict[str, Any], folder: Path, shared: Sequence[str]
+    sources: Iterable[tuple[Keys, PromptSource]],
+    settings: dict[str, Any],
+    folder: Path,
+    shared: Sequence[str],
+    store: PurePosixPath,
 ) -> tuple[list[str], list[str]]:
     """Copy the data files, and name them in the settings as the cluster will see them."""
     taken, elsewhere, size = [], [], 0
-    for keys, source in _walk(config):
-        if not isinstance(source, PromptSource):
-            continue
+    for keys, source in sources:
         path = Path(source.path).expanduser().absolute()
         if _is_shared(path, shared):
             elsewhere.append(f"data {path}")
-            _set_path(settings, keys, str(path))
+            _set(settings, keys, str(path))
             continue
         size += sum(file.stat().st_size for file in _files(keys, source))
         if size > MAX_INPUT_BYTES:
             raise DataError(
-                f"{_dotted(keys)}: with '{path}' the data is larger than {MAX_INPUT_BYTES >> 20} MiB, too much to send "
-                "with a job. Put it on storage that the cluster's machines see, and name that with --shared FOLDER."
+                f"{dotted(keys[:-1])}: with '{path}' the data is larger than {MAX_INPUT_BYTES >> 20} MiB, too much "
+                "to send with a job. Put it on storage that the cluster's machines see; name that with --shared FOLDER."
             )
         name = _take(path, folder / INPUTS)
-        _set_path(settings, keys, str(PurePosixPath(config.runs_dir, STORE, name)))
+        _set(settings, keys, str(store / name))
         taken.append(str(path))
     return taken, elsewhere
 
@@ -153,18 +165,15 @@ def _files(keys: Keys, source: PromptSource) -> list[Path]:
         return data_files(source)
     except DataError as error:
         raise DataError(
-            f"{_dotted(keys)}: {error} If only the cluster's machines have it: --shared FOLDER."
+            f"{dotted(keys[:-1])}: {error} If only the cluster's machines have it: --shared FOLDER."
         ) from None
 
 
-def _dotted(keys: Keys) -> str:
-    return ".".join(map(str, keys))
-
-
-def _set_path(settings: Any, keys: Keys, path: str) -> None:
-    for key in keys:
+def _set(settings: Any, keys: Keys, value: str) -> None:
+    *above, last = keys
+    for key in above:
         settings = settings[key]
-    settings["path"] = path
+    settings[last] = value
 
 
 def _is_shared(path: Path, shared: Iterable[str]) -> bool:
@@ -213,8 +222,3 @@ def _digest(folder: Path) -> str:
         total.update(f"{path.relative_to(folder).as_posix()}\0".encode())
         total.update(hashlib.sha256(path.read_bytes()).digest())
     return total.hexdigest()[:12]
-
-
-def safe_name(text: str) -> str:
-    """A name that a submission id can begin with: a job server refuses other signs in paths."""
-    return re.sub(r"[^A-Za-z0-9._-]", "-", text)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rayflow.config import Config, RunConfig, load_config, override
+from rayflow.config import Config, JobConfig, RunConfig, load_config, override
 from rayflow.config.evaluate import EvaluateConfig, SideOptions
 from rayflow.config.reward import RewardConfig
 from rayflow.config.study import StudyConfig
@@ -98,6 +98,16 @@ class Study:
         if missing:
             raise ConfigError(f"{self._path('evaluation')}: rewards must name {' and '.join(missing)}.")
         return filled(found, known).model_copy(update={"policy": SideOptions(model=model)})
+
+    def parts(self) -> dict[str, JobConfig]:
+        """What the study is made of, by part, as it is written: with the words in braces."""
+        root = self.config.root
+        return {
+            "preferences": self.preferences(),
+            "proxy": self._load("proxy", RewardConfig, root, "proxy"),
+            "run": self.base(),
+            "evaluation": self._load("evaluation", EvaluateConfig, root, "evaluation"),
+        }
 
     def _path(self, part: str) -> Path:
         return self.folder / getattr(self.config.parts, part)

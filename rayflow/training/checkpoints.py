@@ -24,6 +24,10 @@ from rayflow.errors import ArtifactError
 
 _ROOM = 1 << 20
 """Bytes. A file that failed to be written, on a disk with less room than this, failed for that."""
+SHAPE = "shape.json"
+"""What a checkpoint's files are split by: `num_workers`, `zero_stage`. A single process writes none."""
+_LISTS = CHECKSUMS.removesuffix(".json")
+"""How the names of all lists of checksums begin, the only one's and each worker's."""
 _STEP = re.compile(r"step-(\d{8})")
 
 
@@ -39,7 +43,10 @@ class CheckpointStore(Protocol):
         """
 
     def newest(self) -> AbstractContextManager[Path | None]:
-        """The newest complete checkpoint as a folder of this machine, or None if there is none."""
+        """The newest checkpoint that is intact, as a folder of this machine, or None if there is none.
+
+        One that is damaged is passed over, with a warning.
+        """
 
 
 class FolderStore:
@@ -64,16 +71,8 @@ class FolderStore:
 
     @contextmanager
     def newest(self) -> Iterator[Path | None]:
-        """See `CheckpointStore.newest`; one that is damaged is passed over, with a warning."""
-        for folder in reversed(self._complete()):
-            if not (wrong := wrong_files(folder)):
-                yield folder
-                return
-            warnings.warn(
-                f"Checkpoint {folder} is damaged ({', '.join(wrong)}); going on from an earlier one.",
-                stacklevel=3,
-            )
-        yield None
+        """See `CheckpointStore.newest`."""
+        yield next((folder for folder in reversed(self._complete()) if is_intact(folder, str(folder))), None)
 
     def _complete(self) -> list[Path]:
         if not self.folder.is_dir():
@@ -116,19 +115,41 @@ def write_checksums(folder: Path, name: str = CHECKSUMS) -> None:
     (folder / name).write_text(json.dumps(digests, indent=2) + "\n")
 
 
-def wrong_files(folder: Path, name: str = CHECKSUMS) -> list[str]:
-    """Files that are not what `write_checksums` saw, or gone; none where it wrote nothing."""
-    try:
-        digests = json.loads((folder / name).read_text())
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError):
-        return [name]
-    return [f for f, digest in digests.items() if not (folder / f).is_file() or _sha256(folder / f) != digest]
+def is_intact(folder: Path, name: str) -> bool:
+    """Whether a checkpoint is what all of its workers saved; warns of one that is not, by its name for people."""
+    wrong = wrong_files(folder)
+    if wrong:
+        warnings.warn(
+            f"Checkpoint {name} is damaged ({', '.join(wrong)}); going on from an earlier one.", stacklevel=2
+        )
+    return not wrong
+
+
+def wrong_files(folder: Path) -> list[str]:
+    """Files of a checkpoint that are not what any of its workers saved, or gone, its lists of checksums among them."""
+    digests: dict[str, str] = {}
+    wrong, lists = [], sorted(folder.glob(f"{_LISTS}*.json"))
+    for path in lists:
+        try:
+            digests |= json.loads(path.read_text())
+        except (OSError, ValueError, TypeError):
+            wrong.append(path.name)
+    wrong += [
+        f for f, digest in digests.items() if not (folder / f).is_file() or _sha256(folder / f) != digest
+    ]
+    if not wrong and len(lists) < (expected := _num_workers(folder)):
+        wrong.append(f"{expected - len(lists)} of {expected} lists of checksums")
+    return wrong
+
+
+def _num_workers(folder: Path) -> int:
+    """How many workers saved a checkpoint, each with a list of checksums."""
+    shape = folder / SHAPE
+    return json.loads(shape.read_text())["num_workers"] if shape.exists() else 1
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("checksums"))
+    return sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(_LISTS))
 
 
 def _sha256(path: Path) -> str:

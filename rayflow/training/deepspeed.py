@@ -23,6 +23,7 @@ import torch
 
 from rayflow.errors import MissingPackageError, StageError
 from rayflow.training.backend import make_optimizer, set_learning_rate, write_model
+from rayflow.training.checkpoints import SHAPE
 from rayflow.training.objective import build_scorer
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 _BUCKET = 10_000_000  # elements that one collective carries: 40 MB of float32, several buffers per worker
 _TAG = "state"
-_SHAPE = "shape.json"  # what a checkpoint's files are split by
+_WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
 
 class DeepSpeedBackend:
@@ -99,7 +100,7 @@ class DeepSpeedBackend:
             str(folder), tag=_TAG, client_state={"rayflow_step": step}, save_latest=False
         )
         if self.rank == 0:
-            (folder / _SHAPE).write_text(json.dumps(self._shape()))
+            (folder / SHAPE).write_text(json.dumps(self._shape()))
 
     def load_state(self, folder: Path) -> int:
         """Restore what any number of workers saved.
@@ -110,7 +111,7 @@ class DeepSpeedBackend:
         Raises:
             StageError: DeepSpeed cannot convert it: another ZeRO stage with 3 on one side, or Adafactor.
         """
-        saved = json.loads((folder / _SHAPE).read_text())
+        saved = json.loads((folder / SHAPE).read_text())
         if saved == self._shape():
             return self._load(folder)
         self._check_convertible(saved)
@@ -118,7 +119,8 @@ class DeepSpeedBackend:
             return self._load(universal)
 
     def _load(self, folder: Path) -> int:
-        _, client = self.engine.load_checkpoint(str(folder), tag=_TAG)
+        with tensors_only():
+            _, client = self.engine.load_checkpoint(str(folder), tag=_TAG)
         return int(client["rayflow_step"])
 
     def _shape(self) -> dict[str, int]:
@@ -158,7 +160,7 @@ class DeepSpeedBackend:
                 inject_missing_state=True,  # for tensor parallelism, of which there is none here
             )
             noise = io.StringIO()
-            with contextlib.redirect_stdout(noise), contextlib.redirect_stderr(noise):
+            with contextlib.redirect_stdout(noise), contextlib.redirect_stderr(noise), tensors_only():
                 ds_to_universal.main(arguments)
         torch.distributed.barrier()
         # DeepSpeed reads this setting when it loads. It is not part of `engine_config`, because a checkpoint of
@@ -212,6 +214,29 @@ def engine_config(options: TrainOptions) -> dict[str, Any]:
         "bf16": {"enabled": options.precision == "bfloat16"},
         "steps_per_print": 2**31,
     }
+
+
+@contextlib.contextmanager
+def tensors_only() -> Iterator[None]:
+    """While the block runs, no pickle brings code: torch.load reads tensors, plain values and DeepSpeed's records.
+
+    DeepSpeed asks torch.load for whole pickles; this variable of PyTorch overrules it.
+    """
+    _import_deepspeed()
+    from deepspeed.runtime.fp16.loss_scaler import LossScaler
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+    from deepspeed.utils.tensor_fragment import fragment_address
+
+    before = os.environ.get(_WEIGHTS_ONLY)
+    os.environ[_WEIGHTS_ONLY] = "1"
+    try:
+        with torch.serialization.safe_globals([LossScaler, ZeroStageEnum, fragment_address]):
+            yield
+    finally:
+        if before is None:
+            del os.environ[_WEIGHTS_ONLY]
+        else:
+            os.environ[_WEIGHTS_ONLY] = before
 
 
 def _import_deepspeed() -> Any:

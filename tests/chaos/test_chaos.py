@@ -18,6 +18,7 @@ from rayflow.training.metrics import read_metrics
 from tests.chaos.job import NUM_PROMPTS, Job, digests, settings
 from tests.chaos.trial import Trial, metrics
 from tests.pipeline.helpers import run_data
+from tests.training.helpers import reproducible
 
 DATA_FAULTS = ("sampler", "engine", "reward", "driver", "local-driver", "raylet")
 TRAINING_FAULTS = ("trainer", "driver-in-training")
@@ -113,12 +114,11 @@ def training_settings(folder: Path, name: str, model: str) -> dict:
 
 
 def trained(root: Path) -> tuple[list[dict], bytes]:
-    """The history without its speeds, and the model's bytes."""
+    """The history without what the clock and the machine decide, and the model's bytes."""
     (folder,) = root.glob("*-train")
-    history = read_metrics(folder / "metrics.jsonl")
-    for line in history:
-        line.pop("tokens_per_second")
-    return history, (folder / "model" / "model.safetensors").read_bytes()
+    return reproducible(read_metrics(folder / "metrics.jsonl")), (
+        folder / "model" / "model.safetensors"
+    ).read_bytes()
 
 
 @pytest.fixture(scope="session")

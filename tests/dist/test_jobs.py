@@ -13,9 +13,12 @@ import pytest
 import requests
 import yaml
 
-from rayflow.config import RunConfig
+from rayflow.config import RunConfig, load_config
+from rayflow.config.refresh import RefreshConfig
 from rayflow.dist.exposure import is_open, warnings_for
 from rayflow.pipeline.plan import build_plan
+from rayflow.refresh.folder import RefreshFolder
+from rayflow.refresh.table import PreferenceTable
 from tests.dist.head import Head, ray_head
 from tests.pipeline.conftest import prompt_file, settings  # noqa: F401
 from tests.pipeline.helpers import run_data, tables
@@ -57,10 +60,10 @@ def run_file(tmp_path: Path, settings: dict, tiny_model: str) -> Callable[..., P
 
 
 def slow(settings: dict) -> dict:  # noqa: F811
-    """Sampling takes three seconds a prompt, one prompt after another."""
-    engine = {"kind": "fake", "max_model_len": 256, "latency_seconds": 3.0}
+    """Sampling takes three seconds a prompt, one prompt after another; one late prompt fails."""
+    engine = {"kind": "fake", "max_model_len": 256, "latency_seconds": 3.0, "fail_on": "number 6"}
     compute = {"shard_size": 1, "sample": {"num_cpus": 1, "in_flight": 1}, "score": {"num_cpus": 0.25}}
-    return {"sample": {**settings["sample"], "engine": engine}, "compute": compute}
+    return {"sample": {**settings["sample"], "engine": engine}, "compute": compute, "max_failed_fraction": 0.5}
 
 
 def until_pairs(head: Head, path: Path, *more: object, **env: str):  # noqa: ANN201, F811
@@ -139,6 +142,7 @@ def test_a_running_job_is_found_measured_cancelled_and_gone_on_with(
     wait_for(lambda: value(head, "ray_rayflow_rows_total", run="slow", stage="sample") >= 2)
     wait_for(lambda: value(head, "ray_rayflow_tokens_total", run="slow", stage="sample") > 0)
     wait_for(lambda: value(head, "ray_rayflow_scores_total", run="slow", stage="score") >= 32)
+    wait_for(lambda: value(head, "ray_rayflow_failures_total", run="slow", stage="sample") == 1)
     wait_for(lambda: value(head, "ray_rayflow_accepted_total", run="slow", stage="select") > 0)
     visited = value(head, "ray_rayflow_visited_total", run="slow", stage="select")
     assert value(head, "ray_rayflow_accepted_total", run="slow", stage="select") <= visited
@@ -146,7 +150,7 @@ def test_a_running_job_is_found_measured_cancelled_and_gone_on_with(
     assert done.returncode == 0 and "SUCCEEDED" in done.stdout, done.stdout + done.stderr
     assert {index: sample.marker(index).file for index in kept} == before
     ids = [row["prompt_id"] for i in range(sample.num_shards) for row in sample.read_shard(i).to_pylist()]
-    assert len(ids) == len(set(ids)) == 10
+    assert len(ids) == len(set(ids)) == 9
     assert 0 < value(head, "ray_rayflow_rows_total", run="slow", stage="select") <= 10  # a committed shard once
 
 
@@ -155,6 +159,40 @@ def value(head: Head, name: str, **labels: str) -> float:
     found = re.findall(rf"^{name}\{{([^}}]*)\}} (\S+)$", requests.get(head.metrics, timeout=10).text, re.MULTILINE)
     wanted = {f'{key}="{each}"' for key, each in labels.items()}
     return sum(float(number) for text, number in found if wanted <= set(text.split(",")))
+
+
+@pytest.mark.trainer
+def test_a_whole_run_trains_and_is_evaluated_on_the_cluster(head: Head, run_file, settings: dict) -> None:  # noqa: ANN001, F811
+    compute = {
+        "shard_size": 5,
+        "sample": {"num_cpus": 0.5},
+        "score": {"num_cpus": 0.25},
+        "train": {"num_workers": 1, "num_cpus": 0.5},
+    }
+    path = run_file(
+        "whole",
+        prompts={**settings["prompts"], "evaluation": settings["prompts"]["train"]},
+        compute=compute,
+        reference={"precision": "float32"},
+        train={"learning_rate": 1e-3, "batch_size": 5, "precision": "float32"},
+        evaluate={"num_samples": 2, "num_resamples": 100},
+    )
+    done = head.rayflow("submit", path, "--python", sys.executable, "--follow")
+    assert done.returncode == 0, done.stdout + done.stderr
+    plan = build_plan(RunConfig.model_validate(yaml.safe_load(path.read_text())))
+    assert plan.artifacts["train"].manifest().extra["num_steps"] == 2
+    assert (plan.artifacts["train"].folder / "model" / "model.safetensors").exists()
+    summary = json.loads((plan.config.root / "summary.json").read_text())
+    assert summary["missing"] == [] and summary["evaluation"]["num_prompts"] == 10
+
+
+def test_a_submitted_refresh_promotes_a_version(head: Head, run_file) -> None:  # noqa: ANN001
+    path = run_file("nightly", refresh={})
+    done = head.rayflow("submit", path, "--python", sys.executable, "--follow")
+    assert done.returncode == 0, done.stdout + done.stderr
+    config = load_config(path, [], RefreshConfig)
+    folder = RefreshFolder(config.root)
+    assert folder.latest is not None and PreferenceTable(folder.table).num_rows(folder.latest) == 10
 
 
 def test_a_job_that_fails_ends_the_waiting_command_with_its_code(head: Head, run_file) -> None:  # noqa: ANN001

@@ -17,14 +17,16 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from rayflow.cli.app import app
-from rayflow.config import RunConfig
+from rayflow.config import RunConfig, schema_of
 from rayflow.config.refresh import RefreshConfig
 from rayflow.core.sealed import SEALED
 from rayflow.dist import exposure
+from rayflow.dist.access import open_to_others
 from rayflow.dist.job import Job, Request, running_job, url_of
 from rayflow.dist.jobs import JobServer
-from rayflow.dist.submission import JOBS, TAKES, SubmitOptions, prepare
+from rayflow.dist.submission import JOB_OF, JOBS, TAKES, SubmitOptions, prepare
 from rayflow.errors import ConfigError, DataError, JobError
+from rayflow.study.parts import load_study
 from tests.pipeline.conftest import config, prompt_file, settings  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
@@ -47,8 +49,9 @@ def prepared(config: RunConfig, folder: Path, **options):  # noqa: ANN003, ANN20
 def test_every_entry_point_exists_and_is_the_command_that_it_is_said_to_be() -> None:
     for job, words in JOBS.items():
         text = (ROOT / "jobs" / f"{job}.py").read_text()
-        command, *rest = words
-        inside = [f'"{command}"', "*sys.argv[1:]", *(f'"{word}"' for word in rest)]
+        options = words[words.index("--only") :] if "--only" in words else ()
+        commands = words[: len(words) - len(options)]
+        inside = [*(f'"{w}"' for w in commands), "*sys.argv[1:]", *(f'"{w}"' for w in options)]
         assert f"main([{', '.join(inside)}])" in text
 
 
@@ -149,6 +152,67 @@ def test_a_dry_run_prints_what_would_be_sent_and_asks_nobody(settings: dict, tmp
     for text in ("to        http://10.255.255.1:8265", "python jobs/pipeline.py config.yaml", "name: x", "plug-in   tests"):
         assert text in done.output
     assert settings["prompts"]["train"]["path"] in done.output
+
+
+CONFIGS = sorted((ROOT / "jobs" / "configs").rglob("*.yaml"))
+STUDY = ROOT / "jobs" / "configs" / "study" / "sentiment.yaml"
+PARTS = [path for path in CONFIGS if path.parent == STUDY.parent and path != STUDY]
+
+
+@pytest.mark.parametrize("path", [each for each in CONFIGS if each not in PARTS], ids=lambda path: path.stem)
+def test_every_configuration_can_be_submitted(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    words = ["submit", str(path), "--dry-run", "--set", "runs_dir=/shared/runs"]
+    kind = schema_of(path).__name__
+    if kind == "EvaluateConfig":
+        refused = CliRunner().invoke(app, words)
+        assert "policy.run 'runs/quickstart' is a relative path" in str(refused.exception)
+        words += ["--set", "policy.run=/shared/runs/quickstart"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output or repr(done.exception)
+    assert f"python jobs/{JOB_OF[kind]}.py config.yaml" in done.output
+    assert f"data      {ROOT}/jobs/prompts/" in done.output
+
+
+def test_a_study_is_sent_with_its_parts_and_what_they_and_its_rows_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    own = ROOT / "jobs" / "prompts" / "sentiment-pairs.jsonl"
+    settings = {"source": "direct", "select": None, "pair": None, "prompts.train": {"path": str(own), "layout": "trl"}}
+    row = {"title": "own pairs", "settings": settings}
+    changes = ["runs_dir=/shared/runs", "run.train.num_epochs=3", f"rows.own={json.dumps(row)}"]
+    study = load_study(STUDY, changes)
+    (tmp_path / "sent").mkdir()
+    package, made = prepare(study.config, tmp_path / "sent", SubmitOptions(), study.parts())
+    assert made.entrypoint == "python jobs/study.py config.yaml"
+    assert {path.name for path in (tmp_path / "sent" / "parts").iterdir()} == {path.name for path in PARTS}
+    monkeypatch.chdir(tmp_path / "sent")
+    there = load_study(Path("config.yaml"), [])  # as the job does; checks every row
+    assert there.base().train.num_epochs == 3 and there.config.all_rows.keys() == study.config.all_rows.keys()
+    sources = [there.preferences().prompts.train, there.base().prompts.train, there.row("own", 1).prompts.train]
+    sources.append(there.evaluation("own", 1, "m", {}).prompts)
+    for source in sources:
+        assert Path(source.path).parent == Path("/shared/runs/.inputs")
+        assert (tmp_path / "sent" / "inputs" / Path(source.path).name).exists()
+    assert there.row("direct-hinge", 1).prompts.train.path == "{preferences}"
+    assert there.proxy().data.train.path == str(study.preferences_file)
+
+
+@pytest.mark.parametrize("served", ["0.0.0.0"], indirect=True)
+def test_a_run_that_joins_an_open_cluster_says_so_whatever_its_own_variables_say(
+    served: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not exposure._own_addresses():
+        pytest.skip("this machine has no address but loopback")
+    dashboard = f"{min(exposure._own_addresses())}:{served}"
+    for mode in ("disabled", "token"):
+        monkeypatch.setenv("RAY_AUTH_MODE", mode)
+        assert "open to other machines" in open_to_others(dashboard)
+        assert open_to_others(f"127.0.0.1:{served}") == open_to_others("") == open_to_others(None) == ""
+    monkeypatch.delenv("RAY_AUTH_MODE")
+    monkeypatch.setattr(Open, "allowed", False)  # such as with ~/.ray/auth_token alone
+    assert open_to_others(dashboard) == ""
 
 
 def job(number: int, state: str, root: str = "/runs/a", key: str = "a-123") -> Job:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import pickle
 import signal
 import threading
 import time
@@ -19,7 +20,7 @@ import torch
 from rayflow.dist.train import TrainCompute, train_with_ray
 from rayflow.errors import StageError
 from rayflow.training.checkpoints import FolderStore
-from rayflow.training.deepspeed import DeepSpeedBackend
+from rayflow.training.deepspeed import DeepSpeedBackend, tensors_only
 from rayflow.training.groups import GroupFile, write_groups
 from rayflow.training.loop import train
 from rayflow.training.metrics import read_metrics
@@ -171,6 +172,33 @@ def test_training_goes_on_with_another_number_of_workers(
     assert not (tmp_path / "out" / "universal").exists()
 
 
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_by_any_number_of_workers(
+    cluster, tiny_model, groups, plain, tmp_path
+):
+    """Of two workers' checkpoints of steps 2 and 4, the newest's second worker's file is not what it was."""
+
+    def run(num_workers):
+        job = small_job(tiny_model, groups, tmp_path / "out", choose=ChoiceOptions(every_steps=5), keep_checkpoints=2)
+        job = dataclasses.replace(job, judge=StopsOnce(tmp_path / "stopped"))
+        return train_with_ray(job, TrainCompute(num_workers, max_failures=0), "run", tmp_path / "storage")
+
+    with pytest.raises(StageError, match="restarts are used up"):
+        run(num_workers=2)
+    done = read_metrics(tmp_path / "out" / "metrics.jsonl")
+    assert [line["step"] for line in done] == [1, 2, 3, 4]
+    earlier, newest = sorted(path.parent for path in (tmp_path / "storage").rglob("shape.json"))
+    (file,) = (path for path in newest.rglob("*_rank_1_*optim_states.pt"))
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    result = run(num_workers=1)
+    assert_same_history(result.metrics_history, plain[1])
+    assert result.metrics_history[:2] == done[:2]  # to the last digit of their speed: from the checkpoint of step 2 on
+    assert result.metrics_history[2] != done[2] and earlier != newest
+    said = (tmp_path / "out" / "logs" / "worker-0.log").read_text()
+    assert f"{newest.name} is damaged" in said and file.name in said
+
+
 def test_what_cannot_be_split_anew_is_refused_with_a_way_out(tmp_path):
     def load(saved, zero_stage, optimizer="adamw"):
         backend = object.__new__(DeepSpeedBackend)
@@ -182,6 +210,25 @@ def test_what_cannot_be_split_anew_is_refused_with_a_way_out(tmp_path):
         load({"num_workers": 1, "zero_stage": 3}, zero_stage=1)
     with pytest.raises(StageError, match="Adafactor's state cannot be split anew"):
         load({"num_workers": 2, "zero_stage": 1}, zero_stage=1, optimizer="adafactor")
+
+
+class Attack:
+    """A pickle that leaves a file when it is opened."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_a_checkpoint_brings_no_code(tmp_path):
+    torch.save({"optimizer": Attack(tmp_path / "ran")}, tmp_path / "state.pt")
+    with tensors_only(), pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
+        torch.load(tmp_path / "state.pt", weights_only=False)  # as DeepSpeed does
+    assert not (tmp_path / "ran").exists()
+    torch.load(tmp_path / "state.pt", weights_only=False)
+    assert (tmp_path / "ran").exists()  # it would have
 
 
 def test_a_workers_own_error_reaches_the_caller(cluster, tiny_model, groups, tmp_path):

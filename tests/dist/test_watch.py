@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,24 @@ def test_a_main_thread_that_waits_is_woken_with_an_error_and_a_file(tmp_path: Pa
     said = state.read_text()
     assert "sample: 3 of 8 pending" in said and "test_watch.py" in said  # where the threads were
     assert "Not in use: " in said or "Ray does not answer" in said
+
+
+@pytest.mark.parametrize("ctrl_c", [signal.default_int_handler, signal.SIG_IGN], ids=["Ctrl-C's", "none"])
+def test_where_sigterm_is_a_library_s_another_signal_serves_or_the_file_is_named(tmp_path: Path, ctrl_c) -> None:  # noqa: ANN001
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, ctrl_c)
+    ended = pytest.raises(StageError, match="nothing was finished") if ctrl_c != signal.SIG_IGN else nullcontext()
+    told = pytest.warns(UserWarning, match="end it by hand") if ctrl_c == signal.SIG_IGN else nullcontext()
+    begin = time.monotonic()
+    try:
+        with told, ended, stall_watch(0.3 * SECOND, lambda: 7, lambda: "sample", tmp_path):
+            threading.Event().wait(12 if ctrl_c == signal.SIG_IGN else 40)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert time.monotonic() - begin < 30
+    assert len(list(tmp_path.glob("stall-*.txt"))) == 1
 
 
 def test_progress_however_slow_is_left_alone(tmp_path: Path) -> None:

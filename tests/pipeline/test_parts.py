@@ -113,6 +113,23 @@ def test_the_entry_points_run_one_after_another_and_give_what_the_whole_run_give
         assert [r for i in range(artifact.num_shards) for r in artifact.read_shard(i).to_pylist()] == rows
 
 
+def test_training_and_evaluation_go_by_what_is_stored(trainable: dict, tmp_path: Path) -> None:
+    training = {"learning_rate": 1e-3, "batch_size": 5, "precision": "float32"}
+    small = {"reference": {"precision": "float32"}, "train": training, "evaluate": {"num_samples": 2}}
+    given = evaluated(trainable) | small
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(given))
+    assert run_script("pipeline.py", path, "--until", "select").returncode == 0
+    early = run_script("evaluate.py", path)
+    assert early.returncode == 1 and "07-train is not finished; run it first" in early.stderr, early.stderr
+    for script in ("train.py", "evaluate.py"):
+        done = run_script(script, path)
+        assert done.returncode == 0, done.stdout + done.stderr
+    plan = build_plan(RunConfig.model_validate(given))
+    assert all(artifact.committed for artifact in plan.artifacts.values())
+    assert plan.artifacts["train"].manifest().extra["num_steps"] == 2
+
+
 def test_a_part_takes_further_options_of_run(trainable: dict, tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(trainable))

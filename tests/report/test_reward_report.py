@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from rayflow.report.data import FailureCount
 from rayflow.report.reward import cards, content, lead, notes, page, write_reward_report
 from tests.report import reward_example as example
 
@@ -61,6 +62,14 @@ def test_what_a_reader_must_know_depends_on_the_numbers():
     assert "percentage points" in lead(many)
     coin = replace(many.quality, accuracy=0.51, low=0.47, high=0.55)
     assert "does not show that it has learned anything" in lead(replace(many, quality=coin))
+
+
+def test_markup_in_names_and_failures_stays_text():
+    bad = "<script>alert(1)</script>"
+    failure = FailureCount(stage=bad, reason=bad, count=1, example=bad)
+    hostile = {"name": bad, "model": bad, "trained": bad, "config_yaml": bad, "versions": {bad: bad}}
+    text = page(replace(example.finished(), failures=(failure,), **hostile))
+    assert "<script" not in text and text.count("&lt;script&gt;") >= 6
 
 
 def test_an_unfinished_training_says_what_is_missing():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -204,6 +205,15 @@ def test_a_study_runs_shares_stages_resumes_and_is_reported(tiny_model, tmp_path
             sum(r["cut"] for r in numbers["results"] if r["row"] == row["row"]) / 2
         )
     assert (tmp_path / "out" / "tables.md").read_text().count("| RAFT |") == 1
+
+    bad = "<script>alert(1)</script>"
+    table = study.config.tables["table1"].model_copy(update={"title": bad, "source": bad})
+    changed = {name: row.model_copy(update={"title": bad}) for name, row in study.config.rows.items()}
+    sweep = study.config.sweeps["gamma"].model_copy(update={"title": bad})
+    hostile = {"tables": {"table1": table}, "rows": changed, "sweeps": {"gamma": sweep}}
+    planted = replace(study, config=study.config.model_copy(update=hostile))
+    text = write(planted, tmp_path / "bad")[0].read_text(encoding="utf-8")
+    assert "<script" not in text and text.count("&lt;script&gt;") > 4
 
 
 def test_a_moved_study_goes_on_without_redoing_anything(tiny_model, tmp_path, monkeypatch):

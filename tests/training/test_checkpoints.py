@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -40,16 +41,36 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path) 
         assert folder is None  # training starts anew rather than from garbage
 
 
-def test_a_list_of_checksums_notices_change_loss_and_its_own_damage(tmp_path: Path) -> None:
+def test_lists_of_checksums_notice_change_loss_and_their_own_damage(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"a")
-    assert wrong_files(tmp_path) == []  # nothing was promised
+    assert wrong_files(tmp_path) == ["1 of 1 lists of checksums"]  # nothing says that it is what was saved
     write_checksums(tmp_path)
-    (tmp_path / "checksums-00001.json").write_text("{}")  # another worker's list is not a file of the model
     assert wrong_files(tmp_path) == []
     (tmp_path / "a").unlink()
     assert wrong_files(tmp_path) == ["a"]
-    (tmp_path / "checksums.json").write_text("{")
-    assert wrong_files(tmp_path) == ["checksums.json"]
+    for broken in ("{", "3"):
+        (tmp_path / "checksums.json").write_text(broken)
+        assert wrong_files(tmp_path) == ["checksums.json"]
+
+
+def test_every_worker_s_files_count_however_many_go_on(tmp_path: Path) -> None:
+    """Two workers' folders, merged as Ray Train does."""
+    for rank in range(2):
+        own = tmp_path / str(rank)
+        own.mkdir()
+        (own / f"rank-{rank}.pt").write_bytes(bytes([rank]))
+        if rank == 0:
+            (own / "shape.json").write_text('{"num_workers": 2, "zero_stage": 1}')
+        write_checksums(own, f"checksums-{rank:05d}.json")
+        shutil.copytree(own, tmp_path / "merged", dirs_exist_ok=True)
+    merged = tmp_path / "merged"
+    assert wrong_files(merged) == []
+    (merged / "rank-1.pt").write_bytes(b"other")
+    assert wrong_files(merged) == ["rank-1.pt"]
+    (merged / "checksums-00001.json").unlink()
+    assert wrong_files(merged) == ["1 of 2 lists of checksums"]
+    (merged / "shape.json").unlink()
+    assert wrong_files(merged) == ["shape.json"]
 
 
 def test_a_full_disk_is_a_sentence_and_leaves_the_old_folder(
