@@ -195,7 +195,6 @@ def test_a_study_is_sent_with_its_parts_and_what_they_and_its_rows_name(
     for source in sources:
         assert Path(source.path).parent == Path("/shared/runs/.inputs")
         assert (tmp_path / "sent" / "inputs" / Path(source.path).name).exists()
-    assert there.row("direct-hinge", 1).prompts.train.path == "{preferences}"
     assert there.proxy().data.train.path == str(study.preferences_file)
 
 
