@@ -10,6 +10,7 @@ from rich.console import Console
 from rayflow.config import RunConfig, load_config
 from rayflow.core.files import read_json
 from rayflow.pipeline import commands
+from rayflow.pipeline.plan import build_plan
 
 ROOT = Path(__file__).parents[2]
 METHODS = sorted((ROOT / "jobs" / "configs" / "methods").glob("*.yaml"))
@@ -46,6 +47,17 @@ def length(prompt: str, response: str) -> float:
 
 def test_there_are_methods():
     assert len(METHODS) >= 16
+
+
+# Responses per prompt that the paper's own recipe decodes (RSO, arXiv:2309.06657, Table 7, and RS-DPO, section 4).
+DECODES = {"rso": 64, "raft": 64, "raft-tournament": 64, "rest": 64, "slic-hf": 8, "lipo": 8, "rs-dpo": 16}
+
+
+@pytest.mark.parametrize(("name", "decodes"), [*DECODES.items(), ("dpo", 0), ("slic", 0)])
+def test_a_shipped_method_decodes_as_many_responses_as_its_paper(name: str, decodes: int) -> None:
+    plan = build_plan(load_config(ROOT / "jobs" / "configs" / "methods" / f"{name}.yaml", ["model=fake"]))
+    drawn = plan.stages["sample"].sampling.num_candidates if "sample" in plan.stages else 0
+    assert drawn == decodes
 
 
 @pytest.mark.parametrize("path", METHODS, ids=lambda path: path.stem)
