@@ -53,20 +53,20 @@ class Visits:
 
     def run(self) -> None:
         """Visit until every row has what it can get."""
-        with np.errstate(divide="ignore"):  # the surely accepted have 1 - p = 0; their v is not used again
-            while len(self._rows):
-                self._step()
+        while len(self._rows):
+            self._step()
         self._end()
 
     def _step(self) -> None:
         rejection = 1 - self._probabilities
         self._begin_step(rejection)
-        hits = np.flatnonzero(rejection < self._uniform)
-        self._uniform /= rejection
-        self._record(hits)
+        accepted = self._record(np.flatnonzero(rejection < self._uniform))
+        rejection.reshape(-1)[accepted] = 1  # theirs may be 0, and their v is not used again
         going = np.flatnonzero(self.num_accepted[self._rows] < self._wanted[self._rows])
         if len(going) < len(self._rows):
             self._keep(going)
+            rejection = rejection.take(going, axis=0)
+        self._uniform /= rejection
         self._take_maximum()
 
     def _take_maximum(self) -> None:
@@ -83,8 +83,8 @@ class Visits:
         """Every step is a whole pass."""
         self.num_rounds[self._rows] += 1
 
-    def _record(self, hits: np.ndarray) -> None:
-        """Append the accepted, given as flat positions, and take them out."""
+    def _record(self, hits: np.ndarray) -> np.ndarray:
+        """Append the accepted, given as flat positions, and take them out; returns those that were still needed."""
         rows, n = self._rows, self._probabilities.shape[1]
         counts = np.bincount(hits // n, minlength=len(rows))
         before = self.num_accepted[rows]
@@ -100,6 +100,7 @@ class Visits:
         self.num_accepted[rows] += needed
         self._before[rows] = before
         self._end_step()
+        return hits
 
     def _end_step(self) -> None:
         """Count the visits of a whole pass."""
@@ -141,11 +142,18 @@ class VisitsByAcceptance(Visits):
     def _begin_step(self, rejection: np.ndarray) -> None:
         """Visit only up to the next candidate that is surely accepted, or to the end of the pass."""
         self.num_rounds[self._rows] += self._begin == 0
-        positions = np.arange(rejection.shape[1])
-        ahead = positions >= self._begin[:, None]
-        sure = ahead & (rejection == 0)
-        self._stop = np.where(sure.any(axis=1), sure.argmax(axis=1), self._present[self._rows] - 1)
-        rejection[~(ahead & (positions <= self._stop[:, None]))] = 1
+        n = rejection.shape[1]
+        positions = np.arange(
+            n, dtype=np.min_scalar_type(n)
+        )  # small numbers are compared several times faster
+        aside = positions < self._begin[:, None].astype(positions.dtype)
+        sure = rejection == 0
+        sure &= ~aside
+        first = sure.argmax(axis=1)
+        found = sure[np.arange(len(sure)), first]
+        self._stop = np.where(found, first, self._present[self._rows] - 1)
+        aside |= positions > self._stop[:, None].astype(positions.dtype)
+        np.putmask(rejection, aside, 1)
 
     def _end_step(self) -> None:
         """Count the visits of a step, and go on behind it."""
