@@ -52,12 +52,13 @@ def prompt_token_ids(tokenizer: Any, prompt: Prompt) -> np.ndarray:
     return np.asarray(ids, dtype=np.int32)
 
 
-def response_token_ids(tokenizer: Any, prompt: Prompt, response: str) -> np.ndarray:
+def response_token_ids(tokenizer: Any, prompt: Prompt, response: str, ended: bool = True) -> np.ndarray:
     """Token ids of a given response, as a policy would emit them behind the prompt's: [R] int32, EOS last.
 
     Chat: what the chat template writes for the answer behind its generation prompt, up to and including the
     token that ends the turn; what the template writes behind that (a line break, say) is dropped. Plain: the
-    text as the prompt's continuation, then EOS. An EOS that the text itself ends with is not doubled.
+    text as the prompt's continuation, then EOS. An EOS that the text itself ends with is not doubled. A response
+    that has not `ended` was cut by the sampler: the policy emitted no ending token, so it is left out.
 
     Raises:
         ModelError: no chat template for a chat prompt, no EOS, or a tokenizer or template that cannot
@@ -76,7 +77,7 @@ def response_token_ids(tokenizer: Any, prompt: Prompt, response: str) -> np.ndar
         ids = [*ids, eos_id]
     if {ids[-1], eos_id}.intersection(ids[:-1]):
         raise DataError("The response holds the token that ends a response before its end.")
-    return np.asarray(ids, dtype=np.int32)
+    return np.asarray(ids if ended else ids[:-1], dtype=np.int32)
 
 
 def _answer_text(tokenizer: Any, prompt: Prompt, response: str) -> tuple[str, str]:

@@ -6,6 +6,8 @@ selection leaves short are sampled again only where the configuration says so.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rayflow.config import RunConfig
 from rayflow.core.model_folder import resolve_model
 from rayflow.core.options import build
@@ -15,6 +17,7 @@ from rayflow.pipeline.prompts import PromptStage
 from rayflow.pipeline.stage import ShardStage, WholeStage
 from rayflow.pipeline.stages.judged_select import JudgedSelectStage
 from rayflow.pipeline.stages.pair import PairStage
+from rayflow.pipeline.stages.range import RangeStage
 from rayflow.pipeline.stages.resample import ResampleStage, RescoreStage
 from rayflow.pipeline.stages.sample import SampleStage
 from rayflow.pipeline.stages.score import ScoreStage
@@ -43,7 +46,8 @@ def _rule_reads_rewards(rule: object, asks_by_default: bool, ranked: bool) -> bo
 
 
 def sampled_steps(config: RunConfig, model: str) -> list[tuple[Stage, ...]]:
-    """From prompts to pairs, as one stream; as several where a further draw has to wait for the one before.
+    """From prompts to pairs, as one stream; as several where a further draw has to wait for the one before, or
+    selection for all scores.
 
     A stream keeps its engines until it ends, so further draws in the same one would need an engine each.
     """
@@ -55,8 +59,14 @@ def sampled_steps(config: RunConfig, model: str) -> list[tuple[Stage, ...]]:
     )
     select, pair = _select(config), _pair(config)
     further = [_further_draw(config, sample, select, i + 1) for i in range(num_resamples(config))]
+    waited = [(RangeStage("range", ("score",)),)] if needs_range(config) else further
     last = (select, pair)
-    return [(prompts,), first, *further, last] if further else [(prompts,), (*first, *last)]
+    return [(prompts,), first, *waited, last] if waited else [(prompts,), (*first, *last)]
+
+
+def needs_range(config: RunConfig) -> bool:
+    """Whether selection needs the range of all rewards, and so has to wait for them."""
+    return getattr(build("selection", config.select), "needs_range", False)
 
 
 def num_resamples(config: RunConfig) -> int:
@@ -95,7 +105,10 @@ def _select(config: RunConfig) -> SelectStage | JudgedSelectStage:
     if getattr(build("selection", config.select), "asks", False) and is_ranked(config):
         inputs, pool = ("prompts", *stored), compute.label
         return JudgedSelectStage("select", inputs, config.select, config.reward, config.seed, pool, scored)
-    return SelectStage("select", stored, config.select, config.seed, compute.transform, scored)
+    measured = (
+        Path(config.root, "04-range") if needs_range(config) else None
+    )  # behind prompts, samples, scores
+    return SelectStage("select", stored, config.select, config.seed, compute.transform, scored, measured)
 
 
 def _pair(config: RunConfig) -> PairStage:
@@ -114,10 +127,10 @@ def is_ranked(config: RunConfig) -> bool:
     return is_pairwise(build("reward", config.reward))
 
 
-def score_stage(config: RunConfig, name: str, inputs: tuple[str, ...]) -> ScoreStage:
-    """A stage that scores with the run's reward."""
+def score_stage(config: RunConfig, name: str, inputs: tuple[str, ...], sampled: bool = True) -> ScoreStage:
+    """A stage that scores with the run's reward; `sampled`: the last input's responses come from an engine."""
     assert config.reward is not None
-    return ScoreStage(name, inputs, config.reward, config.compute.score)
+    return ScoreStage(name, inputs, config.reward, config.compute.score, sampled)
 
 
 def sample_stage(

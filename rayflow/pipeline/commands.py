@@ -21,7 +21,7 @@ from rayflow.pipeline.placement import place
 from rayflow.pipeline.plan import Plan, build_plan
 from rayflow.pipeline.preflight import preflight
 from rayflow.pipeline.reward_plan import build_reward_plan
-from rayflow.pipeline.rounds import SHARED, round_configs, write_summary
+from rayflow.pipeline.rounds import SELECTING, SHARED, round_configs, write_summary
 from rayflow.pipeline.runner import LocalRunner, Runner
 from rayflow.pipeline.share import share
 from rayflow.pipeline.tracking import Tracking
@@ -181,7 +181,7 @@ def reselect(folder: Path, overrides: list[str], name: str | None, console: Cons
     plan = build_plan(config)
     _check_needs_no_model(old, plan)
     _take_over(old, plan)
-    first = [step for step in plan.steps if {s.name for s in step} <= {*SHARED, "select", "pair"}]
+    first = [step for step in plan.steps if {s.name for s in step} <= {*SHARED, *SELECTING}]
     console.print(f"[bold]{name}[/]  {config.root}")
     Pipeline(Plan(config, tuple(first)), LocalRunner(config.compute), console).run()
     _report(plan, console)

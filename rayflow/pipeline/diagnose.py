@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rayflow.core.options import build
+from rayflow.core.options import KindOptions, build
 from rayflow.core.rows import Scores
 from rayflow.core.seeds import derive, rng
 from rayflow.errors import ArtifactError, ConfigError, DataError
@@ -22,8 +22,11 @@ from rayflow.pipeline.plan import Plan
 from rayflow.pipeline.report import title
 from rayflow.pipeline.stage import read_rows
 from rayflow.report.diagnose import Subject
+from rayflow.selection.gumbel import Gumbel
 from rayflow.selection.rejection import RejectionSampling
 
+TEMPERED = (RejectionSampling.Config, Gumbel.Config)
+"""Settings of the rules that have a beta of the same meaning."""
 MAX_SAMPLED = 2_000
 """Prompts drawn for what needs texts, lengths or the real rule: enough for an interval of a few percent."""
 BATCH_PROMPTS = 1_024
@@ -75,7 +78,7 @@ def diagnose_run(
     settings = Settings(
         num_accepted=num_accepted or own,
         betas=tuple(betas),
-        own_beta=getattr(config.select, "beta", None),
+        own_beta=config.select.beta if isinstance(config.select, TEMPERED) else None,
         kl_budget=kl_budget,
         seed=config.seed,
     )
@@ -127,28 +130,34 @@ def draw_sample(
 
 
 def make_rule(plan: Plan, prompt_ids: Sequence[str], texts: np.ndarray, num_accepted: int) -> Rule:
-    """Rejection sampling with the select stage's own seeds: at the run's beta it accepts what the run did.
+    """The run's rule with the select stage's own seeds: at the run's beta it accepts what the run did.
+
+    Rejection sampling in the run's variant, or Gumbel sampling; for a run that selects without a beta, rejection
+    sampling.
 
     Args:
-        plan: of the run; the rule has its settings if it selects by rejection sampling.
-        prompt_ids: of the m prompts that it is applied to.
-        texts: [m, n] int, equal within a prompt where two responses have the same text.
-        num_accepted: responses to accept per prompt.
+        plan: the run.
+        prompt_ids: m prompts.
+        texts: [m, n] int in [0, n), equal within a prompt where two responses have the same text.
+        num_accepted: responses per prompt.
     """
-    options = plan.config.select
-    if not isinstance(options, RejectionSampling.Config):
-        options = RejectionSampling.Config()
-
+    own = plan.config.select
+    options = own if isinstance(own, TEMPERED) else RejectionSampling.Config()
     seeds = np.array([derive(plan.config.seed, "select", prompt_id) for prompt_id in prompt_ids], np.uint64)
 
     def rule(rewards: np.ndarray, beta: float) -> tuple[list[np.ndarray], np.ndarray]:
-        # Infinity is no setting of the rule; at the largest float, too, every candidate is accepted.
-        at = options.model_copy(update={"beta": min(beta, sys.float_info.max), "num_accepted": num_accepted})
-        selector = build("selection", at)
-        found = selector.select(rewards, seeds, texts)
+        # Infinity is no setting of a rule; at the largest float, too, rewards make no difference. At 0 both rules
+        # take the highest rewards, but only rejection sampling has it as a setting.
+        at = {"beta": min(beta, sys.float_info.max), "num_accepted": num_accepted}
+        selector = build("selection", (options if beta else _at_zero(options)).model_copy(update=at))
+        found = selector.select(rewards, seeds, *((texts,) if getattr(selector, "needs_keys", False) else ()))
         return found.per_prompt(), found.num_rounds
 
     return rule
+
+
+def _at_zero(options: KindOptions) -> KindOptions:
+    return options if isinstance(options, RejectionSampling.Config) else RejectionSampling.Config()
 
 
 def subject(plan: Plan) -> Subject:

@@ -144,7 +144,9 @@ def _judged(
     else:
         scores = ((f"policy-score-{name}",), (f"baseline-score-{name}",))
         for side, (score,) in zip((policy, baseline), scores, strict=True):
-            steps.append((ScoreStage(score, (PROMPTS, side.answer), reward, config.compute.score),))
+            sampled = getattr(config, side.name).samples
+            inputs = (PROMPTS, side.answer)
+            steps.append((ScoreStage(score, inputs, reward, config.compute.score, sampled),))
     verdict = EvaluateStage(
         name=f"verdict-{name}",
         policy=(PROMPTS, policy.answer, *scores[0]),

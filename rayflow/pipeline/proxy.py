@@ -19,7 +19,7 @@ from rayflow.engines.base import SamplingOptions
 from rayflow.errors import RewardError
 from rayflow.evaluation.pairwise import compare_all
 from rayflow.evaluation.win_rate import compare
-from rayflow.rewards.base import close_reward, is_pairwise
+from rayflow.rewards.base import close_reward, is_pairwise, scores_of
 
 
 @dataclass(frozen=True)
@@ -64,5 +64,5 @@ class ProxyJudge:
         made = asyncio.run(engine.generate(prompt_token_ids(engine.tokenizer, row), self.sampling, seed))
         if is_pairwise(reward):
             return float(compare_all(reward, row, made.responses, row.responses).mean())
-        rewards = np.asarray(reward.score(row, made.responses), dtype=np.float64)
-        return compare(rewards, row.rewards)[0]
+        cut = np.array([reason == "length" for reason in made.finish_reasons])
+        return compare(scores_of(reward, row, made.responses, cut), row.rewards)[0]

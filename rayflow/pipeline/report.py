@@ -105,7 +105,8 @@ def _rows(plan: Plan, names: tuple[str, ...], view: type[Row]) -> list[Any]:
 
 def _selection(plan: Plan) -> SelectionSection:
     scored = "score" in plan.stages
-    sources = [plan.artifacts[name] for name in ("score" if scored else "sample", "select")]
+    names = ("sample", *(("score",) if scored else ()), "select")
+    sources = [plan.artifacts[name] for name in names]
     again = plan.artifacts["resample-1"].manifest() if "resample-1" in plan.stages else None
     return selection_section(
         sources,

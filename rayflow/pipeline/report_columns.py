@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from rayflow.core.rows import Accepted, Orders, PreferencePairs, Scores
 from rayflow.pipeline.artifact import Artifact
@@ -16,15 +17,15 @@ from rayflow.report.data import PairingSection, PositionBias, SelectionSection
 
 
 @dataclass(frozen=True, kw_only=True)
-class AcceptedRewards(Scores, Accepted):
-    """View: what the selection section shows."""
+class AcceptedOfDrawn(Accepted):
+    """View: what the selection section shows where there are no rewards."""
+
+    finish_reasons: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class AcceptedOfDrawn(Accepted):
-    """View: the same where there are no rewards; the log-probabilities tell the number of candidates."""
-
-    logprobs: np.ndarray
+class AcceptedRewards(Scores, AcceptedOfDrawn):
+    """View: the same with rewards."""
 
 
 def selection_section(
@@ -33,7 +34,7 @@ def selection_section(
     """What selection made of the candidates.
 
     Args:
-        sources: the artifacts of the scores, or of the samples where nothing was scored, and of the selection.
+        sources: the artifacts of the samples, of the scores if there are any, and of the selection.
         target: how many responses selection was asked for, per prompt; None if not fixed.
         scored: whether there are scores.
         num_resampled: prompts that were sampled again.
@@ -44,7 +45,7 @@ def selection_section(
     found, sums = distributions(
         lambda: _selected(sources, target or 0, scored),
         {**rewards, "acceptance_rates": Bins(span=(0.0, 1.0)), "rounds": Bins(whole=True)},
-        sums=("prompts", "candidates", "accepted", "short"),
+        sums=("prompts", "candidates", "accepted", "short", "cut", "cut_accepted"),
     )
     return SelectionSection(
         **({"candidate_rewards": None, "accepted_rewards": None} | found),
@@ -54,18 +55,25 @@ def selection_section(
         num_accepted=int(sums["accepted"]),
         target_per_prompt=target,
         num_short=int(sums["short"]),
+        num_cut=int(sums["cut"]),
+        num_cut_accepted=int(sums["cut_accepted"]),
     )
 
 
 def _selected(sources: Sequence[Artifact], target: int, scored: bool) -> Iterator[dict[str, np.ndarray]]:
     for index in range(sources[-1].num_shards):
         table = read_table(sources, index, AcceptedRewards if scored else AcceptedOfDrawn)
-        numbers, sizes = flat(table.column("rewards" if scored else "logprobs"))
+        cut, drawn = flat(table.column("finish_reasons"), equal_to="length")
+        rewards, sizes = flat(table.column("rewards")) if scored else (np.empty(len(cut)), drawn)
+        # Where scoring a further draw has failed, candidates behind the scored ones had no part in selection.
+        cut = cut[place_in_list(drawn) < np.repeat(sizes, drawn)]
         accepted, counts = flat(table.column("accepted"))
-        starts = np.repeat(np.cumsum(sizes) - sizes, counts)
+        chosen = np.repeat(np.cumsum(sizes) - sizes, counts) + accepted
         yield {
-            "candidate_rewards": numbers,
-            "accepted_rewards": numbers[starts + accepted],
+            "candidate_rewards": rewards,
+            "accepted_rewards": rewards[chosen],
+            "cut": cut,
+            "cut_accepted": cut[chosen],
             "candidates": sizes,
             "acceptance_rates": table.column("acceptance_rate").to_numpy(),
             "rounds": table.column("num_rounds").to_numpy(),
@@ -131,8 +139,18 @@ def _orders(judged: Artifact) -> Iterator[dict[str, np.ndarray]]:
         }
 
 
-def flat(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
-    """A column of lists of numbers: all numbers [sum of lengths], and the lengths [rows]."""
+def place_in_list(lengths: np.ndarray) -> np.ndarray:
+    """Of lists that lie one behind the other, each element's place in its own: [sum of lengths]."""
+    return np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+
+
+def flat(column: pa.ChunkedArray, equal_to: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """A column of lists of numbers: all numbers [sum of lengths], and the lengths [rows].
+
+    Of lists of words, with `equal_to`, instead of the numbers bool: which of the words are that one.
+    """
     lists = column.combine_chunks()
     lengths = np.diff(lists.offsets.to_numpy()) if len(lists) else np.empty(0, np.int64)
-    return lists.flatten().to_numpy(zero_copy_only=False), lengths
+    values = lists.flatten()
+    values = values if equal_to is None else pc.equal(values, equal_to)
+    return values.to_numpy(zero_copy_only=False), lengths

@@ -19,6 +19,8 @@ from rayflow.pipeline.plan import build_plan
 
 SHARED = ("prompts", "sample", "score")
 """Stages that a new selection, or a round without resampling, takes over as they are."""
+SELECTING = ("range", "select", "pair")
+"""Stages that a new selection makes anew."""
 
 
 def round_name(number: int) -> str:

@@ -22,6 +22,8 @@ class SelectionSection:
         num_short: prompts that yielded fewer than the target.
         acceptance_rates: [prompts] accepted / visited, in [0, 1]; None where the rule has no visits.
         rounds: [prompts] passes over the remaining candidates; None where the rule has no passes.
+        num_cut, num_cut_accepted: of the candidates and of the accepted, those that the sampler cut at
+            max_tokens, so that they have no EOS; None where that is not known.
     """
 
     candidate_rewards: Values | None
@@ -34,6 +36,19 @@ class SelectionSection:
     num_short: int = 0
     acceptance_rates: Values | None = None
     rounds: Values | None = None
+    num_cut: int | None = None
+    num_cut_accepted: int | None = None
+
+    @property
+    def cut_candidates(self) -> float | None:
+        """Share of the candidates that were cut, in [0, 1]; None where it is not known."""
+        return self.num_cut / self.candidates if self.num_cut is not None and self.candidates else None
+
+    @property
+    def cut_accepted(self) -> float | None:
+        """The same of the accepted."""
+        known = self.num_cut_accepted is not None and self.num_accepted
+        return self.num_cut_accepted / self.num_accepted if known else None
 
     @property
     def scored(self) -> bool:

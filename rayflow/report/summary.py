@@ -22,6 +22,8 @@ LENGTH_WARNING = 0.2
 """Relative change of the mean response length beyond which the report warns."""
 BIAS_WARNING = 0.2
 """Share of comparisons whose winner changes with the order, beyond which the report warns."""
+CUT_WARNING = 0.05
+"""Share of candidates or of accepted responses that were cut at max_tokens, beyond which the report warns."""
 FEW_PROMPTS = 30
 """Below this many prompts a percentile bootstrap interval is known to be too narrow."""
 
@@ -47,7 +49,8 @@ def summary(data: ReportData) -> dict[str, Any]:
             `baseline_tokens`, `length_change` (relative), `reward`, `baseline`;
         `selection`: `num_prompts`, `num_candidates`, `num_accepted`, `target_per_prompt`, `num_short`,
             `num_resampled`, `candidate_reward`, `accepted_reward` (means, null where nothing was scored),
-            `acceptance_rate` (mean share), `rounds` (mean);
+            `acceptance_rate` (mean share), `rounds` (mean), `cut_candidates`, `cut_accepted` (shares cut at
+            max_tokens, null where unknown);
         `position_bias`: list of `source`, `num_comparisons`, `changed` (share), `mean_difference`;
         `pairing`: `num_pairs`, `num_prompts`, `num_by_ranker`, `margin` (mean);
         `training`: `loss_name`, `num_epochs`, `num_logged`, `last_step`, `peak_rss_bytes` and `peak_gpu_bytes`
@@ -112,6 +115,8 @@ def _selection(section: SelectionSection) -> dict[str, Any]:
         "accepted_reward": _mean(section.accepted_rewards),
         "acceptance_rate": _mean(rates),
         "rounds": _mean(rounds),
+        "cut_candidates": section.cut_candidates,
+        "cut_accepted": section.cut_accepted,
     }
 
 
@@ -158,6 +163,8 @@ def notes(data: ReportData) -> list[str]:
             f"{words.count(section.num_short, 'prompt')} of {section.num_prompts:,} yielded fewer than the "
             f"{section.target_per_prompt} responses that selection was asked for."
         )
+    if section and max(section.cut_candidates or 0, section.cut_accepted or 0) > CUT_WARNING:
+        found.append(_cut_note(section))
     found += [_bias_note(bias) for bias in data.position_bias if bias.changed > BIAS_WARNING]
     if data.reference and (data.reference.mean_difference or 0.0) > data.reference.threshold:
         found.append(
@@ -173,6 +180,15 @@ def notes(data: ReportData) -> list[str]:
             "the reasons are listed under Failures."
         )
     return found + list(data.notes)
+
+
+def _cut_note(section: SelectionSection) -> str:
+    return (
+        f"{words.percent(section.cut_candidates)} of the candidates and {words.percent(section.cut_accepted)} of the "
+        "accepted responses were cut at sample.max_tokens. They have no end-of-text token, so the policy does not "
+        "learn from them where to stop, and their rewards judge an unfinished text. Raise sample.max_tokens, or "
+        "ask for shorter answers."
+    )
 
 
 def _bias_note(bias: PositionBias) -> str:

@@ -21,6 +21,7 @@ class Reward(Protocol):
 
     Some attributes are optional: `pairwise = True` says that the reward is a `PairwiseReward`, `components`
     that it is a `ComponentReward`, `relative = True` that a response's score depends on the others in its call,
+    `reads_cut = True` that `score` and `score_components` take a third, optional argument `cut` (see `scores_of`),
     and `waits = True` that a call spends its time waiting for another process, so that prompts should be
     scored several at a time (`score` is then called from threads). `close()` ends what would outlive the reward,
     such as another process.
@@ -126,6 +127,26 @@ def is_pairwise(reward: Any) -> bool:
 def reads_orders(reward: Any) -> bool:
     """Whether a pairwise reward tells its judgement of each order."""
     return bool(getattr(reward, "orders", False))
+
+
+def reads_cut(reward: Any) -> bool:
+    """Whether it matters to a reward that a response was cut before its end."""
+    return bool(getattr(reward, "reads_cut", False))
+
+
+def scores_of(
+    reward: Any, prompt: Prompt, responses: Sequence[str], cut: np.ndarray | None = None
+) -> np.ndarray:
+    """`reward.score`, told which responses were cut where that matters to it: [n] float64.
+
+    Args:
+        reward: a `Reward`.
+        prompt: what was asked.
+        responses: n texts.
+        cut: [n] bool, which of them the sampler cut at max_tokens; None where all are complete.
+    """
+    more = (cut,) if reads_cut(reward) else ()
+    return np.asarray(reward.score(prompt, responses, *more), dtype=np.float64)
 
 
 def is_relative(reward: Any) -> bool:

@@ -49,7 +49,8 @@ class ClassifierReward:
     padded with an id that occurs in none of its texts (`free_pad_id`).
 
     A model that says so in its configuration (`POLICY_ENCODING`), as those that rayflow trains do, reads the
-    very tokens that a policy reads and emits; others read the conversation as one text.
+    very tokens that a policy reads and emits, so no EOS where a response was cut; others read the conversation as
+    one text.
     """
 
     class Config(KindOptions):
@@ -87,6 +88,8 @@ class ClassifierReward:
             if self.backend == "vllm" and self.device != "auto":
                 raise ValueError("backend vllm computes where it was built for: leave device at auto")
             return self
+
+    reads_cut = True
 
     def __init__(self, options: Config) -> None:
         self.options = options
@@ -135,8 +138,8 @@ class ClassifierReward:
         if self._vllm is not None:
             self._vllm.close()
 
-    def score(self, prompt: Prompt, responses: Sequence[str]) -> np.ndarray:
-        """Rewards of one prompt's candidates: [n] float64, the raw logits.
+    def score(self, prompt: Prompt, responses: Sequence[str], cut: np.ndarray | None = None) -> np.ndarray:
+        """Rewards of one prompt's candidates: [n] float64, the raw logits; `cut` as in `scores_of`.
 
         Raises:
             RewardError: a conversation is longer than the limit, or the accelerator's memory is too small.
@@ -144,18 +147,18 @@ class ClassifierReward:
         """
         if not responses:
             return np.empty(0, dtype=np.float64)
-        # Low temperatures repeat themselves: each text is read once.
-        distinct = list(dict.fromkeys(responses))
-        sequences = self._encode(prompt, distinct)
-        logits = self._logits(sequences)
-        position = {text: i for i, text in enumerate(distinct)}
-        return logits[[position[text] for text in responses]]
+        # Low temperatures repeat themselves: each text is read once, with its end and without.
+        ended = [True] * len(responses) if cut is None else (~np.asarray(cut, bool)).tolist()
+        answers = list(zip(responses, ended, strict=True))
+        position = {answer: i for i, answer in enumerate(dict.fromkeys(answers))}
+        logits = self._logits(self._encode(prompt, list(position)))
+        return logits[[position[answer] for answer in answers]]
 
-    def _encode(self, prompt: Prompt, responses: list[str]) -> list[list[int]]:
+    def _encode(self, prompt: Prompt, answers: list[tuple[str, bool]]) -> list[list[int]]:
         """Token ids of the whole conversations."""
         name, value = POLICY_ENCODING
         as_policy = getattr(self._config, name, None) == value
-        sequences = (self._policy_ids if as_policy else self._text_ids)(prompt, responses)
+        sequences = (self._policy_ids if as_policy else self._text_ids)(prompt, answers)
         longest = max(map(len, sequences))
         if longest > self._max_length:
             raise RewardError(
@@ -167,13 +170,13 @@ class ClassifierReward:
             raise RewardError(f"prompt {prompt.prompt_id}: prompt and response are empty, nothing to judge.")
         return sequences
 
-    def _policy_ids(self, prompt: Prompt, responses: list[str]) -> list[list[int]]:
+    def _policy_ids(self, prompt: Prompt, answers: list[tuple[str, bool]]) -> list[list[int]]:
         begin = prompt_token_ids(self._tokenizer, prompt).tolist()
-        return [begin + response_token_ids(self._tokenizer, prompt, text).tolist() for text in responses]
+        return [begin + response_token_ids(self._tokenizer, prompt, *answer).tolist() for answer in answers]
 
-    def _text_ids(self, prompt: Prompt, responses: list[str]) -> list[list[int]]:
+    def _text_ids(self, prompt: Prompt, answers: list[tuple[str, bool]]) -> list[list[int]]:
         """A chat template writes its own special tokens."""
-        texts = [conversation_text(self._tokenizer, prompt, response) for response in responses]
+        texts = [conversation_text(self._tokenizer, prompt, response) for response, _ in answers]
         templated = prompt.prompt is None and self._tokenizer.chat_template is not None
         complete = templated or brings_bos(self._tokenizer, texts[0])
         return self._tokenizer(texts, add_special_tokens=not complete, verbose=False)["input_ids"]

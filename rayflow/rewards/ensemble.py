@@ -16,7 +16,15 @@ from rayflow.core.options import KindOptions, MemberOptions, Options, build
 from rayflow.core.rows import Prompt
 from rayflow.core.stats import logit, sigmoid
 from rayflow.errors import ConfigError, RewardError
-from rayflow.rewards.base import ComponentRewards, close_reward, is_pairwise, is_relative, preferences
+from rayflow.rewards.base import (
+    ComponentRewards,
+    close_reward,
+    is_pairwise,
+    is_relative,
+    preferences,
+    reads_cut,
+    scores_of,
+)
 
 
 class Member(Options):
@@ -81,6 +89,7 @@ class EnsembleReward:
         self.components = tuple(member.title for member in options.members)
         self.pairwise = any(is_pairwise(member) for member in self.members)
         self.relative = options.normalize != "none" or any(is_relative(member) for member in self.members)
+        self.reads_cut = any(reads_cut(member) for member in self.members)
         self._weights = np.array([member.weight for member in options.members])
         if self.pairwise and options.normalize != "none":
             raise ConfigError(
@@ -103,11 +112,13 @@ class EnsembleReward:
         for member in self.members:
             close_reward(member)
 
-    def score(self, prompt: Prompt, responses: Sequence[str]) -> np.ndarray:
+    def score(self, prompt: Prompt, responses: Sequence[str], cut: np.ndarray | None = None) -> np.ndarray:
         """Rewards of one prompt's candidates: [n] float64, the weighted sum."""
-        return self.score_components(prompt, responses).rewards
+        return self.score_components(prompt, responses, cut).rewards
 
-    def score_components(self, prompt: Prompt, responses: Sequence[str]) -> ComponentRewards:
+    def score_components(
+        self, prompt: Prompt, responses: Sequence[str], cut: np.ndarray | None = None
+    ) -> ComponentRewards:
         """The sum, and each member's own rewards as they enter it before their weight.
 
         The variance is that of the members on one response, each counted once whatever its weight: a measure
@@ -116,7 +127,7 @@ class EnsembleReward:
         Raises:
             RewardError: a member failed, gave the wrong number of rewards, or one that is not finite.
         """
-        parts = np.stack([self._scores(i, prompt, responses) for i in range(len(self.members))])
+        parts = np.stack([self._scores(i, prompt, responses, cut) for i in range(len(self.members))])
         if self.options.normalize == "standardize":
             parts = standardized(parts)
         return ComponentRewards(self._weights @ parts, tuple(parts), parts.var(axis=0))
@@ -137,10 +148,12 @@ class EnsembleReward:
         rewards = self._scores(index, prompt, [responses[i] for i in used])[places.reshape(-1, 2)]
         return rewards[:, 0] - rewards[:, 1]
 
-    def _scores(self, index: int, prompt: Prompt, responses: Sequence[str]) -> np.ndarray:
+    def _scores(
+        self, index: int, prompt: Prompt, responses: Sequence[str], cut: np.ndarray | None = None
+    ) -> np.ndarray:
         """One member's rewards: [n] float64, finite."""
         with _named(self.components[index]):
-            found = np.asarray(self.members[index].score(prompt, responses), dtype=np.float64)
+            found = scores_of(self.members[index], prompt, responses, cut)
             if found.shape != (len(responses),):
                 raise RewardError(f"gave the shape {found.shape} for {len(responses)} responses")
             bad = np.flatnonzero(~np.isfinite(found))

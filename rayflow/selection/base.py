@@ -39,9 +39,11 @@ class Selector(Protocol):
 
     A rule for which equal texts matter sets `needs_keys = True`. It then gets a third argument, keys [p, n]
     int64 in [0, n): equal for two candidates of a prompt exactly where their texts are equal. For other rules
-    the texts are never read. One that looks at the number of candidates only says `uses_rewards = False`: if
-    nothing else in the run reads rewards, the candidates are not scored, and the rule gets zeros. One that leaves
-    the seeds alone says `draws = False`: runs that differ in their seed only then share its result.
+    the texts are never read. One that needs the lowest and the highest reward of the whole run says
+    `needs_range = True`: it is then built with its settings `low` and `high` measured. One that looks at the
+    number of candidates only says `uses_rewards = False`: if nothing else in the run reads rewards, the
+    candidates are not scored, and the rule gets zeros. One that leaves the seeds alone says `draws = False`: runs
+    that differ in their seed only then share its result.
     """
 
     Config: type[KindOptions]

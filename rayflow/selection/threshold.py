@@ -31,8 +31,8 @@ class Threshold:
             shortfall: what becomes of a prompt nothing of which is above: with "keep" it fails, "resample" draws as
                 many candidates again, scores them, and looks at all of them.
             max_resamples: how often at most, under "resample".
-            low, high: rewards that become 0 and 1 under "global". They are settings, not measured here: the
-                rule stays a function of one row, and a run's selection starts before all rewards are known.
+            low, high: rewards that become 0 and 1 under "global". Where they are not given, they are the lowest
+                and the highest stored reward of the run, and selection waits until all scores are there.
         """
 
         kind: str = "threshold"
@@ -50,9 +50,13 @@ class Threshold:
 
         @model_validator(mode="after")
         def _fits(self) -> Threshold.Config:
-            given = self.low is not None and self.high is not None
-            if self.scale == "global" and not (given and self.low < self.high):
-                raise ValueError("scale 'global' needs 'low' and 'high', the rewards that become 0 and 1")
+            low, high = self.low, self.high
+            if (low is None) != (high is None) or (low is not None and high is not None and low >= high):
+                raise ValueError("'low' must be below 'high'; give both, or neither to have them measured")
+            if self.scale == "global" and low is None and self.shortfall == "resample":
+                raise ValueError(
+                    "further draws would move a measured range: with 'resample' give 'low' and 'high'"
+                )
             if self.scale != "global" and (self.low, self.high) != (None, None):
                 raise ValueError(f"'low' and 'high' belong to scale 'global', not to '{self.scale}'")
             if self.scale == "prompt" and not 0 <= self.threshold < 1:
@@ -63,6 +67,7 @@ class Threshold:
 
     def __init__(self, options: Config) -> None:
         self.options = options
+        self.needs_range = options.scale == "global" and options.low is None
 
     def select(self, rewards: np.ndarray, seeds: np.ndarray) -> Selections:
         """Choose candidates of p prompts (see `selection.base.Selector`)."""
@@ -81,6 +86,8 @@ class Threshold:
         options = self.options
         if options.scale == "none":
             return rewards
+        if self.needs_range:
+            raise ValueError("the range of the run's rewards has not been measured")
         if options.scale == "global":
             low, high = np.float64(options.low), np.float64(options.high)
         else:

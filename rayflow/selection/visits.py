@@ -176,11 +176,15 @@ class VisitsByAcceptance(Visits):
     def _begin_step(self, rejection: np.ndarray) -> None:
         """Visit only up to the next candidate that is surely accepted, or to the end of the pass."""
         self.num_rounds[self._rows] += self._begin == 0
-        positions = np.arange(rejection.shape[1])
-        ahead = positions >= self._begin[:, None]
-        sure = ahead & (rejection == 0)
-        self._stop = np.where(sure.any(axis=1), sure.argmax(axis=1), self._present[self._rows] - 1)
-        rejection[~(ahead & (positions <= self._stop[:, None]))] = 1
+        positions = small_positions(rejection.shape[1])
+        aside = positions < self._begin[:, None].astype(positions.dtype)
+        sure = rejection == 0
+        sure &= ~aside
+        first = sure.argmax(axis=1)
+        found = sure[np.arange(len(sure)), first]
+        self._stop = np.where(found, first, self._present[self._rows] - 1)
+        aside |= positions > self._stop[:, None].astype(positions.dtype)
+        np.putmask(rejection, aside, 1)
 
     def _end_step(self) -> None:
         """Count the visits of a step, and go on behind it."""
@@ -188,8 +192,9 @@ class VisitsByAcceptance(Visits):
         full = self.num_accepted[rows] == self._wanted[rows]
         last = self.accepted[rows, self.num_accepted[rows] - 1]
         self._stop[full] = last[full]
-        positions = np.arange(self._gone.shape[1])
-        visited = (positions >= self._begin[:, None]) & (positions <= self._stop[:, None])
+        positions = small_positions(self._gone.shape[1])
+        visited = positions >= self._begin[:, None].astype(positions.dtype)
+        visited &= positions <= self._stop[:, None].astype(positions.dtype)
         self.num_visits[rows] += (visited & (self._gone[rows] > self._now)).sum(axis=1)
         self._begin = np.where(self._stop + 1 < self._present[rows], self._stop + 1, 0)
 
@@ -226,3 +231,8 @@ def acceptance_probabilities(rewards: np.ndarray, beta: float) -> np.ndarray:
 def highest(values: np.ndarray) -> np.ndarray:
     """[p, 1] maximum of each row; by its index, which numpy finds several times faster in short rows."""
     return values[np.arange(len(values)), values.argmax(axis=1)][:, None]
+
+
+def small_positions(n: int) -> np.ndarray:
+    """0 .. n - 1 in the smallest type that holds n: several times faster to compare."""
+    return np.arange(n, dtype=np.min_scalar_type(n))

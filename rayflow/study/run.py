@@ -29,7 +29,7 @@ from rayflow.pipeline.plan import Plan, build_plan
 from rayflow.pipeline.progress import clock
 from rayflow.pipeline.reward_plan import build_reward_plan
 from rayflow.pipeline.reward_report import report as write_reward_report
-from rayflow.pipeline.rounds import SHARED
+from rayflow.pipeline.rounds import SELECTING, SHARED
 from rayflow.pipeline.share import Shelf
 from rayflow.study.parts import PREFERENCES, PROXY, Study, filled
 from rayflow.study.results import RowResult, result_of, result_path
@@ -76,7 +76,7 @@ class StudyRun:
         study = self._study
         self._console.print("\n[bold]preferences[/]")
         plan = build_plan(study.preferences())
-        self._run(plan, (*SHARED, "select", "pair"))
+        self._run(plan, (*SHARED, *SELECTING))
         if not study.preferences_file.exists():
             total = write_trl(plan.artifacts, study.preferences_file)
             self._console.print(f"{total:,} pairs -> {study.preferences_file}")

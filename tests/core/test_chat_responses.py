@@ -86,6 +86,13 @@ def test_an_end_that_the_text_brings_is_not_doubled(gpt, prompt):
 
 
 @pytest.mark.parametrize("prompt", [CHAT, plain("The film was")], ids=["chat", "plain"])
+def test_a_cut_answer_has_no_end(gpt, prompt):
+    whole = response_token_ids(gpt, prompt, "Great fun")
+    assert response_token_ids(gpt, prompt, "Great fun", ended=False).tolist() == whole[:-1].tolist()
+    assert response_token_ids(gpt, prompt, "", ended=False).tolist() == []
+
+
+@pytest.mark.parametrize("prompt", [CHAT, plain("The film was")], ids=["chat", "plain"])
 @pytest.mark.parametrize("response", ["fun<|im_end|> and more", "fun<|im_end|><|im_end|>"])
 def test_an_end_in_the_middle_is_refused_since_no_policy_goes_on_there(gpt, prompt, response):
     with pytest.raises(DataError, match="before its end"):

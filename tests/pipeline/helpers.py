@@ -18,7 +18,7 @@ DATA_STAGES = ("prompts", "sample", "score", "select", "pair")
 def data_plan(config: RunConfig) -> Plan:
     """The plan up to the pairs."""
     plan = build_plan(config)
-    return Plan(config, tuple(step for step in plan.steps if step[-1].name in DATA_STAGES))
+    return Plan(config, tuple(step for step in plan.steps if step[-1].name in (*DATA_STAGES, "range")))
 
 
 def run_data(
@@ -36,4 +36,5 @@ def tables(plan: Plan) -> dict[str, list[dict[str, Any]]]:
     return {
         name: [row for i in range(artifact.num_shards) for row in artifact.read_shard(i).to_pylist()]
         for name, artifact in plan.artifacts.items()
+        if hasattr(plan.stages[name], "writes")
     }

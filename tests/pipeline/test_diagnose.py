@@ -33,8 +33,18 @@ def test_the_estimates_are_those_of_the_stored_rewards(plan: Plan) -> None:
     assert found.sft.reward.mean == pytest.approx(rewards.mean())
 
 
-def test_at_the_runs_own_beta_the_rule_accepts_what_the_run_did(plan: Plan) -> None:
+@pytest.mark.parametrize(
+    "select",
+    [{}, {"maximum": "acceptance"}, {"text_keyed": True}, {"kind": "gumbel"}],
+    ids=lambda select: next(iter(select), "as printed"),
+)
+def test_at_the_runs_own_beta_the_rule_accepts_what_the_run_did(settings: dict, select: dict) -> None:
+    settings["sample"]["engine"]["words"] = ["good", "bad", "film"]  # so few that texts come more than once
+    settings["sample"]["max_tokens"] = 10
+    settings["select"] |= select
+    plan, _ = run_data(RunConfig.model_validate(settings))
     stored = tables(plan)
+    assert any(len(set(row["responses"])) < 16 for row in stored["sample"])
     found = diagnose_run(plan, [], None, None)
     assert found.own_beta == 0.1
     own = next(point for point in found.points if point.beta == found.own_beta).outcome
@@ -75,6 +85,18 @@ def test_no_selection_is_a_beta_that_the_rule_can_run(plan: Plan) -> None:
     accepted, rounds = make_rule(plan, ids, sample.texts, 4)(sample.rewards, float("inf"))
     assert rounds.tolist() == [1] * NUM_PROMPTS
     assert len({tuple(chosen) for chosen in accepted}) > 1  # the first ones of each prompt's own order
+
+
+def test_gumbel_sampling_is_diagnosed_down_to_beta_zero(settings: dict) -> None:
+    settings["select"] = {"kind": "gumbel", "beta": 0.02, "num_accepted": 4}
+    plan, _ = run_data(RunConfig.model_validate(settings))
+    ids, sample = draw_sample([plan.artifacts["sample"], plan.artifacts["score"]], NUM_PROMPTS, seed=0)
+    rule = make_rule(plan, ids, sample.texts, 4)
+    stored = {row["prompt_id"]: row["accepted"] for row in tables(plan)["select"]}
+    assert [chosen.tolist() for chosen in rule(sample.rewards, 0.02)[0]] == [stored[i] for i in ids]
+    for rewards, chosen in zip(sample.rewards, rule(sample.rewards, 0.0)[0], strict=True):
+        assert rewards[chosen].tolist() == sorted(rewards, reverse=True)[:4]
+    assert diagnose_run(plan, [], None, None).own_beta == 0.02
 
 
 def test_another_selection_is_diagnosed_with_an_eighth_of_the_candidates(settings: dict) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayflow.core.rows import Accepted, PreferencePairs, Scores
+from rayflow.core.rows import Accepted, PreferencePairs, Row, Scores
 from rayflow.core.schema import to_table
 from rayflow.pipeline import distributions as module
 from rayflow.pipeline.artifact import Artifact
@@ -100,9 +101,16 @@ def store(artifact: Artifact, record: type, shards: list[list]) -> Artifact:
     return artifact
 
 
+@dataclass(frozen=True, kw_only=True)
+class Ends(Row):
+    """Of a sample, what the report reads."""
+
+    finish_reasons: tuple[str, ...]
+
+
 @pytest.fixture
 def stored(tmp_path) -> tuple[list[Artifact], Artifact, list]:
-    """Scores, selection and pairs of 30 prompts in three shards; selection has lost one row."""
+    """Samples, scores, selection and pairs of 30 prompts in three shards; selection has lost one row."""
     rng = np.random.default_rng(3)
     rows = []
     for i in range(30):
@@ -125,7 +133,15 @@ def stored(tmp_path) -> tuple[list[Artifact], Artifact, list]:
     scores = store(Artifact(tmp_path / "03-score"), Scores, [[r[0] for r in shard] for shard in shards])
     select = store(Artifact(tmp_path / "04-select"), Accepted, [[r[1] for r in shard] for shard in kept])
     pair = store(Artifact(tmp_path / "05-pair"), PreferencePairs, [[r[2] for r in shard] for shard in kept])
-    return [scores, select], pair, [row for shard in kept for row in shard]
+    ends = [[ends_of(r[0]) for r in shard] for shard in shards]
+    sample = store(Artifact(tmp_path / "02-sample"), Ends, ends)
+    return [sample, scores, select], pair, [row for shard in kept for row in shard]
+
+
+def ends_of(row: Scores) -> Ends:
+    """Those of a positive reward were cut."""
+    reasons = tuple("length" if reward > 0 else "stop" for reward in row.rewards)
+    return Ends(prompt_id=row.prompt_id, finish_reasons=reasons)
 
 
 def test_the_sections_are_those_of_the_rows(stored: tuple) -> None:
@@ -137,7 +153,12 @@ def test_the_sections_are_those_of_the_rows(stored: tuple) -> None:
     assert section.rounds.tolist() == [a.num_rounds for _, a, _ in rows]
     assert (section.num_prompts, section.num_accepted) == (29, sum(len(a.accepted) for _, a, _ in rows))
     assert section.num_short == sum(len(a.accepted) < 2 for _, a, _ in rows) > 0
+    assert section.num_cut == sum(r > 0 for s, _, _ in rows for r in s.rewards)
+    assert section.num_cut_accepted == sum(s.rewards[i] > 0 for s, a, _ in rows for i in a.accepted)
+    assert section.cut_accepted == section.num_cut_accepted / section.num_accepted > 0
     assert selection_section(sources, target=None).num_short == 0
+    unscored = selection_section([sources[0], sources[2]], 2, scored=False)
+    assert (unscored.num_cut, unscored.num_candidates) == (section.num_cut, section.num_candidates)
     pairing = pairing_section(pair)
     assert pairing.num_pairs == sum(len(p.pairs) for _, _, p in rows)
     assert pairing.num_prompts == sum(bool(p.pairs) for _, _, p in rows)

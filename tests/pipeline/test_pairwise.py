@@ -39,6 +39,17 @@ def test_a_prompt_costs_n_minus_one_comparisons_and_one_for_each_label(
     assert Counting.total == NUM_PROMPTS * (63 + labels)
 
 
+def test_rest_costs_one_comparison_less_than_it_has_candidates(settings: dict) -> None:
+    """arXiv:2309.06657, Table 7: ReST (64 decodes, 63 ranker calls)."""
+    Counting.total = 0
+    sample = {**settings["sample"], "num_candidates": 64}
+    loss = {"loss": {"kind": "cross_entropy"}}
+    changes = {"sample": sample, "reward": COUNTING, "select": "threshold", "pair": "none", "train": loss}
+    plan, _ = run_data(with_settings(settings, **changes))
+    assert Counting.total == NUM_PROMPTS * 63
+    assert {len(row["responses"]) for row in tables(plan)["sample"]} == {64}
+
+
 def test_the_winner_of_a_tournament_is_judged_anew(settings: dict) -> None:
     Counting.total = 0
     changes = {"reward": COUNTING, "select": "knockout", "pair": "none"}

@@ -96,6 +96,8 @@ def finished(seed: int = 0) -> ReportData:
             num_short=3,
             acceptance_rates=rng.beta(3, 9, 600),
             rounds=1 + rng.poisson(0.9, 600),
+            num_cut=1152,
+            num_cut_accepted=335,
         ),
         pairing=PairingSection(num_pairs=2394, num_prompts=600, margins=rng.normal(0.4, 0.8, 2394)),
         training=TrainingSection(history=history(300, rng), loss="hinge_norm (gamma 0.05)", num_epochs=1),

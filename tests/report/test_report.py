@@ -221,6 +221,8 @@ def test_summary_keys_are_stable(tmp_path):
         "accepted_reward",
         "acceptance_rate",
         "rounds",
+        "cut_candidates",
+        "cut_accepted",
     }
     assert content["schema_version"] == 1
     assert content["created"] == "2026-03-14T15:09:00+00:00"
@@ -233,6 +235,21 @@ def test_summary_keys_are_stable(tmp_path):
 def test_a_number_that_does_not_exist_is_null_in_the_summary():
     data = replace(bare(), evaluation=evaluated(baseline_tokens=0.0))
     assert summary(data)["evaluation"]["length_change"] is None
+
+
+def test_many_cut_responses_are_told_with_what_to_do() -> None:
+    data = example.finished()  # 3% of the candidates, 7% of the accepted
+    content = summary(data)
+    assert content["selection"]["cut_candidates"] == 0.03
+    assert content["selection"]["cut_accepted"] == pytest.approx(0.06997, abs=1e-5)
+    (note,) = [note for note in content["notes"] if "cut at" in note]
+    assert "3.0% of the candidates and 7.0% of the accepted" in note and "Raise sample.max_tokens" in note
+    assert "Cut at max_tokens: 3.0% of the candidates, 7.0% of the accepted" in render(data)
+    few = replace(data, selection=replace(data.selection, num_cut_accepted=200))
+    assert not any("cut at" in note for note in notes(few))
+    unknown = replace(data, selection=replace(data.selection, num_cut=None, num_cut_accepted=None))
+    assert summary(unknown)["selection"]["cut_candidates"] is None
+    assert not any("cut at" in note for note in notes(unknown)) and "Cut at" not in render(unknown)
 
 
 def test_the_same_reward_twice_is_called_optimistic():

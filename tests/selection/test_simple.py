@@ -164,8 +164,9 @@ def test_threshold_does_not_overflow() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"scale": "global"}, "needs 'low' and 'high'"),
-        ({"scale": "global", "low": 1, "high": 1}, "needs 'low' and 'high'"),
+        ({"scale": "global", "low": 1}, "give both, or neither"),
+        ({"scale": "global", "low": 1, "high": 1}, "'low' must be below 'high'"),
+        ({"scale": "global", "shortfall": "resample"}, "would move a measured range"),
         ({"low": 0, "high": 1}, "belong to scale 'global'"),
         ({"threshold": 1.0}, r"must be in \[0, 1\)"),
     ],
@@ -173,6 +174,11 @@ def test_threshold_does_not_overflow() -> None:
 def test_threshold_says_which_settings_do_not_fit(settings: dict, message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         Threshold.Config(**settings)
+
+
+def test_a_range_that_is_to_be_measured_is_not_guessed() -> None:
+    with pytest.raises(ValueError, match="has not been measured"):
+        select("threshold", [[0.0, 1.0]], scale="global")
 
 
 class Every(PerRow):

@@ -70,12 +70,16 @@ def test_a_row_that_is_no_pair_of_answers_is_refused(chosen: object, rejected: o
     assert caught.value.reason == reason
 
 
+FOLDER_VARIABLE = "RAYFLOW_TEST_DATA"
+
+
 @pytest.fixture
 def real() -> Path:
-    """The test split of harmless-base, 2,312 rows, in the folder that RAYFLOW_TEST_DATA names."""
-    path = Path(os.environ.get("RAYFLOW_TEST_DATA", "")) / "hh-harmless-test.jsonl.gz"
-    if "RAYFLOW_TEST_DATA" not in os.environ or not path.is_file():
-        pytest.skip("RAYFLOW_TEST_DATA names no folder with hh-harmless-test.jsonl.gz")
+    """The test split of harmless-base, 2,312 rows: in the variable's folder, or in `shared/data` beside this one."""
+    beside = Path(__file__).parents[3] / "shared" / "data"
+    path = Path(os.environ.get(FOLDER_VARIABLE, beside)) / "hh-harmless-test.jsonl.gz"
+    if not path.is_file():
+        pytest.skip(f"{path} does not exist: set {FOLDER_VARIABLE} to the folder with that file")
     return path
 
 

@@ -135,6 +135,38 @@ def test_the_saved_model_scores_as_training_did_in_every_reader(tiny_model, tmp_
             assert model(**batch).logits[:, 0].tolist() == pytest.approx(expected, abs=1e-4), side
 
 
+@pytest.mark.parametrize("reader", ["prompt once", "whole texts", "vllm"])
+def test_a_cut_response_is_judged_without_the_end_that_training_never_saw(
+    tiny_model, tmp_path, reader, monkeypatch
+):
+    _, sequences = trained_like(tiny_model, tmp_path / "reward", CHAT)
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "reward").eval()
+
+    def alone(texts: list[list[int]]) -> np.ndarray:
+        with torch.no_grad():
+            return np.array([model(input_ids=torch.tensor([ids])).logits[0, 0].item() for ids in texts])
+
+    class InAnotherProcess:  # as vLLM's pooling runner: token ids in, the head's values at the last of them out
+        logits = staticmethod(lambda texts: alone(texts)[:, None])
+
+    if reader == "whole texts":
+        monkeypatch.setattr("rayflow.rewards.classifier.why_not_shared", lambda config: "a test's wish")
+    options = ClassifierReward.Config(model=str(tmp_path / "reward"), backend="transformers")
+    reward = ClassifierReward(options)
+    reward.setup()
+    assert (reward._prompt_once is None) == (reader == "whole texts")
+    reward._vllm = InAnotherProcess() if reader == "vllm" else None
+    cut = np.array([True, False, True, False])
+    expected = alone([ids[:-1] if short else ids for ids, short in zip(sequences, cut, strict=True)])
+    assert reward.score(CHAT, RESPONSES, cut) == pytest.approx(expected, abs=1e-4)
+    complete = reward.score(CHAT, RESPONSES)
+    assert complete == pytest.approx(alone(sequences), abs=1e-4)
+    assert np.abs(complete - expected)[cut].min() > 0.01
+    # One text may have come to its end in one sample and not in another.
+    both = reward.score(CHAT, [RESPONSES[0]] * 2, np.array([True, False]))
+    assert both == pytest.approx([expected[0], complete[0]], abs=1e-4)
+
+
 def test_without_a_free_token_the_vocabulary_grows_by_one(tiny_model, tmp_path):
     source = tmp_path / "source"
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)

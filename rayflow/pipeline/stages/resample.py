@@ -17,7 +17,7 @@ from rayflow.core.rows import Candidates, ComponentScores, Failure, Row, Scored,
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.stage import read_rows
 from rayflow.pipeline.stages.sample import SampleStage
-from rayflow.pipeline.stages.score import Responses, ScoreStage
+from rayflow.pipeline.stages.score import SampledResponses, ScoreStage
 from rayflow.pipeline.stages.select import SelectStage
 from rayflow.rewards.base import is_relative
 
@@ -87,12 +87,12 @@ class ResampleStage(SampleStage):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PartlyScored(Responses, Scores):
+class PartlyScored(SampledResponses, Scores):
     """View: a grown group with the rewards of its first candidates."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class PartlyScoredParts(Responses, ComponentScores):
+class PartlyScoredParts(SampledResponses, ComponentScores):
     """View: the same with the parts of those rewards."""
 
 
@@ -122,7 +122,9 @@ class RescoreStage(ScoreStage):
     def _one(self, row: Any) -> Scores | Failure:
         if is_relative(self._reward):
             return super()._one(row)
-        found = super()._one(replace(row, responses=row.responses[len(row.rewards) :]))
+        scored = len(row.rewards)
+        new = replace(row, responses=row.responses[scored:], finish_reasons=row.finish_reasons[scored:])
+        found = super()._one(new)
         if isinstance(found, Failure):
             return found
         grown: dict[str, Any] = {"rewards": np.concatenate([row.rewards, found.rewards])}

@@ -14,7 +14,15 @@ from rayflow.core.options import KindOptions, build
 from rayflow.core.rows import ComponentScores, Failure, OrderedScores, Prompt, Row, Scores
 from rayflow.errors import DataError, RewardError
 from rayflow.pipeline.stage import failure_of
-from rayflow.rewards.base import ComponentRewards, Reward, close_reward, components_of, reads_orders
+from rayflow.rewards.base import (
+    ComponentRewards,
+    Reward,
+    close_reward,
+    components_of,
+    reads_cut,
+    reads_orders,
+    scores_of,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,18 +31,44 @@ class Responses(Prompt):
 
     responses: tuple[str, ...]
 
+    @property
+    def cut(self) -> np.ndarray | None:
+        """[n] bool, which responses the sampler cut at max_tokens; None where all are complete."""
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampledResponses(Responses):
+    """View: what a reward reads of candidates, which may have been cut."""
+
+    finish_reasons: tuple[str, ...]
+
+    @property
+    def cut(self) -> np.ndarray:
+        """See `Responses`."""
+        return np.array([reason == "length" for reason in self.finish_reasons], dtype=bool)
+
 
 @dataclass
 class ScoreStage:
-    """Holds one reward per worker. A crash or a non-finite reward is a failure of the row, never 0.0."""
+    """Holds one reward per worker. A crash or a non-finite reward is a failure of the row, never 0.0.
+
+    Attributes:
+        sampled: the responses come from an engine, which says how each ended; given ones are complete.
+    """
 
     name: str
     inputs: tuple[str, ...]
     reward_options: KindOptions
     pool: PoolOptions
+    sampled: bool = False
 
-    reads = Responses
     actor = True
+
+    @property
+    def reads(self) -> type[Row]:
+        """With how each response ended, where that is known."""
+        return SampledResponses if self.sampled else Responses
 
     @property
     def writes(self) -> type[Row]:
@@ -90,13 +124,14 @@ class ScoreStage:
     def _score(self, row: Responses) -> tuple[ComponentRewards, np.ndarray | None]:
         """Rewards with their parts (of one piece: none, and no variance), and judgements by order if told."""
         if components_of(self._reward):
-            return self._reward.score_components(row, row.responses), None
+            more = (row.cut,) if reads_cut(self._reward) else ()
+            return self._reward.score_components(row, row.responses, *more), None
         orders = None
         if reads_orders(self._reward):
             by_order = self._reward.score_orders(row, row.responses)
             rewards, orders = by_order.values, by_order.orders
         else:
-            rewards = np.asarray(self._reward.score(row, row.responses), dtype=np.float64)
+            rewards = scores_of(self._reward, row, row.responses, row.cut)
         return ComponentRewards(rewards, parts=(), variances=np.zeros(len(row.responses))), orders
 
     def count_tokens(self, rows: Sequence[Scores]) -> int:

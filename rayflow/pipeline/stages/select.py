@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from rayflow.config import PoolOptions
 from rayflow.core.options import KindOptions, build
 from rayflow.core.rows import Accepted, Failure, Row, Scores
 from rayflow.core.seeds import derive
+from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.stage import SimpleStage, failure_of
 
 NOTHING = "nothing accepted"
@@ -42,6 +44,9 @@ class SelectStage(SimpleStage):
 
     `inputs` end with the stage that scores; those before it hold the texts, and are left out unless the rule
     needs them. If they hold no rewards (`scored` is False), the rule sees zeros.
+
+    Attributes:
+        range_at: folder of the stage that measures the range of all rewards, for a rule that needs it.
     """
 
     name: str
@@ -50,13 +55,15 @@ class SelectStage(SimpleStage):
     seed: int
     pool: PoolOptions
     scored: bool = True
+    range_at: Path | None = None
 
     writes = Accepted
 
     def __post_init__(self) -> None:
         needs_keys = getattr(build("selection", self.options), "needs_keys", False)
         self.reads = ScoredTexts if needs_keys else Scores if self.scored else Drawn
-        self.inputs = self.inputs if needs_keys else self.inputs[-1:]
+        columns = self.inputs if needs_keys else self.inputs[-1:]
+        self.inputs = (*columns, *(("range",) if self.range_at else ()))
 
     def identity(self) -> dict[str, Any]:
         """The rule, its settings, and the seed where it draws."""
@@ -69,12 +76,19 @@ class SelectStage(SimpleStage):
 
     def outcomes(self, rows: Sequence[Scores]) -> list[Accepted | Failure]:
         """One decision per prompt; an empty one is a failure, since nothing could follow from it."""
-        selector = build("selection", self.options)
+        selector = build("selection", self._measured())
         outcomes: dict[int, Accepted | Failure] = {}
         for places in groups_of_equal_size(rows):
             chosen = [rows[i] for i in places]
             outcomes |= zip(places, self._select(selector, chosen), strict=True)
         return [outcomes[i] for i in range(len(rows))]
+
+    def _measured(self) -> KindOptions:
+        """The rule's settings, with the range of the run's rewards where it needs that."""
+        if self.range_at is None:
+            return self.options
+        extra = Artifact(self.range_at).manifest().extra
+        return self.options.model_copy(update={name: extra[name] for name in ("low", "high")})
 
     def _select(self, selector: Any, rows: Sequence[Scores]) -> list[Accepted | Failure]:
         """Outcomes of rows with equally many candidates."""
