@@ -143,6 +143,7 @@ def make_rule(plan: Plan, prompt_ids: Sequence[str], texts: np.ndarray, num_acce
     """
     own = plan.config.select
     options = own if isinstance(own, TEMPERED) else RejectionSampling.Config()
+    keys = (texts,) if getattr(build("selection", options), "needs_keys", False) else ()
     seeds = np.array([derive(plan.config.seed, "select", prompt_id) for prompt_id in prompt_ids], np.uint64)
 
     def rule(rewards: np.ndarray, beta: float) -> tuple[list[np.ndarray], np.ndarray]:
@@ -150,7 +151,7 @@ def make_rule(plan: Plan, prompt_ids: Sequence[str], texts: np.ndarray, num_acce
         # take the highest rewards, but only rejection sampling has it as a setting.
         at = {"beta": min(beta, sys.float_info.max), "num_accepted": num_accepted}
         selector = build("selection", (options if beta else _at_zero(options)).model_copy(update=at))
-        found = selector.select(rewards, seeds, *((texts,) if getattr(selector, "needs_keys", False) else ()))
+        found = selector.select(rewards, seeds, *keys)
         return found.per_prompt(), found.num_rounds
 
     return rule

@@ -36,6 +36,7 @@ class Method:
     loss: str
     reference: bool
     given: bool = False
+    scored: bool = False
 
 
 def above(rewards: list[float], plan: Plan) -> int:
@@ -65,12 +66,14 @@ EXPECTED = {
     "rest": Method(above, 0, "cross_entropy", reference=False),
     "rest-global": Method(above, 0, "cross_entropy", reference=False),
     "rrhf": Method(N, 0, "rrhf", reference=False),
+    "rrhf-given": Method(2, 1, "rrhf", reference=False, given=True, scored=True),
     "rs-dpo": Method(N, wide, "sigmoid_norm", reference=True),
     "rso": Method(K, K // 2, "hinge_norm", reference=True),
     "rso-gumbel": Method(K, ALL_PAIRS, "sigmoid_norm", reference=True),
     "sft": Method(1, 0, "cross_entropy", reference=False, given=True),
     "simpo": Method(K, K // 2, "simpo", reference=False),
     "slic": Method(2, 1, "hinge", reference=False, given=True),
+    "slic-direct": Method(2, 1, "slic", reference=False, given=True),
     "slic-hf": Method(K, K - 1, "slic", reference=False),
     "top-k": Method(K, K // 2, "hinge_norm", reference=True),
 }
@@ -124,6 +127,7 @@ def length(prompt: str, response: str) -> float:
 def check(plan: Plan, method: Method) -> int:
     """Stages, loss and counts of one round; returns how many prompts training has."""
     making = {"encode"} if method.given else {"sample", "score", "select", "pair"}
+    making |= {"score"} if method.scored else set()
     drawn = {"encode", "sample", "score", "select", "pair", "reference"} & set(plan.stages)
     assert drawn == making | ({"reference"} if method.reference else set())
     assert plan.config.train.loss.kind == method.loss

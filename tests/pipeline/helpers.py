@@ -36,5 +36,4 @@ def tables(plan: Plan) -> dict[str, list[dict[str, Any]]]:
     return {
         name: [row for i in range(artifact.num_shards) for row in artifact.read_shard(i).to_pylist()]
         for name, artifact in plan.artifacts.items()
-        if hasattr(plan.stages[name], "writes")
     }

@@ -65,7 +65,7 @@ def test_reading_a_whole_run_at_once_would_show(scores: Artifact, peak: Callable
 
 
 def test_selection_and_its_report_hold_a_few_shards(scores: Artifact, peak: Callable, tmp_path) -> None:
-    stage = SelectStage("select", ("score",), resolve("selection", "rejection").Config(), 7, PoolOptions())
+    stage = SelectStage("select", ("score",), resolve("selection", "gumbel").Config(), 7, PoolOptions())
     selected = Artifact(tmp_path / "04-select")
     selected.begin({}, NUM_SHARDS)
     worker, runner = ShardWorker(stage, (scores,), selected), LocalRunner(ComputeOptions(runner="local"))

@@ -382,7 +382,7 @@ def test_a_run_compares_independent_draws_too(tmp_path, tiny_model):
             "model": tiny_model,
             "prompts": {"train": prompts, "validation": prompts, "evaluation": prompts},
             "reward": settings["rewards"]["proxy"],
-            "train": {"choose": {"every_steps": 1}},
+            "train": {"choose": {"every_steps": 1, "baseline": "sft"}},
         }
     )
     stages = build_plan(config).stages
