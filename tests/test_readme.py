@@ -1,4 +1,4 @@
-"""What the README says, done: its examples are taken from its text and run."""
+"""What the README and its guides say, done: their examples are taken from the text and run."""
 
 from __future__ import annotations
 
@@ -21,19 +21,10 @@ from rayflow.pipeline.placement import place
 from rayflow.pipeline.plan import build_plan
 from rayflow.sources.read import read
 from tests.pipeline.helpers import run_data, tables
+from tests.readme import BLOCKS, GUIDES, ROOT, TEXT, block
 from tests.rewards.conftest import pad_is_eos_model  # noqa: F401
 from tests.rewards.test_http import ok, serve  # noqa: F401
 from tests.test_whole import finished_run, small_settings
-
-ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
-
-
-def block(language: str, containing: str) -> str:
-    """The README's only block of a language that contains a text."""
-    (found,) = [text for kind, text in BLOCKS if kind == language and containing in text]
-    return found
 
 
 @pytest.fixture
@@ -88,7 +79,7 @@ def test_the_other_rewards_score_and_label_as_shown(
         assert {headers["Authorization"] for headers in server.headers} == {"Bearer secret"}
 
 
-LAYOUT_ROWS = re.findall(r"^\| `(\w+)` \|.*\| `(\{.*\})` \|$", README, re.MULTILINE)
+LAYOUT_ROWS = re.findall(r"^\| `(\w+)` \|.*\| `(\{.*\})` \|$", TEXT, re.MULTILINE)
 
 
 def test_every_layout_has_a_row() -> None:
@@ -103,7 +94,7 @@ def test_the_rows_of_the_layouts_are_read_as_shown(tmp_path: Path, kind: str, ro
     assert isinstance(found, Example) and found.prompt_id == named.prompt_id
     best = found.responses[found.pairs[0][0] if found.pairs else 0] if found.responses else found.target
     assert best.strip() in ("blue.", "Hello!", "Cat sleeps.")
-    for option in re.findall(r"`(\w+): (\w+)`", README[: README.index(row)].rpartition("\n")[2]):
+    for option in re.findall(r"`(\w+): (\w+)`", TEXT[: TEXT.index(row)].rpartition("\n")[2]):
         setting = {"kind": kind, option[0]: yaml.safe_load(option[1])}
         changed = next(read(PromptSource(path=str(path), layout=setting)))
         assert changed.responses[0].strip() == best.strip()
@@ -120,21 +111,22 @@ def test_the_cluster_block_is_a_valid_configuration() -> None:
 
 def test_clusters_are_rendered_as_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    lines = [line for line in block("bash", "cluster render").splitlines() if "cluster render" in line]
+    lines = [line for line in block("bash", "--gpu-type L4").splitlines() if "cluster render" in line]
     assert len(lines) == 2
     for number, line in enumerate(lines):
         arguments = shlex.split(line, comments=True)[1:]
         result = CliRunner().invoke(app, [*arguments, "--output", str(tmp_path / str(number))])
         assert result.exit_code == 0, result.output
-    listed = set(re.findall(r"`([\w-]+\.yaml)`", README[README.index("| file | is |") :].split("\n\n")[0]))
+    listed = set(re.findall(r"`([\w-]+\.yaml)`", TEXT[TEXT.index("| file | is |") :].split("\n\n")[0]))
     assert {path.name for path in (tmp_path / "0").iterdir()} == listed
 
 
 def test_commands_name_files_and_options_that_exist() -> None:
     for line in block("bash", "jobs/quickstart.sh").splitlines():
         assert (ROOT / line.split()[1]).exists()
-    for path in re.findall(r"\]\(((?!https?://)[^)]+)\)", README):
-        assert (ROOT / path).exists(), path
+    for guide, text in GUIDES.items():
+        for path in re.findall(r"\]\(((?!https?://)[^)#]+)", text):
+            assert (guide.parent / path).exists(), (guide, path)
 
 
 COMMANDS = [
@@ -148,25 +140,27 @@ COMMANDS = [
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_the_commands_take_the_arguments_that_are_shown(line: str) -> None:
-    name, *arguments = shlex.split(line, comments=True)[1:]
-    command = typer.main.get_command(app).commands[name]
+    command, arguments = typer.main.get_command(app), shlex.split(line, comments=True)[1:]
+    while hasattr(command, "commands"):
+        name, *arguments = arguments
+        command = command.commands[name]
     command.make_context(name, arguments)  # parses them, and runs nothing
 
 
 def test_the_tables_list_what_there_is() -> None:
     for folder in (p for p in (ROOT / "rayflow").iterdir() if (p / "__init__.py").exists()):
-        assert f"| `rayflow/{folder.name}` |" in README
+        assert f"| `rayflow/{folder.name}` |" in TEXT
     for family in FAMILIES.values():
         for kind in family:
-            assert f"`{kind}`" in README, kind
+            assert f"`{kind}`" in TEXT, kind
     for name in RunConfig.model_fields:
         if name not in ("name", "runs_dir", "seed", "max_failed_fraction"):
-            assert f"| `{name}` |" in README, name
+            assert f"| `{name}` |" in TEXT, name
 
 
 def test_every_ready_method_is_in_the_table() -> None:
     for path in (ROOT / "jobs" / "configs" / "methods").glob("*.yaml"):
-        assert f"[{path.stem}](jobs/configs/methods/{path.name})" in README
+        assert f"[{path.stem}](jobs/configs/methods/{path.name})" in TEXT
 
 
 def test_the_chosen_checkpoint_is_configured_as_shown(tmp_path: Path) -> None:

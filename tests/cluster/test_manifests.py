@@ -329,7 +329,9 @@ def test_fault_tolerance_is_asked_for_with_a_reference_to_the_password() -> None
 
 
 def test_the_committed_files_are_what_the_readmes_command_writes(tmp_path: Path) -> None:
-    command = re.search(r"^rayflow (cluster render .*?)(?: +#.*)?$", (ROOT / "README.md").read_text(), re.M)
+    command = re.search(
+        r"^rayflow (cluster render .*?)(?: +#.*)?$", (ROOT / "cluster/README.md").read_text(), re.M
+    )
     arguments = [*shlex.split(command.group(1)), "--output", str(tmp_path)]
     result = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert result.exit_code == 0, result.output

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -36,9 +34,7 @@ from tests.pipeline.evaluation_helpers import (
     evaluation_settings,
     summary_of,
 )
-
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
+from tests.readme import ROOT, TEXT, block
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +155,7 @@ def test_an_endpoint_judges_as_the_readme_configures_it(finished, tmp_path, endp
         return choices(*[f"Verdict: {letter}"] * body["n"])
 
     server = endpoint(reply)
-    (text,) = re.findall(r"```yaml\n(side_by_side:.*?)```", README, re.DOTALL)
+    text = block("yaml", "side_by_side:")
     shown = yaml.safe_load(text.replace("http://127.0.0.1:8000/v1", server.url))["side_by_side"]
     shown["judge"]["backoff_s"] = 0.01
     settings = {**finished[0], "runs_dir": str(tmp_path), "side_by_side": shown, "rewards": {}, "kl": None}
@@ -252,7 +248,7 @@ def test_a_run_is_evaluated_by_its_folder(run):
 def test_the_readmes_line_for_another_task_does_what_it_says(run, tmp_path):
     """With this run in the place of the README's, and a file of two prompts with targets."""
     line = next(
-        line for line in README.splitlines() if "cross-task" in line and line.startswith("rayflow evaluate")
+        line for line in TEXT.splitlines() if "cross-task" in line and line.startswith("rayflow evaluate")
     )
     arguments = line.partition("#")[0].split()[2:]
     other = tmp_path / "headlines.jsonl"
