@@ -86,7 +86,7 @@ def test_selecting_again_needs_no_model_and_leaves_the_first_run_alone(finished:
 
 
 def test_selecting_again_cannot_change_the_scores(finished: Path) -> None:
-    with pytest.raises(ArtifactError, match="sampling.temperature"):
+    with pytest.raises(ArtifactError, match="sample.temperature"):
         rayflow("select", finished, "--set", "sample.temperature=0.1")
     with pytest.raises(ConfigError, match="Say what to change"):
         rayflow("select", finished)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from rayflow.config import PromptSource, RunConfig
 from rayflow.config.evaluate import EvaluateConfig
+from rayflow.config.reward import RewardConfig
+from rayflow.core.branches import why_not_shared
+from rayflow.core.files import read_json
 from rayflow.core.model_folder import check_model_folder, resolve_model
 from rayflow.core.options import build
 from rayflow.core.rows import Prompt
@@ -28,6 +33,8 @@ def preflight(plan: Plan) -> None:
         source_digest(source)
     check_model_folder(resolve_model(plan.config.model))
     build("tracker", plan.config.track).check()
+    if isinstance(plan.config, RunConfig | RewardConfig):
+        _check_training(plan.config)
     if isinstance(plan.config, RunConfig):
         _check_run(plan.config)
     elif isinstance(plan.config, EvaluateConfig):
@@ -46,6 +53,24 @@ def _check_evaluation(plan: Plan) -> None:
         judge = build("judge", plan.config.side_by_side.judge)
         if not judge.models:
             judge.setup()  # a server's token must be there
+
+
+def _check_training(config: RunConfig | RewardConfig) -> None:
+    """Refuse what the model or the machines cannot do, before anything else is computed.
+
+    Raises:
+        ConfigError: with the setting to change.
+    """
+    if config.train.attention == "flex" and not config.compute.train.num_gpus:
+        raise ConfigError(
+            "train.attention=flex runs on GPUs, and compute.train.num_gpus is 0: give the workers GPUs, or set "
+            "train.attention=sdpa."
+        )
+    if config.train.share_prompt is True:
+        stored = SimpleNamespace(**read_json(Path(resolve_model(config.model)) / "config.json"))
+        reason = why_not_shared(stored, longest=0)
+        if reason is not None:
+            raise ConfigError(f"train.share_prompt=true cannot be used: {reason}. Set it to auto or false.")
 
 
 def _check_run(config: RunConfig) -> None:

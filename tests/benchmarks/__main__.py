@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 
 NAMES = ("sample", "score", "select", "train", "reference", "quickstart", "select-scale", "pipeline", "scale")
 
@@ -17,6 +18,8 @@ def main() -> None:
     for name, module in modules.items():
         module.add_arguments(commands.add_parser(name, help=module.__doc__.strip().splitlines()[0]))
     arguments = parser.parse_args()
+    if getattr(arguments, "device", "cuda") == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # for both sides; read when torch first looks for GPUs
     print(json.dumps({"benchmark": arguments.name, **modules[arguments.name].run(arguments)}))
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks import trl_side
-from tests.benchmarks.trl_side import PAIRS_PER_PROMPT, SHAPES, TrlClock, Workload
+from tests.benchmarks.trl_side import PAIRS_PER_PROMPT, SHAPES, TrlClock, Workload, tokens_per_prompt
 
 TARGETS = {"350x40": 3.0, "128x64": 2.0, "200x150": 1.6}
 
@@ -31,7 +31,6 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _shape(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    prompt, response = SHAPES[name]
     workload = Workload.make(arguments.model, SHAPES[name], 2 * arguments.prompts_per_step)
     pairs = arguments.prompts_per_step * PAIRS_PER_PROMPT
     theirs = TrlClock(arguments.model, workload, arguments.device, arguments.prompts_per_step)
@@ -46,14 +45,14 @@ def _shape(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
             f"{name}: rayflow {seconds['rayflow'][-1]:.1f} s, trl {seconds['trl'][-1]:.1f} s", file=sys.stderr
         )
     medians = {side: statistics.median(values) for side, values in seconds.items()}
-    k = 2 * PAIRS_PER_PROMPT
+    ratio = medians["trl"] / medians["rayflow"]
     return {
         "rayflow_pairs_per_s": round(pairs / medians["rayflow"], 3),
         "trl_pairs_per_s": round(pairs / medians["trl"], 3),
         "trl_batch": best,
-        "ratio": round(medians["trl"] / medians["rayflow"], 2),
+        "ratio": round(ratio, 2),
         "target": TARGETS[name],
-        "tokens_per_prompt": {"floor": prompt + k * response, "pair_by_pair": k * (prompt + response)},
+        **tokens_per_prompt(SHAPES[name], ratio),
     }
 
 

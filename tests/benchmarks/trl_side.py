@@ -19,6 +19,23 @@ SHAPES = {"350x40": (350, 40), "128x64": (128, 64), "200x150": (200, 150)}
 PAIRS_PER_PROMPT = 4
 
 
+def tokens_per_prompt(shape: tuple[int, int], ratio: float) -> dict[str, Any]:
+    """What each side must compute, and how much of the ratio between these was reached.
+
+    Args:
+        shape: tokens of a prompt and of a response.
+        ratio: TRL's time over ours.
+    """
+    prompt, response = shape
+    k = 2 * PAIRS_PER_PROMPT
+    floor, pair_by_pair = prompt + k * response, k * (prompt + response)
+    return {
+        "tokens_per_prompt": {"floor": floor, "pair_by_pair": pair_by_pair},
+        "ratio_at_the_floor": round(pair_by_pair / floor, 2),
+        "reached_of_it": round(ratio * floor / pair_by_pair, 3),
+    }
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Sizes that both benchmarks take."""
     parser.add_argument("--model", default="~/.cache/rayflow/models/SmolLM2-135M-Instruct")

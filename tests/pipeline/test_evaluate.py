@@ -82,7 +82,7 @@ def test_every_number_is_in_the_summary_and_agrees_with_what_is_stored(finished)
 def test_the_divergence_is_the_mean_log_ratio_of_plain_samples_under_both_models(finished, forward_logprobs):  # noqa: F811
     _, plan, _ = finished
     stored = json.loads((plan.artifacts["kl-sample"].folder / "stage.json").read_text())
-    sampling = stored["identity"]["sampling"]
+    sampling = stored["identity"]["sample"]
     assert (sampling["temperature"], sampling["top_k"], sampling["top_p"]) == (1.0, 0, 1.0)
     tokens = rows_of(plan, ("kl-sample",), Tokens)
     sft, policy = (rows_of(plan, (name,), ExactLogprobs) for name in ("kl-sft", "kl-policy"))

@@ -114,7 +114,7 @@ def test_a_person_and_a_machine_can_read_it(plan: Plan) -> None:
     for words in (
         f"candidate {chosen}, chosen",
         f"candidate {rejected}, rejected",
-        "sampling.temperature",
+        "sample.temperature",
         "margin",
     ):
         assert words in text

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -97,3 +100,26 @@ def test_a_run_is_refused_before_it_starts(settings: dict, tiny_model: str) -> N
     config = RunConfig.model_validate({**settings, "model": tiny_model, "compute": compute})  # noqa: F811
     with pytest.raises(ConfigError, match="'train' cannot be placed: 3 workers .* have room for 2"):
         preflight(build_plan(config))
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"attention": "flex"}, "compute.train.num_gpus is 0: give the workers GPUs"),
+        ({"share_prompt": True}, "share_prompt=true cannot be used: model family 'gpt2'"),
+    ],
+)
+def test_training_that_could_not_begin_is_refused_before_sampling(
+    settings: dict,  # noqa: F811
+    tiny_model: str,
+    tmp_path: Path,
+    setting: dict,
+    message: str,
+) -> None:
+    model = shutil.copytree(tiny_model, tmp_path / "other")
+    stored = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(stored | {"model_type": "gpt2"}))
+    train = {**settings.get("train", {}), **setting}
+    made = RunConfig.model_validate({**settings, "model": str(model), "train": train})
+    with pytest.raises(ConfigError, match=message):
+        preflight(build_plan(made))

@@ -49,7 +49,7 @@ class SampleStage:
         """Engine, sampling settings, seed and side."""
         return {
             "engine": self.engine_options.identity(),
-            "sampling": self.sampling.identity(),
+            "sample": self.sampling.identity(),
             "seed": self.seed,
             **({"side": self.side} if self.side else {}),
         }
