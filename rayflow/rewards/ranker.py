@@ -45,7 +45,7 @@ class RankerReward(PairwiseByOrder):
                 longer one is an error, never cut.
         """
 
-        HARDWARE: ClassVar[frozenset[str]] = frozenset({"device", "batch_tokens"})
+        HARDWARE: ClassVar[frozenset[str]] = frozenset({"device", "batch_tokens", "model"})
 
         kind: str = "ranker"
         model: str = Field(min_length=1)

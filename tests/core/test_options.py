@@ -106,10 +106,11 @@ def test_a_dump_holds_the_chosen_classes_own_fields_and_reads_back():
 
 
 def test_the_identity_leaves_the_hardware_out_and_nothing_else():
+    """Nor where a model lies: its content belongs to the stage's fingerprint."""
     here = ClassifierReward.Config(model="m", device="cpu", batch_tokens=100)
-    there = ClassifierReward.Config(model="m", device="cuda", batch_tokens=9000)
+    there = ClassifierReward.Config(model="moved", device="cuda", batch_tokens=9000)
     assert here.identity() == there.identity()
-    assert here.identity() != ClassifierReward.Config(model="other").identity()
+    assert here.identity() != ClassifierReward.Config(model="m", max_length=100).identity()
     assert here.identity() != ClassifierReward.Config(model="m", dtype="float32").identity()
 
 
