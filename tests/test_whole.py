@@ -63,8 +63,8 @@ def test_the_local_runner_goes_from_prompts_to_a_model_and_a_report(
     assert AutoTokenizer.from_pretrained(folder / "07-train" / "model").chat_template
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["missing"] == [] and summary["evaluation"]["num_prompts"] == 6
-    # The fake engine ignores the weights and both policies share their seeds: every comparison is a mirror.
-    assert summary["evaluation"]["win_rate"] == 0.5
+    # The fake engine ignores the weights, so both sides draw from one distribution, with seeds of their own.
+    assert summary["evaluation"]["win_rate"] == pytest.approx(0.5, abs=0.15)
     steps = plan.artifacts["train"].manifest().extra["num_steps"]
     assert steps == 3
     before = (folder / "07-train" / "manifest.json").read_text()

@@ -212,7 +212,7 @@ def test_a_study_runs_shares_stages_resumes_and_is_reported(tiny_model, tmp_path
     sweep = study.config.sweeps["gamma"].model_copy(update={"title": bad})
     hostile = {"tables": {"table1": table}, "rows": changed, "sweeps": {"gamma": sweep}}
     planted = replace(study, config=study.config.model_copy(update=hostile))
-    text = write(planted, tmp_path / "bad")[0].read_text(encoding="utf-8")
+    text = write(collect(planted), tmp_path / "bad")[0].read_text(encoding="utf-8")
     assert "<script" not in text and text.count("&lt;script&gt;") > 4
 
 
