@@ -72,7 +72,7 @@ def unshared_model(tmp_path_factory) -> str:
     config = MistralConfig(
         vocab_size=40,
         num_key_value_heads=1,
-        sliding_window=64,
+        sliding_window=16,
         max_position_embeddings=128,
         initializer_range=0.5,
         bos_token_id=None,

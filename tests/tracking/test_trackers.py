@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from rayflow.config import RunConfig
+from rayflow.core.files import read_json
 from rayflow.core.options import KindOptions
 from rayflow.core.registry import FAMILIES
 from rayflow.errors import ConfigError, MissingPackageError
@@ -52,7 +53,8 @@ def test_tensorboard_gets_every_step_and_the_summary(settings: dict) -> None:
     ]
     assert [step for step, _ in seen["train/loss"]] == [row["step"] for row in stored] == [1, 2, 3]
     assert [value for _, value in seen["train/loss"]] == pytest.approx([row["loss"] for row in stored])
-    assert seen["summary/evaluation.win_rate"] == [(3, 0.5)]
+    rate = read_json(config.root / "summary.json")["evaluation"]["win_rate"]
+    assert seen["summary/evaluation.win_rate"] == [(3, pytest.approx(rate))]
     finished_run(config)  # nothing to do, and nothing is told twice
     assert scalars(config.root / "tensorboard") == seen
 
@@ -78,7 +80,8 @@ def test_mlflow_gets_parameters_steps_summary_and_files(
     (experiment,) = [each for each in client.search_experiments() if each.name == "exp"]
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.info.run_name == "small" and run.info.status == "FINISHED"
-    assert run.data.params["select.beta"] == "0.2" and run.data.metrics["summary.evaluation.win_rate"] == 0.5
+    rate = read_json(config.root / "summary.json")["evaluation"]["win_rate"]
+    assert run.data.params["select.beta"] == "0.2" and run.data.metrics["summary.evaluation.win_rate"] == rate
     history = client.get_metric_history(run.info.run_id, "loss")
     assert [point.step for point in history] == [1, 2, 3]
     files = {each.path for each in client.list_artifacts(run.info.run_id)}

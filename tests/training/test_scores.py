@@ -150,7 +150,7 @@ def test_a_cut_response_is_judged_without_the_end_that_training_never_saw(
         logits = staticmethod(lambda texts: alone(texts)[:, None])
 
     if reader == "whole texts":
-        monkeypatch.setattr("rayflow.rewards.classifier.why_not_shared", lambda config: "a test's wish")
+        monkeypatch.setattr("rayflow.rewards.classifier.why_not_shared", lambda *_: "a test's wish")
     options = ClassifierReward.Config(model=str(tmp_path / "reward"), backend="transformers")
     reward = ClassifierReward(options)
     reward.setup()
