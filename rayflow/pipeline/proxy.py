@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from rayflow.core.evaluation_rows import Answered, Answers
 from rayflow.core.options import KindOptions, build
 from rayflow.core.schema import from_table
 from rayflow.core.seeds import sampling_seed
-from rayflow.engines.base import SamplingOptions
+from rayflow.engines.base import Engine, Generation, SamplingOptions
 from rayflow.errors import RewardError
 from rayflow.evaluation.pairwise import compare_all
 from rayflow.evaluation.win_rate import compare
@@ -48,9 +49,10 @@ class ProxyJudge:
         reward.setup()
         wins, count = 0.0, 0
         view = Answers if is_pairwise(reward) else Answered
-        for row in from_table(pq.read_table(self.rows), view)[rank::world_size]:
+        rows = from_table(pq.read_table(self.rows), view)[rank::world_size]
+        for row, made in zip(rows, asyncio.run(self._answers(engine, rows)), strict=True):
             try:
-                wins += self._win_share(engine, reward, row)
+                wins += _win_share(reward, row, made)
             except RewardError as error:
                 print(f"Validation prompt {row.prompt_id} does not count: {error}", flush=True)
             else:
@@ -59,10 +61,17 @@ class ProxyJudge:
         close_reward(reward)
         return wins, count
 
-    def _win_share(self, engine: Any, reward: Any, row: Any) -> float:
-        seed = sampling_seed(self.seed, "validate", row.prompt_id)
-        made = asyncio.run(engine.generate(prompt_token_ids(engine.tokenizer, row), self.sampling, seed))
-        if is_pairwise(reward):
-            return float(compare_all(reward, row, made.responses, row.responses).mean())
-        cut = np.array([reason == "length" for reason in made.finish_reasons])
-        return compare(scores_of(reward, row, made.responses, cut), row.rewards)[0]
+    async def _answers(self, engine: Engine, rows: Sequence[Answers]) -> list[Generation]:
+        """The policy's answers; all prompts are in the engine's hands together."""
+        seeds = [sampling_seed(self.seed, "validate", row.prompt_id) for row in rows]
+        prompts = [prompt_token_ids(engine.tokenizer, row) for row in rows]
+        drawn = zip(prompts, seeds, strict=True)
+        return await asyncio.gather(*(engine.generate(ids, self.sampling, seed) for ids, seed in drawn))
+
+
+def _win_share(reward: Any, row: Any, made: Generation) -> float:
+    """Of the policy's answers against the baseline's to one prompt."""
+    if is_pairwise(reward):
+        return float(compare_all(reward, row, made.responses, row.responses).mean())
+    cut = np.array([reason == "length" for reason in made.finish_reasons])
+    return compare(scores_of(reward, row, made.responses, cut), row.rewards)[0]
