@@ -132,7 +132,8 @@ def _worker(config: dict[str, Any]) -> None:
     """What each worker runs; Ray Train has made the process group."""
     import ray.train
 
-    from rayflow.training.deepspeed import DeepSpeedBackend, logs_to
+    from rayflow.training.deepspeed import DeepSpeedBackend
+    from rayflow.training.deepspeed_library import logs_to
     from rayflow.training.loop import train
 
     unseal()  # a reward that chooses the checkpoint may need a token

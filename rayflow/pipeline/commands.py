@@ -8,11 +8,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from rayflow.config import JobConfig, RunConfig, load_config
+from rayflow.config import JobConfig, RunConfig
 from rayflow.config.evaluate import EvaluateConfig
 from rayflow.config.reward import RewardConfig
 from rayflow.errors import ArtifactError, ConfigError
-from rayflow.pipeline.candidates import num_resamples
 from rayflow.pipeline.evaluation_plan import build_evaluation_plan
 from rayflow.pipeline.execute import Pipeline, is_sharded
 from rayflow.pipeline.folders import job_of, stored_config
@@ -20,10 +19,10 @@ from rayflow.pipeline.parts import stages_of
 from rayflow.pipeline.placement import place
 from rayflow.pipeline.plan import Plan, build_plan
 from rayflow.pipeline.preflight import preflight
+from rayflow.pipeline.reselect import reselected, take_over
 from rayflow.pipeline.reward_plan import build_reward_plan
-from rayflow.pipeline.rounds import SELECTING, SHARED, round_configs, write_summary
+from rayflow.pipeline.rounds import SHARED, round_configs, write_summary
 from rayflow.pipeline.runner import LocalRunner, Runner
-from rayflow.pipeline.share import share
 from rayflow.pipeline.tracking import Tracking
 
 
@@ -80,7 +79,7 @@ def _run_rounds(config: RunConfig, console: Console, force: Sequence[str]) -> No
     for current in round_configs(config):
         console.print(f"\n[bold]{config.name}, {current.name} of {config.rounds.num}[/]")
         if first is not None and not config.rounds.resample:
-            _take_over(build_plan(first), build_plan(current))
+            take_over(build_plan(first), build_plan(current))
         _run_once(build_plan(current), console, force)
         first = first or current
     rounds = write_summary(config)
@@ -169,46 +168,11 @@ def reselect(folder: Path, overrides: list[str], name: str | None, console: Cons
         ArtifactError: the scores are not finished.
         ConfigError: a setting does not fit, would change the sampling or the scores, or asks for new ones.
     """
-    old = open_plan(folder)
-    for stage in _shared(old):
-        old.artifacts[stage].manifest()
-    if not overrides:
-        raise ConfigError("Say what to change: --beta, --num-accepted, --pairing, or --set select.kind=...")
-    name = name or "-".join([old.config.name, *(o.replace("=", "-").replace(".", "-") for o in overrides)])
-    runs_dir = folder.absolute().parent
-    config = load_config(folder / "config.yaml", [*overrides, f"runs_dir={runs_dir}", f"name={name}"])
-    config = config.model_copy(update={"compute": config.compute.model_copy(update={"runner": "local"})})
-    plan = build_plan(config)
-    _check_needs_no_model(old, plan)
-    _take_over(old, plan)
-    first = [step for step in plan.steps if {s.name for s in step} <= {*SHARED, *SELECTING}]
-    console.print(f"[bold]{name}[/]  {config.root}")
-    Pipeline(Plan(config, tuple(first)), LocalRunner(config.compute), console).run()
+    plan = reselected(open_plan(folder), overrides, name)
+    console.print(f"[bold]{plan.config.name}[/]  {plan.config.root}")
+    first = [step for step in plan.steps if {s.name for s in step} <= {*SHARED, "select", "pair"}]
+    Pipeline(Plan(plan.config, tuple(first)), LocalRunner(plan.config.compute), console).run()
     _report(plan, console)
-
-
-def _check_needs_no_model(old: Plan, plan: Plan) -> None:
-    """Refuse a selection that nothing stored is enough for."""
-    if num_resamples(plan.config):
-        raise ConfigError(
-            "Selecting again loads no model, so it cannot sample again: add --set select.shortfall=keep or =skip."
-        )
-    if "score" in plan.stages and "score" not in old.stages:
-        raise ConfigError(
-            f"{old.config.root} has no rewards, and this selection or pairing reads them. Run it with "
-            "--set score=always to have its candidates scored."
-        )
-
-
-def _shared(plan: Plan) -> list[str]:
-    return [stage for stage in SHARED if stage in plan.stages]
-
-
-def _take_over(old: Plan, plan: Plan) -> None:
-    """Share the stages up to the scores; refuses a plan that would have made them otherwise."""
-    for stage in (name for name in _shared(old) if name in plan.stages):
-        old.artifacts[stage].check(plan.identities[stage])
-        share(old.artifacts[stage], plan.artifacts[stage])
 
 
 def export(folder: Path, format: str, output: Path | None, console: Console) -> None:

@@ -1,4 +1,4 @@
-"""Training on several workers with DeepSpeed ZeRO. The only module that imports deepspeed.
+"""Training on several workers with DeepSpeed ZeRO.
 
 The process group is there already (Ray Train makes it). ZeRO-1 splits the optimizer state between the
 workers, ZeRO-2 the gradients too, ZeRO-3 the weights too; the losses are the same.
@@ -10,8 +10,6 @@ import argparse
 import contextlib
 import io
 import json
-import logging
-import os
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -21,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from rayflow.errors import MissingPackageError, StageError
+from rayflow.errors import StageError
 from rayflow.training.backend import make_optimizer, set_learning_rate, write_model
 from rayflow.training.checkpoints import SHAPE
+from rayflow.training.deepspeed_library import import_deepspeed, tensors_only
 from rayflow.training.objective import build_scorer
 
 if TYPE_CHECKING:
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 
 _BUCKET = 10_000_000  # elements that one collective carries: 40 MB of float32, several buffers per worker
 _TAG = "state"
-_WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
 
 class DeepSpeedBackend:
@@ -49,7 +47,7 @@ class DeepSpeedBackend:
         A client optimizer, because those that DeepSpeed names in its configuration are compiled with a C++
         toolchain for minutes at the first use.
         """
-        deepspeed = _import_deepspeed()
+        deepspeed = import_deepspeed()
         options = job.options
         scorer = build_scorer(job)
         if options.optimizer == "adafactor" and self.rank == 0:
@@ -184,7 +182,7 @@ class DeepSpeedBackend:
 
     def _gathered(self, model: torch.nn.Module) -> dict[str, torch.Tensor]:
         """Whole weights on rank 0, one parameter at a time; an empty dictionary on the other ranks."""
-        gathered = _import_deepspeed().zero.GatheredParameters
+        gathered = import_deepspeed().zero.GatheredParameters
         state = {}
         for name, parameter in model.named_parameters():
             with gathered([parameter]):
@@ -214,57 +212,3 @@ def engine_config(options: TrainOptions) -> dict[str, Any]:
         "bf16": {"enabled": options.precision == "bfloat16"},
         "steps_per_print": 2**31,
     }
-
-
-@contextlib.contextmanager
-def tensors_only() -> Iterator[None]:
-    """While the block runs, no pickle brings code: torch.load reads tensors, plain values and DeepSpeed's records.
-
-    DeepSpeed asks torch.load for whole pickles; this variable of PyTorch overrules it.
-    """
-    _import_deepspeed()
-    from deepspeed.runtime.fp16.loss_scaler import LossScaler
-    from deepspeed.runtime.zero.config import ZeroStageEnum
-    from deepspeed.utils.tensor_fragment import fragment_address
-
-    before = os.environ.get(_WEIGHTS_ONLY)
-    os.environ[_WEIGHTS_ONLY] = "1"
-    try:
-        with torch.serialization.safe_globals([LossScaler, ZeroStageEnum, fragment_address]):
-            yield
-    finally:
-        if before is None:
-            del os.environ[_WEIGHTS_ONLY]
-        else:
-            os.environ[_WEIGHTS_ONLY] = before
-
-
-def _import_deepspeed() -> Any:
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    try:
-        import deepspeed
-    except ImportError as error:
-        raise MissingPackageError("deepspeed", "Training on several workers", "train") from error
-    return deepspeed
-
-
-@contextlib.contextmanager
-def logs_to(path: Path) -> Iterator[None]:
-    """Send this process's library logs to a file instead of the terminal."""
-    _import_deepspeed()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
-    logging.captureWarnings(True)
-    names = ("DeepSpeed", "rayflow", "py.warnings", "transformers")
-    loggers = [logging.getLogger(name) for name in names]
-    before = [(log.handlers, log.propagate) for log in loggers]
-    for log in loggers:
-        log.handlers, log.propagate = [handler], False
-    try:
-        yield
-    finally:
-        for log, (handlers, propagate) in zip(loggers, before, strict=True):
-            log.handlers, log.propagate = handlers, propagate
-        handler.close()

@@ -20,7 +20,8 @@ import torch
 from rayflow.dist.train import TrainCompute, train_with_ray
 from rayflow.errors import StageError
 from rayflow.training.checkpoints import FolderStore
-from rayflow.training.deepspeed import DeepSpeedBackend, tensors_only
+from rayflow.training.deepspeed import DeepSpeedBackend
+from rayflow.training.deepspeed_library import tensors_only
 from rayflow.training.groups import GroupFile, write_groups
 from rayflow.training.loop import train
 from rayflow.training.metrics import read_metrics

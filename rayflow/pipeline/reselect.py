@@ -1,0 +1,60 @@
+"""A run that selects anew from what another one has sampled and scored, without a model."""
+
+from __future__ import annotations
+
+from rayflow.config import load_config
+from rayflow.errors import ConfigError
+from rayflow.pipeline.candidates import num_resamples
+from rayflow.pipeline.plan import Plan, build_plan
+from rayflow.pipeline.rounds import SHARED
+from rayflow.pipeline.share import share
+
+
+def reselected(old: Plan, overrides: list[str], name: str | None) -> Plan:
+    """The plan of the new run, which lies beside the old one and holds its files up to the scores.
+
+    Args:
+        old: the finished run.
+        overrides: what to change, "a.b=value".
+        name: of the new run; None for one made of the old one's and the changes.
+
+    Raises:
+        ArtifactError: the scores are not finished.
+        ConfigError: a setting does not fit, would change the sampling or the scores, or asks for new ones.
+    """
+    for stage in _shared(old):
+        old.artifacts[stage].manifest()
+    if not overrides:
+        raise ConfigError("Say what to change: --beta, --num-accepted, --pairing, or --set select.kind=...")
+    root = old.config.root
+    name = name or "-".join([old.config.name, *(o.replace("=", "-").replace(".", "-") for o in overrides)])
+    config = load_config(root / "config.yaml", [*overrides, f"runs_dir={root.parent}", f"name={name}"])
+    config = config.model_copy(update={"compute": config.compute.model_copy(update={"runner": "local"})})
+    plan = build_plan(config)
+    _check_needs_no_model(old, plan)
+    take_over(old, plan)
+    return plan
+
+
+def _check_needs_no_model(old: Plan, plan: Plan) -> None:
+    """Refuse a selection that nothing stored is enough for."""
+    if num_resamples(plan.config):
+        raise ConfigError(
+            "Selecting again loads no model, so it cannot sample again: add --set select.shortfall=keep or =skip."
+        )
+    if "score" in plan.stages and "score" not in old.stages:
+        raise ConfigError(
+            f"{old.config.root} has no rewards, and this selection or pairing reads them. Run it with "
+            "--set score=always to have its candidates scored."
+        )
+
+
+def _shared(plan: Plan) -> list[str]:
+    return [stage for stage in SHARED if stage in plan.stages]
+
+
+def take_over(old: Plan, plan: Plan) -> None:
+    """Share the stages up to the scores; refuses a plan that would have made them otherwise."""
+    for stage in (name for name in _shared(old) if name in plan.stages):
+        old.artifacts[stage].check(plan.identities[stage])
+        share(old.artifacts[stage], plan.artifacts[stage])
