@@ -11,6 +11,8 @@ from hypothesis import settings
 settings.register_profile("rayflow", deadline=None)  # a busy machine is slow, not wrong
 settings.load_profile("rayflow")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach the network
+# DeepSpeed compiles its collectives once, although tests give Ray home folders of their own.
+os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(Path.home() / ".cache" / "torch_extensions" / "tests"))
 
 _TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
