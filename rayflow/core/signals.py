@@ -20,9 +20,13 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM arrived. A kind of KeyboardInterrupt, which every library lets pass and cleans up after."""
 
 
+_arrived = threading.Event()
+"""SIGTERM has arrived. Ray's core, where it waits, makes a plain KeyboardInterrupt of whatever a handler raises."""
+
+
 def exit_code(stop: KeyboardInterrupt) -> int:
     """What the process says to who started it."""
-    return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
+    return TERMINATED if isinstance(stop, Terminated) or _arrived.is_set() else INTERRUPTED
 
 
 @contextlib.contextmanager
@@ -32,6 +36,7 @@ def stoppable() -> Iterator[None]:
         yield
         return
     before = signal.getsignal(signal.SIGTERM)
+    _arrived.clear()
     raise_when_terminated()
     try:
         yield
@@ -60,4 +65,5 @@ def interrupt_main_thread() -> bool:
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
+    _arrived.set()
     raise Terminated
