@@ -30,9 +30,10 @@ echo "Setting up $venv ($flavour); about two minutes and 4 GB the first time." >
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 pip=("$venv/bin/python" -m pip)
 # PyTorch's CPU build is on its own index; PyPI's is for CUDA. An index of your own in pip's settings is left alone.
-if [ "$flavour" = cpu ] && ! "${pip[@]}" config list | grep -Eq 'index-url|find-links'; then
-  export PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
-fi
+case "$flavour $("${pip[@]}" config list)" in
+  gpu* | *index-url* | *find-links*) ;;
+  *) export PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu ;;
+esac
 case "$flavour" in
   cpu) "${pip[@]}" install --quiet -c cluster/constraints.txt -r cluster/cpu/requirements.txt ;;
   gpu) "${pip[@]}" install --quiet -c cluster/constraints.txt -e '.[gpu,demo,test]' ;;
