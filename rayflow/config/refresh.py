@@ -109,6 +109,8 @@ class RefreshConfig(RunConfig):
     """A run's configuration, usually another file's by `extends`, whose pairs go into a versioned table."""
 
     refresh: RefreshOptions = RefreshOptions()
+    score: Literal["always"] = "always"
+    """The table holds the rewards, used by the selection or not."""
 
     @model_validator(mode="after")
     def _samples_once(self) -> RefreshConfig:

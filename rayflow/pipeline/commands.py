@@ -21,7 +21,7 @@ from rayflow.pipeline.plan import Plan, build_plan
 from rayflow.pipeline.preflight import preflight
 from rayflow.pipeline.reselect import reselected, take_over
 from rayflow.pipeline.reward_plan import build_reward_plan
-from rayflow.pipeline.rounds import SHARED, round_configs, write_summary
+from rayflow.pipeline.rounds import SELECTING, SHARED, round_configs, write_summary
 from rayflow.pipeline.runner import LocalRunner, Runner
 from rayflow.pipeline.tracking import Tracking
 
@@ -170,7 +170,7 @@ def reselect(folder: Path, overrides: list[str], name: str | None, console: Cons
     """
     plan = reselected(open_plan(folder), overrides, name)
     console.print(f"[bold]{plan.config.name}[/]  {plan.config.root}")
-    first = [step for step in plan.steps if {s.name for s in step} <= {*SHARED, "select", "pair"}]
+    first = [step for step in plan.steps if {s.name for s in step} <= {*SHARED, *SELECTING}]
     Pipeline(Plan(plan.config, tuple(first)), LocalRunner(plan.config.compute), console).run()
     _report(plan, console)
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rayflow.config.refresh import RefreshConfig
 from rayflow.pipeline.commands import make_runner
 from rayflow.pipeline.execute import Pipeline
-from rayflow.pipeline.plan import Plan, build_plan
+from rayflow.pipeline.plan import Plan, amended, build_plan
 from rayflow.pipeline.preflight import preflight
 from rayflow.pipeline.report import failures_of
 from rayflow.refresh.attempt import Attempt, begin
@@ -21,7 +21,7 @@ from rayflow.refresh.changes import Base, rows_of
 from rayflow.refresh.folder import RefreshFolder, VersionRecord
 from rayflow.refresh.judge import Findings, Tried, examine
 from rayflow.refresh.lease import Lease
-from rayflow.refresh.recipe import STAGES, Recipe, check_rows, data_plan, recipe_of, settings_of
+from rayflow.refresh.recipe import Recipe, check_rows, data_plan, recipe_of, settings_of
 from rayflow.refresh.report import Made, write_report
 from rayflow.refresh.retention import clean
 from rayflow.refresh.rows import new_rows
@@ -175,7 +175,9 @@ def failures_in(plan: Plan | None) -> list[FailureCount]:
     """Prompts that could not be computed, by stage and reason."""
     if plan is None:
         return []
-    found = [each for name in STAGES for each in failures_of(name, plan.artifacts[name])]
+    # A prompt that fails in a stage that amends another one keeps what it had: it is not missing.
+    names = [name for name, stage in plan.stages.items() if amended(stage) is None]
+    found = [each for name in names for each in failures_of(name, plan.artifacts[name])]
     return [each for each in found if each.reason not in DROPPED]
 
 

@@ -16,7 +16,7 @@ from rayflow.config import RunConfig
 from rayflow.config.refresh import RefreshConfig
 from rayflow.core.model_folder import model_digest
 from rayflow.core.rows import Prompt
-from rayflow.errors import ArtifactError
+from rayflow.errors import ArtifactError, ConfigError
 from rayflow.pipeline.identity import fingerprint
 from rayflow.pipeline.plan import Plan, build_plan
 
@@ -54,7 +54,16 @@ PARTS = tuple(each.name for each in fields(Recipe))
 
 
 def settings_of(plan: Plan) -> dict[str, dict[str, Any]]:
-    """What each part of the recipe is made of, by its name in `Recipe`; the prompts' file is no part of it."""
+    """What each part of the recipe is made of, by its name in `Recipe`; the prompts' file is no part of it.
+
+    Raises:
+        ConfigError: a row would depend on the other rows of its day.
+    """
+    if "range" in plan.stages:
+        raise ConfigError(
+            "select.low and select.high: give them as numbers. A refresh computes some prompts each day, and the "
+            "range of a day's rewards would make equal rewards unequal from one day to the next."
+        )
 
     def part(*names: str) -> dict[str, Any]:
         found = {}
@@ -99,8 +108,8 @@ def data_plan(config: RefreshConfig, folder: Path, todo: Path) -> Plan:
     """
     # Failures are the gate's to judge: it sees them beside the rows that need not be computed.
     plan = build_plan(run_config(config, folder, {"max_failed_fraction": 1.0}, todo))
-    steps = tuple(step for step in plan.steps if step[-1].name in STAGES)
-    return Plan(plan.config, steps)
+    last = next(i for i, step in enumerate(plan.steps) if step[-1].name == STAGES[-1])
+    return Plan(plan.config, plan.steps[: last + 1])
 
 
 def run_config(config: RefreshConfig, folder: Path, settings: dict, todo: Path) -> RunConfig:

@@ -274,6 +274,22 @@ def test_a_day_that_died_after_writing_costs_the_next_day_nothing(
     assert len(nightly.root.records()) == 2 and nightly.root.day(DAYS[1]) == nightly.root.day(DAYS[2])
 
 
+def test_a_prompt_with_too_few_accepted_is_sampled_again(nightly: Nightly) -> None:
+    more = ("select.num_accepted=20", "select.shortfall=resample", "select.max_resamples=1")
+    assert nightly.run(DAYS[0], *more) == 0
+    rows = nightly.rows()
+    assert len(rows) == 20 and len(nightly.asked()) == 40
+    for row in rows:
+        assert len(row["responses"]) == len(row["rewards"]) == len(row["num_tokens"]) == 32
+        assert row["pairs"] and max(map(max, row["pairs"])) >= 16
+
+
+def test_a_selection_that_reads_no_rewards_has_them_in_its_table(nightly: Nightly) -> None:
+    rules = ("select={kind: first_k}", "pair=none", "train.loss=cross_entropy")
+    assert nightly.run(DAYS[0], *rules, "refresh.gate.min_paired=0") == 0
+    assert all(len(row["rewards"]) == 16 for row in nightly.rows())
+
+
 def test_mistakes_are_sentences(nightly: Nightly) -> None:
     with pytest.raises(ConfigError, match="must be a date"):
         nightly.run("yesterday")
@@ -281,6 +297,8 @@ def test_mistakes_are_sentences(nightly: Nightly) -> None:
         nightly.config("refresh.gate.max_shift=1")
     with pytest.raises(ConfigError, match="a refresh samples its responses"):
         nightly.config("source=direct", "select=null", "pair=null")
+    with pytest.raises(ConfigError, match="select.low and select.high: give them as numbers"):
+        nightly.run(DAYS[0], "select={kind: threshold, scale: global, threshold: 0.5}")
     nightly.prompts.write_text('{"prompt": ""}\n')
     with pytest.raises(DataError, match="no usable prompt: {'empty prompt': 1}"):
         nightly.run(DAYS[0])
