@@ -51,24 +51,3 @@ def uniform(seeds: np.ndarray, count: int, first: int | np.ndarray = 0) -> np.nd
 def gumbel(seeds: np.ndarray, count: int, first: int | np.ndarray = 0) -> np.ndarray:
     """Like `bits`: [p, count] float64, standard Gumbel, always finite."""
     return -np.log(-np.log(uniform(seeds, count, first)))
-
-
-def permutations(seeds: np.ndarray, n: int) -> np.ndarray:
-    """A uniformly random order of 0 .. n-1 for every row, from its numbers 0 .. n-1.
-
-    Args:
-        seeds: [p] uint64, one per row.
-        n: how many to order; numbers n and on are free for other uses.
-
-    Returns:
-        [p, n] int64, each row a permutation.
-    """
-    # The low bits carry the position through the sort: sorting numbers is much faster than sorting indices,
-    # and the high bits, 52 of them at n = 4096, still decide the order.
-    low = np.uint64((1 << max(n - 1, 0).bit_length()) - 1)
-    keys = bits(seeds, n)
-    keys &= ~low
-    keys |= np.arange(n, dtype=np.uint64)
-    keys.sort(axis=1)
-    keys &= low
-    return keys.view(np.int64)

@@ -14,12 +14,9 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from rayflow.core import draws
 from rayflow.selection.base import CountOptions
-from rayflow.selection.batch import Selections, in_blocks
+from rayflow.selection.batch import Selections
 from rayflow.selection.checks import finite
-from rayflow.selection.copies import Copies, merge_texts
-from rayflow.selection.visits import Visits, VisitsByAcceptance
 
 
 class RejectionSampling:
@@ -67,26 +64,21 @@ class RejectionSampling:
         Raises:
             ValueError: a reward is not finite.
         """
-        columns = [np.asarray(seeds, np.uint64)] + ([] if keys is None else [np.asarray(keys, np.int64)])
-        return in_blocks(self._block, finite(rewards), *columns)
+        # Compiled, or loaded from the compiler's cache: half a second that only a selection takes.
+        from rayflow.selection.algorithm import select_rows
 
-    def _block(self, rewards: np.ndarray, seeds: np.ndarray, keys: np.ndarray | None = None) -> Selections:
-        options, (num_prompts, n) = self.options, rewards.shape
-        starts = np.arange(num_prompts)[:, None] * n
-        order = draws.permutations(seeds, n) if options.shuffle else np.tile(np.arange(n), (num_prompts, 1))
-        order += starts  # flat from here on
-        values, present = rewards.take(order), np.full(num_prompts, n)
-        copies = None
-        if keys is not None and options.text_keyed:
-            values, present, places = merge_texts(values, keys.take(order))
-            order = order.take(places + starts)
-        elif keys is not None:
-            copies = Copies.of(keys.take(order))
-        # The order has used the first n numbers of each seed.
-        uniform = draws.uniform(seeds, n, first=n) if options.beta else np.full((num_prompts, n), 0.5)
-        variant = Visits if options.maximum == "pass" else VisitsByAcceptance
-        visits = variant(values, present, uniform, options.beta, options.num_accepted, copies)
-        visits.run()
-        valid = np.arange(visits.accepted.shape[1]) < visits.num_accepted[:, None]
-        accepted = (order.take((visits.accepted + starts)[valid]) % n).astype(np.int32)
-        return Selections(accepted, visits.num_accepted, visits.num_rounds, visits.num_visits)
+        rewards, options = np.ascontiguousarray(finite(rewards)), self.options
+        texts = np.tile(np.arange(rewards.shape[1]), (len(rewards), 1)) if keys is None else keys
+        accepted, counts = select_rows(
+            rewards,
+            np.ascontiguousarray(texts, np.int64),
+            np.ascontiguousarray(seeds, np.uint64),
+            float(options.beta),
+            options.num_accepted,
+            options.shuffle,
+            options.maximum == "acceptance",
+            options.text_keyed,
+        )
+        num_accepted, num_rounds, num_visits = counts.T
+        valid = np.arange(accepted.shape[1]) < num_accepted[:, None]
+        return Selections(accepted[valid], num_accepted, num_rounds, num_visits)

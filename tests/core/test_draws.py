@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -18,7 +16,6 @@ KINDS = {
     "bits": draws.bits,
     "uniform": draws.uniform,
     "gumbel": draws.gumbel,
-    "permutations": draws.permutations,
 }
 
 
@@ -90,26 +87,6 @@ def test_counters_of_a_row_are_independent(gap: int) -> None:
 def test_rows_are_independent(seeds: np.ndarray) -> None:
     numbers = draws.uniform(seeds, 1)[:, 0]
     assert surprise(cells(numbers[:-1], numbers[1:]), np.full(1024, 1 / 1024)) < LIMIT
-
-
-def test_orders_are_equally_likely() -> None:
-    orders = draws.permutations(np.repeat(SEEDS, 3) + np.arange(60_000, dtype=np.uint64), 4)
-    index = {order: i for i, order in enumerate(itertools.permutations(range(4)))}
-    counts = np.bincount([index[tuple(order)] for order in orders.tolist()], minlength=24)
-    assert surprise(counts, np.full(24, 1 / 24)) < LIMIT
-
-
-@pytest.mark.parametrize("n", [1, 2, 3, 64, 65, 1000])
-def test_an_order_holds_every_candidate_once(n: int) -> None:
-    orders = draws.permutations(SEEDS[:50], n)
-    assert np.array_equal(np.sort(orders, axis=1), np.tile(np.arange(n), (50, 1)))
-
-
-def test_each_candidate_comes_first_equally_often_and_independently_of_the_next_numbers() -> None:
-    first = draws.permutations(SEEDS, 64)[:, 0]
-    after = (draws.uniform(SEEDS, 1, first=64)[:, 0] * 8).astype(int)
-    counts = np.bincount(first * 8 + after, minlength=512)
-    assert surprise(counts, np.full(512, 1 / 512)) < LIMIT
 
 
 def test_gumbel_numbers_have_their_law() -> None:

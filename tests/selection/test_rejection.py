@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from rayflow.selection.copies import merge_texts
+from rayflow.core import draws
+from rayflow.selection.algorithm import acceptance_probability, merged, number
 from rayflow.selection.rejection import RejectionSampling
-from rayflow.selection.visits import acceptance_probabilities
 from tests.selection.helpers import chosen, outcomes, row_seeds, select
+from tests.selection.plain import plain_selection
 
 VARIANTS = pytest.mark.parametrize("maximum", ["pass", "acceptance"])
 
@@ -144,9 +147,11 @@ def test_of_equal_texts_one_is_accepted_at_most(rows: list, seed: int, settings:
 
 
 def test_equal_texts_keep_the_first_place_and_the_last_reward() -> None:
-    rewards, present, places = merge_texts(np.array([[1.0, 2, 3, 4, 5]]), np.array([[3, 0, 3, 0, 1]]))
-    assert rewards.tolist() == [[3, 4, 5, -np.inf, -np.inf]]
-    assert present.tolist() == [3] and places[0, :3].tolist() == [0, 1, 4]
+    order, rewards = np.array([4, 1, 2, 3, 0]), np.array([1.0, 2, 3, 4, 5])
+    left, values = merged(order, rewards, np.array([3, 0, 3, 0, 1]))
+    assert left.tolist() == [4, 1, 2]
+    assert values[left].tolist() == [5, 4, 1]
+    assert rewards.tolist() == [1, 2, 3, 4, 5] and order.tolist() == [4, 1, 2, 3, 0]
 
 
 def test_the_same_seed_gives_the_same_outcome_and_another_one_another() -> None:
@@ -167,10 +172,43 @@ def test_huge_rewards_do_not_overflow(maximum: str) -> None:
 
 
 def test_acceptance_probabilities_are_those_of_the_paper() -> None:
-    rewards = np.array([[0.0, 1.0, 2.0], [-np.inf, 5.0, 4.5]])
-    expected = [[0.0183156, 0.1353353, 1.0], [0.0, 1.0, 0.3678794]]
-    assert acceptance_probabilities(rewards, 0.5) == pytest.approx(np.array(expected), abs=1e-6)
-    assert acceptance_probabilities(rewards, 0).tolist() == [[0, 0, 1], [0, 1, 0]]
+    """METHODS: rewards 0, 1, 2 at beta 0.5."""
+    found = [acceptance_probability(gap, 0.5) for gap in (-2.0, -1.0, 0.0)]
+    assert found == pytest.approx([0.0183156, 0.1353353, 1.0], abs=1e-6)
+    assert [acceptance_probability(gap, 0.0) for gap in (-np.inf, -1e-300, 0.0)] == [0, 0, 1]
+
+
+class Stream(Random):
+    """Python's interface on the numbers of one row, so that the plain loop draws what the rule draws."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self._numbers = iter(draws.uniform(np.array([seed], np.uint64), 100_000)[0].tolist())
+
+    def random(self) -> float:
+        return next(self._numbers)
+
+    def shuffle(self, order: list) -> None:
+        for last in range(len(order) - 1, 0, -1):
+            other = int(self.random() * (last + 1))
+            order[last], order[other] = order[other], order[last]
+
+
+@given(ROWS, FIRST_SEED, SETTINGS, st.data())
+def test_it_is_the_plain_loop_number_by_number(rows: list, seed: int, settings: dict, data) -> None:
+    """Given the same random numbers, the same candidates in the same order, passes and visits."""
+    keys = [data.draw(st.lists(st.integers(0, len(r) - 1), min_size=len(r), max_size=len(r))) for r in rows]
+    seeds = seeds_from(seed, rows)
+    found = outcomes(select("rejection", rows, seeds, keys=keys, **settings))
+    for row, texts, one, (rounds, visits, *accepted) in zip(rows, keys, seeds, found, strict=True):
+        plain = plain_selection(row, Stream(one), texts=texts, **settings)
+        assert (rounds, visits, accepted) == (plain.num_rounds, plain.num_visits, plain.accepted)
+
+
+@given(st.integers(0, 2**64 - 1), st.integers(0, 300))
+def test_a_number_computed_alone_is_that_of_the_batch(seed: int, index: int) -> None:
+    batch = draws.uniform(np.array([seed], np.uint64), 1, first=index)
+    assert number(np.uint64(seed), index) == batch[0, 0]
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,34 @@ def test_the_closed_forms_have_the_worked_values() -> None:
     assert first_in_random_order(weights) == pytest.approx((0.059370, 0.175642, 0.764988), abs=1e-6)
 
 
+def visited(seeds: np.ndarray, n: int) -> np.ndarray:
+    """The order of visits [p, n]: of equal rewards every visit accepts."""
+    return select("rejection", np.zeros((len(seeds), n)), seeds, num_accepted=n).accepted.reshape(-1, n)
+
+
+def test_orders_of_visits_are_equally_likely() -> None:
+    orders = visited(row_seeds(60_000), 4)
+    index = {order: i for i, order in enumerate(itertools.permutations(range(4)))}
+    counts = np.bincount([index[tuple(order)] for order in orders.tolist()], minlength=24)
+    assert surprise(counts, np.full(24, 1 / 24)) < LIMIT
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 64, 65, 1000])
+def test_an_order_holds_every_candidate_once(n: int) -> None:
+    assert np.array_equal(np.sort(visited(row_seeds(50), n), axis=1), np.tile(np.arange(n), (50, 1)))
+
+
+def test_of_64_each_is_visited_first_and_last_equally_often() -> None:
+    orders = visited(row_seeds(20_000), 64)
+    cells = np.bincount(orders[:, 0] // 4 * 16 + orders[:, -1] // 4, minlength=256)
+    inside, across = (
+        4 * 3,
+        4 * 4,
+    )  # of the 64 * 63 pairs, those of two candidates in one group of four or in two
+    law = np.where(np.eye(16, dtype=bool), inside, across).ravel() / (64 * 63)
+    assert surprise(cells, law) < LIMIT
+
+
 @pytest.mark.parametrize("maximum", ["pass", "acceptance"])
 @pytest.mark.parametrize("beta", [0.3, 1.0, 5.0])
 @pytest.mark.parametrize("rewards", [REWARDS, REWARDS[::-1], np.array([0.3, -1.2, 0.9, 0.9, 0.1, 0.5])])
