@@ -29,8 +29,15 @@ def home() -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.mark.parametrize("runner", ["local", "ray"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("number", "runner"),
+    [
+        (signal.SIGINT, "local"),
+        (signal.SIGTERM, "ray"),
+        pytest.param(signal.SIGTERM, "local", marks=pytest.mark.chaos),
+        pytest.param(signal.SIGINT, "ray", marks=pytest.mark.chaos),
+    ],
+)
 def test_a_run_that_is_told_to_stop_ends_in_order(
     runner: str,
     number: signal.Signals,
