@@ -32,6 +32,7 @@ from rayflow.pipeline.plan import Plan, build_plan
 from rayflow.pipeline.stages.sample import SampleStage
 from rayflow.rewards.classifier import ClassifierReward
 from tests.benchmarks.fresh import in_fresh_process
+from tests.benchmarks.paired import compared
 
 STAGES = ("prompts", "sample", "score", "select", "pair")
 TARGET = 1.10
@@ -75,9 +76,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "seconds": {side: [round(r["seconds"], 1) for r in results] for side, results in found.items()},
         "generated_tokens": tokens,
         "microseconds_per_token": {side: round(value, 1) for side, value in medians.items()},
-        "ratios": [round(a / b, 3) for a, b in zip(costs["stream"], costs["direct"], strict=True)],
-        "ratio": round(medians["stream"] / medians["direct"], 3),
-        **({"ratio_to_bare": round(medians["stream"] / medians["bare"], 3)} if arguments.bare else {}),
+        **compared(costs["stream"], costs["direct"]),
+        **(compared(costs["stream"], costs["bare"], "bare") if arguments.bare else {}),
         "target_at_most": TARGET,
         # Prompts once and responses once, by the policy and by the reward model.
         "floor_tokens": floor,

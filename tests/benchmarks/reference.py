@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks import trl_side
+from tests.benchmarks.paired import compared
 from tests.benchmarks.trl_side import PAIRS_PER_PROMPT, SHAPES, TrlClock, Workload, tokens_per_prompt
 
 TARGET = 3.0
@@ -47,13 +48,13 @@ def _shape(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
             f"{name}: rayflow {seconds['rayflow'][-1]:.1f} s, trl {seconds['trl'][-1]:.1f} s", file=sys.stderr
         )
     medians = {side: statistics.median(values) for side, values in seconds.items()}
-    ratio = medians["trl"] / medians["rayflow"]
+    found = compared(seconds["trl"], seconds["rayflow"])
     return {
         "rayflow_tokens_per_s": round(tokens / medians["rayflow"], 1),
         "trl_tokens_per_s": round(tokens / medians["trl"], 1),
         "trl_batch": best,
-        "ratio": round(ratio, 2),
-        **tokens_per_prompt(SHAPES[name], ratio),
+        **found,
+        **tokens_per_prompt(SHAPES[name], found["ratio"]),
     }
 
 

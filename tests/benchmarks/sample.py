@@ -34,6 +34,7 @@ from rayflow.pipeline.prompts import PromptSource, PromptStage
 from rayflow.pipeline.stage import ShardWorker, StageContext
 from rayflow.pipeline.stages.sample import SampleStage
 from tests.benchmarks.fresh import in_fresh_process
+from tests.benchmarks.paired import compared
 
 SEED = 5
 TARGETS = {"direct": 0.97, "transformers": 4.0}
@@ -68,20 +69,18 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             speeds[side].append(result["tokens"] / result["seconds"])
             print(f"repeat {repeat} {side}: {speeds[side][-1]:.0f} tokens/s", file=sys.stderr)
     medians = {side: statistics.median(values) for side, values in speeds.items()}
+    found = compared(speeds["stage"], speeds[arguments.against])
+    for side in ALSO[arguments.against]:
+        found |= compared(speeds["stage"], speeds[side], side)
     return {
         "num_prompts": arguments.num_prompts,
         "num_candidates": arguments.num_candidates,
         **{f"{side}_tokens_per_s": round(median, 1) for side, median in medians.items()},
-        **{f"ratios_to_{side}": _ratios(speeds["stage"], speeds[side]) for side in others},
-        **{f"ratio_to_{side}": round(medians["stage"] / medians[side], 3) for side in others},
+        **found,
         "target": TARGETS[arguments.against],
         # Prompts once and what was generated. vLLM reads a prompt once for all its candidates, so this is computed.
         "floor_tokens": {side: round(total) for side, total in computed.items()},
     }
-
-
-def _ratios(ours: list[float], theirs: list[float]) -> list[float]:
-    return [round(our / their, 3) for our, their in zip(ours, theirs, strict=True)]
 
 
 def _options(arguments: argparse.Namespace) -> tuple[VllmEngine.Config, SamplingOptions]:

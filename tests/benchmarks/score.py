@@ -21,6 +21,7 @@ import numpy as np
 from rayflow.core.options import build
 from rayflow.core.rows import Prompt
 from rayflow.rewards.classifier import ClassifierReward
+from tests.benchmarks.paired import compared
 
 TARGET = 5.0
 SIZES = {
@@ -111,7 +112,7 @@ def _summary(
     num_groups = arguments.repeats * arguments.prompts
     tokens = {side: total / num_groups for side, total in computed.items()}
     floor = arguments.prompt_tokens + arguments.candidates * arguments.response_tokens
-    ratio = medians["padded"] / medians["rayflow"]
+    found = compared(seconds["padded"], seconds["rayflow"])
     return {
         "family": arguments.family,
         "size": arguments.size,
@@ -121,12 +122,11 @@ def _summary(
         "padded_candidates_per_s": round(candidates / medians["padded"], 2),
         **({"vllm_candidates_per_s": round(candidates / medians["vllm"], 2)} if "vllm" in medians else {}),
         "padded_batch": best,
-        "ratio": round(ratio, 2),
-        "ratios": [round(b / a, 2) for a, b in zip(seconds["rayflow"], seconds["padded"], strict=True)],
+        **found,
         "target": TARGET,
         "tokens_per_prompt": {"floor": floor, **{side: round(value) for side, value in tokens.items()}},
         "ratio_at_the_floor": round(tokens["padded"] / floor, 2),
-        "reached_of_it": round(ratio * floor / tokens["padded"], 3),
+        "reached_of_it": round(found["ratio"] * floor / tokens["padded"], 3),
     }
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from rayflow.core.registry import resolve
 from rayflow.core.seeds import derive
+from tests.benchmarks.paired import compared
 from tests.selection.plain import plain_selection
 
 TARGET = 20
@@ -84,7 +85,6 @@ def compare(
     return {
         "loop_seconds": round(plain, 4),
         "batch_seconds": round(batch, 4),
-        "ratio": round(plain / batch, 1),
-        "ratios": [round(a / b, 1) for a, b in zip(times["loop"], times["batch"], strict=True)],
+        **compared(times["loop"], times["batch"]),
         "mean_visits": round(float(np.mean([c.num_visits for c in chosen])), 1),
     }

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks import trl_side
+from tests.benchmarks.paired import compared
 from tests.benchmarks.trl_side import PAIRS_PER_PROMPT, SHAPES, TrlClock, Workload, tokens_per_prompt
 
 TARGETS = {"350x40": 3.0, "128x64": 2.0, "200x150": 1.6}
@@ -45,14 +46,14 @@ def _shape(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
             f"{name}: rayflow {seconds['rayflow'][-1]:.1f} s, trl {seconds['trl'][-1]:.1f} s", file=sys.stderr
         )
     medians = {side: statistics.median(values) for side, values in seconds.items()}
-    ratio = medians["trl"] / medians["rayflow"]
+    found = compared(seconds["trl"], seconds["rayflow"])
     return {
         "rayflow_pairs_per_s": round(pairs / medians["rayflow"], 3),
         "trl_pairs_per_s": round(pairs / medians["trl"], 3),
         "trl_batch": best,
-        "ratio": round(ratio, 2),
+        **found,
         "target": TARGETS[name],
-        **tokens_per_prompt(SHAPES[name], ratio),
+        **tokens_per_prompt(SHAPES[name], found["ratio"]),
     }
 
 
