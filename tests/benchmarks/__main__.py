@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import os
+import sys
 
 NAMES = ("sample", "score", "select", "train", "reference", "quickstart", "select-scale", "pipeline", "scale")
 
@@ -20,7 +22,9 @@ def main() -> None:
     arguments = parser.parse_args()
     if getattr(arguments, "device", "cuda") == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # for both sides; read when torch first looks for GPUs
-    print(json.dumps({"benchmark": arguments.name, **modules[arguments.name].run(arguments)}))
+    with contextlib.redirect_stdout(sys.stderr):  # where a library reports on itself
+        found = modules[arguments.name].run(arguments)
+    print(json.dumps({"benchmark": arguments.name, **found}))
 
 
 if __name__ == "__main__":
