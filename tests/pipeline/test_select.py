@@ -188,7 +188,7 @@ def test_the_stage_gives_what_the_rule_gives_for_the_derived_seeds() -> None:
     (outcome,) = run(stage(), [rewards])
     direct = select("rejection", rewards, derive(7, "select", "p0"))
     assert outcome.accepted.tolist() == direct.accepted.tolist()
-    assert outcome.accepted.tolist() == [8, 11, 10, 4, 7, 6, 9, 2]
+    assert outcome.accepted.tolist() == [11, 10, 9, 6, 7, 8, 4, 5]
 
 
 @pytest.mark.parametrize("kind", ["all", "first_k", "threshold", "top_k", "gumbel", "rejection"])
