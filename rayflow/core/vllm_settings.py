@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from rayflow.core.cores import cores_to_share
 from rayflow.core.memory import keep_freed_memory_in_children
 
 _QUIET = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
 _CPU_KV_CACHE_GIB = 2.0
 _CPU_BLOCK_SIZE = 32
-_SMALL_MACHINE = 8
-"""Up to this many cores one kept free costs too much; beyond, vLLM's NUMA-aware choice is better."""
 
 
 def quiet() -> None:
@@ -36,7 +35,7 @@ def cpu_arguments(kv_cache_gib: float | None) -> dict[str, Any]:
 
 
 def use_all_cores() -> None:
-    """Let the CPU engine compute on every core it may use, unless the user has bound its threads.
+    """Let the CPU engine compute on every core of a small machine, unless the user has bound its threads.
 
     vLLM keeps one core free for its scheduler, which is half of a two-core machine, and Ray sets
     OMP_NUM_THREADS to the actor's num_cpus, by default 1. More than one is taken as the actor's share: that
@@ -44,8 +43,7 @@ def use_all_cores() -> None:
     """
     if "VLLM_CPU_OMP_THREADS_BIND" in os.environ:
         return
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     if int(os.environ.get("OMP_NUM_THREADS") or 1) > 1:
         os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"
-    elif 0 < len(cores) <= _SMALL_MACHINE:
+    elif cores := cores_to_share():  # on a larger one vLLM's NUMA-aware choice is better
         os.environ["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, cores))

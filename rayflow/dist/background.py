@@ -7,25 +7,29 @@ time, for which the sampler's other threads wait as well, and would be alone on 
 from __future__ import annotations
 
 import os
+import sys
 
 from rayflow.config.blocks import PoolOptions
-
-SMALL_MACHINE = 8
-"""Up to this many cores; on a larger one there are cores for everybody."""
+from rayflow.core.cores import cores_to_share
 
 
-def in_background(pool: PoolOptions) -> bool:
-    """Whether the workers of a pool run behind the others; where they do, before torch is imported, on all cores."""
-    if pool.num_cpus >= 1 or pool.num_gpus or not hasattr(os, "SCHED_IDLE"):
-        return False
-    cores = len(os.sched_getaffinity(0))
-    if cores > SMALL_MACHINE:
-        return False
-    os.environ["OMP_NUM_THREADS"] = str(cores)  # Ray has set it to 1
-    return True
+def belongs_behind(pool: PoolOptions) -> bool:
+    """Whether the workers of a pool leave the cores to others first."""
+    small = pool.num_cpus < 1 and not pool.num_gpus
+    return small and hasattr(os, "SCHED_IDLE") and bool(cores_to_share())
 
 
-def yield_to_others() -> None:
-    """The calling thread, and those that it starts from now on, run when nobody else wants the core."""
-    if os.sched_getscheduler(0) != os.SCHED_IDLE:
+def step_behind() -> None:
+    """The calling thread, and those that it starts from now on, run where nobody else wants the core.
+
+    torch, if it is loaded, then computes on all of them: Ray allows an actor of its size one thread. Nothing is
+    done where the machine does not let a process choose.
+    """
+    if os.sched_getscheduler(0) == os.SCHED_IDLE:
+        return
+    try:
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    except OSError:
+        return
+    if (torch := sys.modules.get("torch")) is not None and torch.get_num_threads() == 1:
+        torch.set_num_threads(len(cores_to_share()))

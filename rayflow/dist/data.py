@@ -22,7 +22,7 @@ import ray
 from rayflow import errors
 from rayflow.config.blocks import WorkerRange
 from rayflow.core.sealed import unseal
-from rayflow.dist.background import in_background, yield_to_others
+from rayflow.dist.background import belongs_behind, step_behind
 from rayflow.dist.metrics import record, watched_queues
 from rayflow.dist.watch import shards_done, stall_watch, stream_state
 from rayflow.errors import EngineDeadError, RayflowError, StageError
@@ -38,13 +38,13 @@ class ShardActor:
         _log_to(logs / f"{worker.stage.name}-{os.getpid()}.log")
         unseal()
         self._worker = worker
-        self._in_background = in_background(worker.stage.pool)
+        self._behind = belongs_behind(worker.stage.pool)
         worker.stage.setup()
 
     async def __call__(self, batch: Batch) -> Batch:
         """Commit the shards of `batch`, and hand their numbers on."""
-        if self._in_background:
-            yield_to_others()
+        if self._behind:
+            step_behind()
         try:
             for index in batch["shard"]:
                 record(self._worker, await self._worker.run(int(index)))

@@ -15,11 +15,10 @@ from pathlib import Path
 import numba
 import numpy as np
 
+from rayflow.core.draws import GOLDEN, MIX
+
 # Where this folder is read-only, every process compiles for itself; numba would look for another place, or fail.
 compiled = partial(numba.njit, nogil=True, cache=os.access(Path(__file__).parent, os.W_OK))
-_GOLDEN, _FIRST, _SECOND = (
-    np.uint64(x) for x in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
-)
 
 
 @compiled
@@ -166,8 +165,8 @@ def shuffle_in_place(order: np.ndarray, seed: int) -> int:
 @compiled
 def number(seed: int, index: int) -> float:
     """Number `index` of a row, in (0, 1): that of `core.draws.uniform`, computed alone."""
-    mixed = np.uint64(seed) + np.uint64(index + 1) * _GOLDEN
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * _FIRST
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * _SECOND
+    mixed = np.uint64(seed) + np.uint64(index + 1) * GOLDEN
+    for shift, factor in MIX:
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * factor
     mixed ^= mixed >> np.uint64(31)
     return np.int64((mixed >> np.uint64(11)) | np.uint64(1)) * 2.0**-53

@@ -207,8 +207,8 @@ def test_it_is_the_plain_loop_number_by_number(rows: list, seed: int, settings: 
 
 @given(st.integers(0, 2**64 - 1), st.integers(0, 300))
 def test_a_number_computed_alone_is_that_of_the_batch(seed: int, index: int) -> None:
-    batch = draws.uniform(np.array([seed], np.uint64), 1, first=index)
-    assert number(np.uint64(seed), index) == batch[0, 0]
+    batch = draws.uniform(np.array([seed], np.uint64), index + 1)
+    assert number(np.uint64(seed), index) == batch[0, index]
 
 
 @pytest.mark.parametrize(
