@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -91,18 +93,32 @@ def run_script(script: str, config: Path, *more: str) -> subprocess.CompletedPro
     )
 
 
+@pytest.fixture
+def run_here(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """`run_script` without a process of its own, which would import everything anew; gives the exit status."""
+
+    def run(script: str, config: Path, *more: str) -> int:
+        monkeypatch.setattr(sys, "argv", [script, str(config), *more])
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(ROOT / "jobs" / script), run_name="__main__")
+        return ended.value.code or 0
+
+    return run
+
+
 def test_the_entry_points_run_one_after_another_and_give_what_the_whole_run_gives(
-    trainable: dict, tmp_path: Path
+    trainable: dict, tmp_path: Path, run_here: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`select.py` among them: a script's folder comes first on the import path, and `select` is in the library."""
+    """`select.py` as a process: a script's folder comes first on the import path, and `select` is in the library."""
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(trainable))
-    early = run_script("score.py", path)
-    assert early.returncode == 1
-    assert "01-prompts is not finished; run it first" in early.stderr or "02-sample" in early.stderr
-    for script in ("sample.py", "score.py", "select.py"):
-        done = run_script(script, path)
-        assert done.returncode == 0, done.stdout + done.stderr
+    assert run_here("score.py", path) == 1
+    assert "is not finished; run it first" in capsys.readouterr().err
+    for script in ("sample.py", "score.py"):
+        assert run_here(script, path) == 0, capsys.readouterr()
+    selected = run_script("select.py", path)
+    assert selected.returncode == 0, selected.stdout + selected.stderr
     parts = RunConfig.model_validate(trainable)
     whole = parts.model_copy(update={"name": "whole"})
     plan, _ = run_data(whole)
@@ -113,35 +129,35 @@ def test_the_entry_points_run_one_after_another_and_give_what_the_whole_run_give
         assert [r for i in range(artifact.num_shards) for r in artifact.read_shard(i).to_pylist()] == rows
 
 
-def test_training_and_evaluation_go_by_what_is_stored(trainable: dict, tmp_path: Path) -> None:
+def test_training_and_evaluation_go_by_what_is_stored(
+    trainable: dict, tmp_path: Path, run_here: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
     training = {"learning_rate": 1e-3, "batch_size": 5, "precision": "float32"}
     small = {"reference": {"precision": "float32"}, "train": training, "evaluate": {"num_samples": 2}}
     given = evaluated(trainable) | small
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(given))
-    assert run_script("pipeline.py", path, "--until", "select").returncode == 0
-    early = run_script("evaluate.py", path)
-    assert early.returncode == 1 and "07-train is not finished; run it first" in early.stderr, early.stderr
+    assert run_here("pipeline.py", path, "--until", "select") == 0
+    assert run_here("evaluate.py", path) == 1
+    assert "07-train is not finished; run it first" in capsys.readouterr().err
     for script in ("train.py", "evaluate.py"):
-        done = run_script(script, path)
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert run_here(script, path) == 0, capsys.readouterr()
     plan = build_plan(RunConfig.model_validate(given))
     assert all(artifact.committed for artifact in plan.artifacts.values())
     assert plan.artifacts["train"].manifest().extra["num_steps"] == 2
 
 
-def test_a_part_takes_further_options_of_run(trainable: dict, tmp_path: Path) -> None:
+def test_a_part_takes_further_options_of_run(
+    trainable: dict, tmp_path: Path, run_here: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(trainable))
-    done = run_script("pipeline.py", path, "--until", "select", "--set", "name=other")
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert run_here("pipeline.py", path, "--until", "select", "--set", "name=other") == 0
     assert (Path(trainable["runs_dir"]) / "other" / "05-pair" / "manifest.json").exists()
-    again = run_script("select.py", path, "--set", "name=other", "--set", "select.beta=0.9")
-    assert again.returncode == 1 and "--force-stage select" in again.stderr
-    forced = run_script(
-        "select.py", path, "--set", "name=other", "--set", "select.beta=0.9", "--force-stage", "select"
-    )
-    assert forced.returncode == 0, forced.stderr
+    changed = ("--set", "name=other", "--set", "select.beta=0.9")
+    assert run_here("select.py", path, *changed) == 1
+    assert "--force-stage select" in capsys.readouterr().err
+    assert run_here("select.py", path, *changed, "--force-stage", "select") == 0
 
 
 def test_parts_are_of_one_round(settings: dict) -> None:
