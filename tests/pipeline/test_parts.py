@@ -114,7 +114,7 @@ def test_the_entry_points_run_one_after_another_and_give_what_the_whole_run_give
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(trainable))
     assert run_here("score.py", path) == 1
-    assert "is not finished; run it first" in capsys.readouterr().err
+    assert "01-prompts is not finished; run it first" in capsys.readouterr().err
     for script in ("sample.py", "score.py"):
         assert run_here(script, path) == 0, capsys.readouterr()
     selected = run_script("select.py", path)
