@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rayflow.report import plane, words
 from rayflow.report.figures import Figure
+from rayflow.report.labels import labels
 from rayflow.report.plane import Mark
 from rayflow.report.svg import Frame, percents, plain
 
@@ -42,6 +43,7 @@ def _plane(found: Diagnosis) -> str:
     line = [(p.kl.mean, p.reward.mean) for p in curve]
     trusted = sum(p.trusted for p in curve)  # the first ones: the sample size falls with beta
     best = [_count_mark(p, "best of N", f"N={p.count}") for p in found.best_of]
+    top, betas = _top_marks(top_k, found.num_accepted), _beta_marks(found)
     limit = f"log n = {found.max_kl:.2f}, the most that n candidates can show"
     parts = [
         frame.axes("KL from the SFT policy (nats)", num_rows=7),
@@ -52,9 +54,10 @@ def _plane(found: Diagnosis) -> str:
         ),
         plane.line(frame, line[:trusted], "after"),
         plane.line(frame, line[max(trusted - 1, 0) :], "after weak"),
-        plane.marks(frame, best, "before", "square", "below"),
-        plane.marks(frame, _top_marks(top_k, found.num_accepted), "chosen", "triangle", "beneath"),
-        plane.marks(frame, _beta_marks(found), "after", "circle"),
+        plane.marks(frame, best, "before", "square"),
+        plane.marks(frame, top, "chosen", "triangle"),
+        plane.marks(frame, betas, "after", "circle"),
+        labels(frame, [*betas, *best, *top], line),
         plane.ring(frame, found.choice.kl.mean, found.choice.reward.mean),
     ]
     return frame.wrap("".join(parts), "Mean reward against KL from the SFT policy")

@@ -1,4 +1,4 @@
-"""Pieces of charts whose points have names: lines, bands, marks with tooltips, and guides with a label.
+"""Pieces of charts: lines, bands, marks with tooltips, and guides with a label.
 
 Row in: data coordinates of a `Frame`. Out: SVG text. Colours are the page's CSS classes, as in `plots`; each
 kind of point also has its own shape.
@@ -11,10 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from rayflow.report.svg import LEFT, Frame
-
-LABEL_GAP = 46.0
-"""Labels of one series are this far apart at least, in the drawing's units; the others have tooltips only."""
+from rayflow.report.svg import Frame
 
 
 @dataclass(frozen=True)
@@ -23,7 +20,7 @@ class Mark:
 
     Attributes:
         x, y: data coordinates.
-        label: short text beside it; "" for none.
+        label: short text beside it, where `labels` finds room; "" for none.
         tip: what the tooltip says.
     """
 
@@ -48,32 +45,20 @@ def band(frame: Frame, xs: Sequence[float], lows: Sequence[float], highs: Sequen
     return f'<polygon class="band {style}" points="{_path(frame, around)}"/>'
 
 
-def marks(
-    frame: Frame,
-    points: Sequence[Mark],
-    style: str,
-    shape: str,
-    place: str = "above",
-    taken: list[tuple[float, float]] | None = None,
-) -> str:
-    """Points of one series, and the labels that have room.
+def marks(frame: Frame, points: Sequence[Mark], style: str, shape: str) -> str:
+    """Points of one series with their tooltips; `labels` writes the names.
 
     Args:
         frame: the plotting area.
-        points: in the order in which they claim room for their labels.
+        points: in the order in which they are drawn.
         style: CSS class that colours them.
         shape: "circle", "square" or "triangle".
-        place: labels go "above" (to the left), "below" (to the right) or "beneath" (to the left).
-        taken: where labels of other series stand already; those of this one are added.
     """
-    parts, taken = [], [] if taken is None else taken
-    for point in points:
-        x, y = frame.x(point.x), frame.y(point.y)
-        parts.append(f'<g class="spot">{_shape(x, y, style, shape)}<title>{escape(point.tip)}</title></g>')
-        if point.label and all(math.hypot(x - a, y - b) >= LABEL_GAP for a, b in taken):
-            taken.append((x, y))
-            parts.append(_label(x, y, point.label, place))
-    return "".join(parts)
+    return "".join(
+        f'<g class="spot">{_shape(frame.x(point.x), frame.y(point.y), style, shape)}'
+        f"<title>{escape(point.tip)}</title></g>"
+        for point in points
+    )
 
 
 def ring(frame: Frame, x: float, y: float) -> str:
@@ -115,16 +100,6 @@ def log_ticks(low: float, high: float) -> list[float]:
 def powers(positions: Sequence[float]) -> list[str]:
     """Tick labels of `log_ticks`."""
     return [f"{10**position:.6g}" for position in positions]
-
-
-def _label(x: float, y: float, label: str, place: str) -> str:
-    if place == "below":
-        return text(x + 6, y + 13, label, "start")
-    if place == "beneath":
-        return text(x - 5, y + 14, label, "end")
-    if x - 6 * len(label) < LEFT + 9:  # on the left it would run into the axis
-        return text(x + 8, y + 3, label, "start")
-    return text(x - 9, y - 8, label, "end")
 
 
 def _path(frame: Frame, points: Sequence[tuple[float, float]]) -> str:

@@ -9,6 +9,7 @@ from rayflow.config.study import StudyConfig
 from rayflow.report import plane as draw
 from rayflow.report import words
 from rayflow.report.figures import Figure
+from rayflow.report.labels import labels
 from rayflow.report.plane import Mark
 from rayflow.report.svg import Frame, percents
 from rayflow.study.results import RowSummary
@@ -28,27 +29,22 @@ def plane(config: StudyConfig, rows: Mapping[str, RowSummary], reward: str) -> F
     xs, ys = [0.0, *(x for x, _ in points.values())], [0.0, *(y for _, y in points.values())]
     frame = Frame(_room(min(xs), max(xs)), _room(min(ys), max(ys)), 820.0, 380.0)
     parts = [frame.axes("KL from the SFT policy (nats per response)", num_rows=7)]
-    titles, taken = config.all_rows, []
+    titles, spots = config.all_rows, [Mark(0.0, 0.0, "SFT policy", "SFT policy")]
     for group, (style, shape, _) in GROUPS.items():
-        spots = [
-            Mark(
-                x,
-                y,
-                titles[name].title if name in config.rows else "",
-                _tip(titles[name].title, rows[name], reward),
-            )
-            for name, (x, y) in points.items()
-            if titles[name].group == group
-        ]
-        parts.append(draw.marks(frame, spots, style, shape, taken=taken))
-    parts.append(draw.marks(frame, [Mark(0.0, 0.0, "SFT policy", "SFT policy")], "before", "circle", "below"))
+        members = [name for name in points if titles[name].group == group]
+        named = [titles[name].title if name in config.rows else "" for name in members]
+        tips = [_tip(titles[name].title, rows[name], reward) for name in members]
+        found = [Mark(*points[name], *said) for name, *said in zip(members, named, tips, strict=True)]
+        parts.append(draw.marks(frame, found, style, shape))
+        spots += found
+    parts += [draw.marks(frame, spots[:1], "before", "circle"), labels(frame, spots)]
     legend = tuple((style, label, "") for style, _, label in GROUPS.values())
     return Figure(
         f"Gain in {reward} reward against KL",
         frame.wrap("".join(parts), f"Gain in {reward} reward against KL from the SFT policy"),
         legend,
         "Each point is a method, the mean over its seeds. Up is more reward, right is further from the SFT policy. "
-        "Points have tooltips; those of the sweeps, and where labels would collide, have no label.",
+        "Points have tooltips; those of the sweeps have no label.",
     )
 
 

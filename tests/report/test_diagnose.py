@@ -15,8 +15,7 @@ from rayflow.evaluation.diagnose import Sample, Settings, diagnose
 from rayflow.evaluation.diagnosis import Diagnosis
 from rayflow.report import words
 from rayflow.report.diagnose import Subject, content, digits, lead, notes, page, write_diagnosis
-from rayflow.report.plane import LABEL_GAP, Mark, log_ticks, marks, powers
-from rayflow.report.svg import Frame
+from rayflow.report.plane import log_ticks, powers
 from rayflow.report.terminal import print_diagnosis
 
 SUBJECT = Subject(
@@ -149,14 +148,6 @@ def test_fixed_decimals_know_no_negative_zero():
         "1,234.50",
         "–",
     ]
-
-
-def test_labels_keep_their_distance():
-    frame = Frame((0.0, 100.0), (0.0, 1.0))
-    step = 1.01 * LABEL_GAP / (frame.x(1) - frame.x(0))
-    drawn = marks(frame, [Mark(i * step / 3, 0.5, f"p{i}", "tip") for i in range(7)], "after", "circle")
-    assert re.findall(r">(p\d)</text>", drawn) == ["p0", "p3", "p6"]
-    assert drawn.count("<title>tip</title>") == 7
 
 
 def test_logarithmic_ticks_are_round_values():
