@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
@@ -18,8 +19,9 @@ from rayflow.errors import ArtifactError
 from rayflow.pipeline.reward_plan import build_reward_plan
 from rayflow.report.summary import strict
 from rayflow.study.comparison import Comparison, compare
+from rayflow.study.pair_quality import PairQuality
 from rayflow.study.parts import Study
-from rayflow.study.results import RowResult, RowSummary, summarise
+from rayflow.study.results import RowResult, RowSummary, pairs_path, summarise
 from rayflow.study.run import stored_results
 from rayflow.study.tables import Table, make_table, sweep_table
 
@@ -32,11 +34,13 @@ class Found:
         config: the study.
         results: each row with each seed.
         proxy: the reward model's quality on held-out pairs, as its training reports it; None before.
+        pairs: what each row's pairs are worth by the gold reward; empty until every row is measured.
     """
 
     config: StudyConfig
     results: tuple[RowResult, ...]
     proxy: dict[str, Any] | None
+    pairs: Mapping[str, PairQuality] = field(default_factory=dict)
 
     @cached_property
     def rows(self) -> dict[str, RowSummary]:
@@ -48,8 +52,9 @@ class Found:
     @property
     def tables(self) -> list[Table]:
         """Those of the configuration, then one for each sweep."""
-        made = [make_table(self.config, table, self.rows) for table in self.config.tables.values()]
-        return made + [sweep_table(self.config, key, self.rows) for key in self.config.sweeps]
+        found = self.config, self.rows, self.pairs
+        made = [make_table(table, *found) for table in self.config.tables.values()]
+        return made + [sweep_table(key, *found) for key in self.config.sweeps]
 
     @cached_property
     def comparisons(self) -> dict[str, Comparison]:
@@ -68,7 +73,9 @@ def collect(study: Study) -> Found:
     """What a study has so far."""
     quality = build_reward_plan(study.proxy()).artifacts["evaluate"]
     proxy = quality.manifest().extra["quality"] if quality.committed else None
-    return Found(study.config, tuple(stored_results(study)), proxy)
+    path = pairs_path(study.config.root)
+    pairs = _qualities(read_json(path)) if path.exists() else {}
+    return Found(study.config, tuple(stored_results(study)), proxy, pairs)
 
 
 def restored(path: Path, overrides: list[str]) -> Found:
@@ -86,10 +93,14 @@ def restored(path: Path, overrides: list[str]) -> Found:
     try:
         config, prompts = data["config"], data["prompts"]
         results = tuple(_unpacked(each, prompts) for each in data["results"])
-        proxy = data["proxy"]
+        proxy, pairs = data["proxy"], _qualities(data["pairs"])
     except (KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{path} is no study.json of this version (it lacks {error}).") from error
-    return Found(load_options(config, overrides, StudyConfig, str(path)), results, proxy)
+    return Found(load_options(config, overrides, StudyConfig, str(path)), results, proxy, pairs)
+
+
+def _qualities(data: Mapping[str, dict[str, Any]]) -> dict[str, PairQuality]:
+    return {name: PairQuality(**each) for name, each in data.items()}
 
 
 def as_json(found: Found) -> str:
@@ -103,6 +114,7 @@ def as_json(found: Found) -> str:
         "rayflow_version": __version__,
         "config": found.config.model_dump(mode="json", exclude={"runs_dir"}),
         "proxy": found.proxy,
+        "pairs": {name: asdict(each) for name, each in found.pairs.items()},
         "rows": {
             name: {k: v for k, v in asdict(row).items() if k != "shares"} for name, row in found.rows.items()
         },

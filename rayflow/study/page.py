@@ -121,6 +121,12 @@ def notes(found: Found) -> list[str]:
         "The paper's win rates are of other models on other tasks, and against the SFT data's targets: the order "
         "of the methods can be compared with it, the numbers cannot.",
     ]
+    if found.pairs:
+        remarks.append(
+            "'Gold agrees' is the share of a row's pairs, all seeds together, whose chosen response has the higher "
+            "gold reward, among pairs whose gold rewards differ. Half is chance: such pairs teach nothing of the "
+            "gold reward."
+        )
     return remarks + _proxy_note(found.proxy) + (_row_notes(found) if found.rows else [])
 
 

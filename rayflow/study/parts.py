@@ -68,6 +68,16 @@ class Study:
         }
         return override(self.base(), settings)
 
+    def gold(self, name: str) -> RunConfig:
+        """The run that scores a row's candidates by the gold reward instead of the row's own."""
+        reward = self.evaluation(name, self.config.seed, self.config.model, {}).rewards["gold"]
+        settings = {
+            "runs_dir": str(self.config.root / "gold" / name),
+            "name": "candidates",
+            "reward": reward.model_dump(mode="json"),
+        }
+        return override(self.row(name, self.config.seeds[0]), settings)
+
     def measuring(self, name: str, seed: int, proxy: str) -> dict[str, Any]:
         """What a row's measurement is made from but the row's model: settings, and the models by their content.
 
@@ -129,7 +139,7 @@ class Study:
         """
         self.preferences(), self.proxy()
         for name in self.config.all_rows:
-            self.row(name, self.config.seeds[0])
+            self.row(name, self.config.seeds[0]), self.gold(name)
         self.evaluation(next(iter(self.config.rows)), self.config.seeds[0], self.config.model, {})
 
 

@@ -80,6 +80,11 @@ def result_path(root: Path, row: str, seed: int) -> Path:
     return root / "rows" / row / f"seed-{seed}.json"
 
 
+def pairs_path(root: Path) -> Path:
+    """Where what the pairs of all rows are worth is kept."""
+    return root / "pairs.json"
+
+
 def result_of(row: str, seed: int, plan: Plan, evaluation: Plan, seconds: float) -> RowResult:
     """What the artifacts of a finished row say.
 

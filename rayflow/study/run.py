@@ -5,13 +5,17 @@ runs/<study>/proxy/                             the reward model that is trained
 runs/<study>/shared/                            prompts, samples and scores of all rows
 runs/<study>/rows/<row>/seed-<s>/               one run; stages that another row made are shared as files
 runs/<study>/rows/<row>/seed-<s>.json           what was measured: the row is done once this exists
+runs/<study>/gold/<row>/candidates/             gold rewards of a row's candidates, one for all rows that share them
+runs/<study>/pairs.json                         what each row's pairs are worth by them
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +24,8 @@ from rich.console import Console
 from rayflow.config import JobConfig
 from rayflow.core.files import read_json, write_json
 from rayflow.errors import ArtifactError
+from rayflow.pipeline.artifact import Artifact
+from rayflow.pipeline.candidates import num_resamples
 from rayflow.pipeline.commands import make_runner
 from rayflow.pipeline.evaluation_plan import build_evaluation_plan
 from rayflow.pipeline.execute import Pipeline, open_run
@@ -31,8 +37,9 @@ from rayflow.pipeline.reward_plan import build_reward_plan
 from rayflow.pipeline.reward_report import report as write_reward_report
 from rayflow.pipeline.rounds import SELECTING, SHARED
 from rayflow.pipeline.share import Shelf
+from rayflow.study.pair_quality import judge_pairs
 from rayflow.study.parts import PREFERENCES, PROXY, Study, filled
-from rayflow.study.results import RowResult, result_of, result_path
+from rayflow.study.results import RowResult, pairs_path, result_of, result_path
 
 
 class StudyRun:
@@ -70,6 +77,7 @@ class StudyRun:
                     self._console.print(
                         f"[bold]{number} of {len(todo)} rows done[/], about {clock(left)} left"
                     )
+            self._judge_pairs(known)
 
     def _make_proxy(self) -> dict[str, str]:
         """The preferences and the reward model, made once; what the words in braces stand for."""
@@ -121,6 +129,26 @@ class StudyRun:
         write_json(path, {"identity": identity, **result.to_json()})
         self._tidy(plan)
         return True
+
+    def _judge_pairs(self, known: dict[str, str]) -> None:
+        """Look at every row's pairs with the gold reward, to tell what it learned from."""
+        config, found = self._study.config, {}
+        scored: dict[str, Artifact] = {}  # by what the candidates are made from
+        self._console.print("\n[bold]gold rewards of the candidates[/]")
+        for name in config.all_rows:
+            runs = [build_plan(filled(self._study.row(name, seed), known)) for seed in config.seeds]
+            # Given responses have no score stage to repeat; further draws are not among the gold run's candidates.
+            if not {"score", "pair"} <= set(runs[0].stages) or num_resamples(runs[0].config):
+                continue
+            made_from = json.dumps(runs[0].identities["sample"], sort_keys=True)
+            if made_from not in scored:
+                gold = build_plan(filled(self._study.gold(name), known))
+                self._run(gold, SHARED)
+                scored[made_from] = gold.artifacts["score"]
+            quality = judge_pairs([run.artifacts["pair"] for run in runs], scored[made_from])
+            if quality is not None:
+                found[name] = asdict(quality)
+        write_json(pairs_path(config.root), found)
 
     def _run(self, plan: Plan, only: tuple[str, ...] | None = None) -> None:
         self._shelf.fill(plan)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rayflow.config.study import StudyConfig, TableOptions
 from rayflow.report import words
 from rayflow.study.intervals import Estimate
+from rayflow.study.pair_quality import PairQuality
 from rayflow.study.results import RowSummary
 
 HEADINGS = (
@@ -19,6 +20,8 @@ HEADINGS = (
     "tokens",
     "cut",
     "KL (nats)",
+    "pairs",
+    "gold agrees",
 )
 
 
@@ -40,22 +43,29 @@ class Table:
     num_own: int = len(HEADINGS)
 
 
-def make_table(config: StudyConfig, options: TableOptions, rows: Mapping[str, RowSummary]) -> Table:
+def make_table(
+    options: TableOptions,
+    config: StudyConfig,
+    rows: Mapping[str, RowSummary],
+    pairs: Mapping[str, PairQuality],
+) -> Table:
     """The rows of a table; those that are not measured yet show dashes."""
     titles = config.all_rows
     lines = []
     for name in options.rows:
         paper = [_paper(column.get(name)) for column in options.paper.values()]
-        own = _own(rows[name]) if name in rows else [words.NONE] * len(HEADINGS)
-        lines.append((titles[name].title, (*own, *paper)))
+        own = _own(rows[name]) if name in rows else [words.NONE] * (len(HEADINGS) - 2)
+        lines.append((titles[name].title, (*own, *_learned_from(pairs.get(name)), *paper)))
     return Table(options.title, options.source, (*HEADINGS, *options.paper), tuple(lines))
 
 
-def sweep_table(config: StudyConfig, key: str, rows: Mapping[str, RowSummary]) -> Table:
+def sweep_table(
+    key: str, config: StudyConfig, rows: Mapping[str, RowSummary], pairs: Mapping[str, PairQuality]
+) -> Table:
     """The values of a sweep as rows."""
     sweep = config.sweeps[key]
     options = TableOptions(title=sweep.title, rows=tuple(sweep.named(key).values()), source=sweep.source)
-    return make_table(config, options, rows)
+    return make_table(options, config, rows, pairs)
 
 
 def _own(row: RowSummary) -> list[str]:
@@ -69,6 +79,13 @@ def _own(row: RowSummary) -> list[str]:
         words.percent(row.cut, 0),
         words.fixed(row.kl, 2),
     ]
+
+
+def _learned_from(pairs: PairQuality | None) -> list[str]:
+    if pairs is None:
+        return [words.NONE, words.NONE]
+    agreement = words.NONE if pairs.agreement is None else words.percent(pairs.agreement, 0)
+    return [f"{pairs.count:,.0f}", agreement]
 
 
 def _estimate(found: Estimate) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from rayflow.config.study import StudyConfig
 from rayflow.study.found import Found
 from rayflow.study.page import write
+from rayflow.study.pair_quality import PairQuality
 from rayflow.study.results import RewardResult, RowResult
 
 PAPER = {"direct": 76.09, "sft": 78.14, "rso": 82.22}
@@ -46,6 +47,10 @@ CONFIG = {
     },
     "notes": ["The <b>order</b> differs for a reason."],
 }
+PAIRS = {
+    "rso": PairQuality(count=1096.0, agreement=0.58, difference=0.07, rejected=0.6),
+    "sft": PairQuality(count=96.0, agreement=None, difference=0.0, rejected=0.1),
+}
 PROXY = {"accuracy": 0.71, "low": 0.66, "high": 0.76}
 
 
@@ -75,7 +80,7 @@ def made_up(config: Mapping[str, object] = CONFIG, proxy: Mapping[str, float] | 
         result("rso", 2, [0.5, 0.75, 0.75, 0.5], [0.75, 1.0, 1.0, 1.0]),
         result("rso.gamma=5", 1, [0.5, 0.5, 0.5, 0.75], num_steps=11, margin=None),
     )
-    return Found(StudyConfig.model_validate(config), results, dict(proxy) if proxy else None)
+    return Found(StudyConfig.model_validate(config), results, dict(proxy) if proxy else None, PAIRS)
 
 
 if __name__ == "__main__":

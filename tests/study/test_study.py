@@ -185,6 +185,11 @@ def test_a_study_runs_shares_stages_resumes_and_is_reported(tiny_model, tmp_path
     assert len(answers) == 8 and len(set(answers)) == 1
     assert not list(root.glob("rows/*/*/*-train/model"))  # measured, and no longer needed
 
+    judged = read_json(root / "pairs.json")  # RAFT has no pairs, and given ones have no candidates
+    assert set(judged) == {"rso", "rso.gamma=0.5"} and judged["rso"] == judged["rso.gamma=0.5"]
+    assert judged["rso"]["count"] == 4 * 2 and 0 <= judged["rso"]["agreement"] <= 1
+    assert len(list(root.glob("gold/*"))) == 1  # both have the same candidates
+
     before = {path: path.stat().st_mtime_ns for path in root.glob("rows/*/seed-*.json")}
     (rows / "raft" / "seed-2.json").unlink()
     for folder in (rows / "raft").glob("seed-2*"):
