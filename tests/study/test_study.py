@@ -101,7 +101,7 @@ def test_every_row_of_the_shipped_study_is_what_the_paper_says(monkeypatch):
         },
         **{
             f"rso-sigmoid_norm.beta={b}": ("rejection", 8, "first_round", "sigmoid_norm", 0.5)
-            for b in (0, 0.05, 5)
+            for b in (0, 0.05, 1.5, 5)
         },
     }
     for source, kind in (("direct", "first_k"), ("sft", "first_k"), ("rso", "rejection")):
@@ -132,7 +132,7 @@ def test_the_rows_differ_from_the_common_run_in_nothing_else(monkeypatch):
     betas = {
         name: study.row(name, 1).select.beta for name in study.config.all_rows if name.startswith("rso-sig")
     }
-    assert sorted(betas.values()) == [0, 0.05, 0.5, 0.5, 0.5, 5]
+    assert sorted(betas.values()) == [0, 0.05, 0.5, 0.5, 0.5, 1.5, 5]
 
 
 def test_the_shipped_study_measures_on_prompts_that_nothing_was_trained_on(monkeypatch):
