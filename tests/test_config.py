@@ -9,6 +9,7 @@ import yaml
 
 from rayflow.config import load_config, override, schema_of
 from rayflow.config.blocks import WorkerRange
+from rayflow.core.registry import FAMILIES, resolve
 from rayflow.errors import ConfigError
 
 MINIMAL = {
@@ -50,6 +51,55 @@ def test_overrides_are_yaml_and_reach_into_blocks(file: Path) -> None:
         "tournament",
         "hinge_norm",
     )
+
+
+@pytest.mark.parametrize(
+    ("family", "block"), [("selection", "select"), ("pairing", "pair"), ("loss", "train.loss")]
+)
+def test_another_kind_takes_its_own_settings_with_it(
+    file: Path, tmp_path: Path, family: str, block: str
+) -> None:
+    """Also over a stored configuration, which holds every setting of the kind that it was made with."""
+    stored = tmp_path / "config.yaml"
+    stored.write_text(load_config(file).to_yaml())
+    for kind in FAMILIES[family]:
+        own = resolve(family, kind).Config(kind=kind)
+        found = load_config(stored, [f"{block}.kind={kind}"])
+        for name in block.split("."):
+            found = getattr(found, name)
+        assert found == own, kind
+
+
+def test_a_kind_keeps_what_is_set_beside_it_and_the_same_kind_keeps_everything(file: Path) -> None:
+    config = load_config(file, ["select.num_accepted=3", "select.kind=top_k", "train.loss.gamma=0.7"])
+    assert (config.select.kind, config.select.num_accepted) == ("top_k", 3)
+    again = override(config, {"select.kind": "top_k", "train.loss.kind": "sigmoid_norm"})
+    assert (again.select.num_accepted, again.train.loss.gamma) == (3, 0.7)
+    assert load_config(file, ["reward.model=m", "reward.kind=classifier"]).reward.model == "m"
+    beta = {**MINIMAL, "select": {"beta": 0.25}}  # rejection sampling, which goes without saying
+    file.write_text(yaml.safe_dump(beta))
+    assert load_config(file, ["select.kind=rejection"]).select.beta == 0.25
+
+
+def test_a_key_that_stands_twice_is_an_error_and_what_is_taken_over_may_be_written_again(
+    file: Path, tmp_path: Path
+) -> None:
+    file.write_text(yaml.safe_dump(MINIMAL) + "train: {batch_size: 2}\nseed: 1\ntrain: {num_epochs: 2}\n")
+    with pytest.raises(ConfigError, match="'train' stands twice, in lines 9 and 11; join the two"):
+        load_config(file)
+    file.write_text(
+        yaml.safe_dump(MINIMAL) + "train: &it {batch_size: 2}\nselect: {<<: {beta: 0.25}, beta: 0.125}\n"
+    )
+    assert load_config(file).select.beta == 0.125
+
+
+@pytest.mark.parametrize(
+    ("block", "command"), [("policy", "evaluate"), ("data", "train-reward"), ("rows", "study run")]
+)
+def test_a_file_of_another_job_names_its_command(file: Path, block: str, command: str) -> None:
+    file.write_text(yaml.safe_dump({**MINIMAL, block: {}}))
+    with pytest.raises(ConfigError, match=f"has a block '{block}': it is for `rayflow {command}`"):
+        load_config(file)
 
 
 def test_the_settings_of_another_file_go_over_a_configuration_and_single_ones_over_them(

@@ -7,22 +7,22 @@ import difflib
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from rayflow.config.run import JobConfig, RunConfig
+from rayflow.config.settings import apply, overridden, read_settings
 from rayflow.core.options import InvalidChoiceError
 from rayflow.core.private import hide, secret_settings, shown
 from rayflow.core.registry import load_object
 from rayflow.errors import ConfigError
 
-_SCHEMAS = {
-    "data": "rayflow.config.reward:RewardConfig",
-    "policy": "rayflow.config.evaluate:EvaluateConfig",
-    "refresh": "rayflow.config.refresh:RefreshConfig",
-    "rows": "rayflow.config.study:StudyConfig",
+_JOBS = {
+    "data": ("rayflow.config.reward:RewardConfig", "train-reward"),
+    "policy": ("rayflow.config.evaluate:EvaluateConfig", "evaluate"),
+    "refresh": ("rayflow.config.refresh:RefreshConfig", "refresh"),
+    "rows": ("rayflow.config.study:StudyConfig", "study run"),
 }
-"""Blocks that only another job than a run has; by name, because their modules know this one."""
+"""Blocks that only another job than a run has: its schema, by name because that module knows this one, and command."""
 Config = TypeVar("Config", bound=JobConfig)
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -39,18 +39,13 @@ def load_config(
 
     Raises:
         ConfigError: the file is missing or not YAML, or a key, kind, type or value does not fit. The message
-            names the file and every offending key.
+            names the file and every offending key, or the command that the file is for.
     """
-    return _validate(_overridden(_with_base(Path(path)), overrides), schema, str(path))
-
-
-def read_settings(path: str | Path) -> dict[str, Any]:
-    """The settings of a file over those of the files that it extends, unchecked.
-
-    Raises:
-        ConfigError: a file is missing or not YAML.
-    """
-    return _with_base(Path(path))
+    data = overridden(read_settings(path), overrides)
+    other = next((block for block in _JOBS if block in data and block not in schema.model_fields), None)
+    if other is not None:
+        raise ConfigError(f"{path} has a block '{other}': it is for `rayflow {_JOBS[other][1]}`.")
+    return _validate(data, schema, str(path))
 
 
 def load_options(data: dict[str, Any], overrides: list[str] | None, schema: type[Model], what: str) -> Model:
@@ -62,16 +57,7 @@ def load_options(data: dict[str, Any], overrides: list[str] | None, schema: type
     Raises:
         ConfigError: as `load_config`.
     """
-    return _validate(_overridden(data, overrides), schema, what)
-
-
-def _overridden(data: dict[str, Any], overrides: list[str] | None) -> dict[str, Any]:
-    for text in overrides or []:
-        if text.startswith("@"):
-            data = _merge(data, _with_base(Path(text[1:])))
-        else:
-            _apply_override(data, *_parse_override(text))
-    return data
+    return _validate(overridden(data, overrides), schema, what)
 
 
 def schema_of(path: str | Path) -> type[JobConfig]:
@@ -80,8 +66,8 @@ def schema_of(path: str | Path) -> type[JobConfig]:
     Raises:
         ConfigError: as `load_config`.
     """
-    data = _with_base(Path(path))
-    target = next((schema for key, schema in _SCHEMAS.items() if key in data), None)
+    data = read_settings(path)
+    target = next((schema for block, (schema, _) in _JOBS.items() if block in data), None)
     return RunConfig if target is None else load_object(target, "configuration")
 
 
@@ -92,10 +78,7 @@ def override(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
         ConfigError: as `load_config`.
     """
     data = config.model_dump(mode="json")
-    for key, value in copy.deepcopy(
-        settings
-    ).items():  # a later one may reach into the block of an earlier one
-        _apply_override(data, key, value)
+    apply(data, copy.deepcopy(settings))
     return _validate(data, RunConfig, f"The configuration of {config.name}")
 
 
@@ -114,71 +97,6 @@ def _validate(data: dict[str, Any], schema: type[Model], what: str) -> Model:
     return config
 
 
-def _with_base(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The settings of a file over those of the file that it `extends`, which is named from its own folder.
-
-    Raises:
-        ConfigError: a file is missing or unusable, or a file extends itself.
-    """
-    if path.resolve() in above:
-        raise ConfigError(f"Configuration file '{path}' extends itself.")
-    data = _read_yaml(path)
-    base = data.pop("extends", None)
-    if base is None:
-        return data
-    if not isinstance(base, str):
-        raise ConfigError(f"'extends' in '{path}' must name one file, not {base!r}.")
-    return _merge(_with_base(path.parent / base, (*above, path.resolve())), data)
-
-
-def _merge(base: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-    """Block by block; one that names its `kind` replaces the whole block, whose settings were another kind's."""
-    merged = dict(base)
-    for key, value in data.items():
-        inside = isinstance(value, dict) and isinstance(base.get(key), dict) and "kind" not in value
-        merged[key] = _merge(base[key], value) if inside else value
-    return merged
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.y*ml")], n=1)
-        hint = f" Did you mean '{path.parent / near[0]}'?" if near else ""
-        raise ConfigError(f"Configuration file '{path}' does not exist.{hint}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"Configuration file '{path}' cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"Configuration file '{path}' is not valid YAML: {error}") from None
-    if not isinstance(data, dict):
-        raise ConfigError(f"Configuration file '{path}' must hold a mapping of settings.")
-    return data
-
-
-def _parse_override(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise ConfigError(f"--set '{text}' must have the form a.b=value, or @file.yaml.")
-    try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set '{text}': the value is not valid YAML: {error}") from None
-
-
-def _apply_override(data: dict[str, Any], key: str, value: Any) -> None:
-    *parents, last = key.split(".")
-    for parent in parents:
-        below = data.get(parent)
-        if isinstance(below, str):  # `pair: tournament` is short for `pair: {kind: tournament}`
-            below = {"kind": below}
-        data[parent] = below = {} if below is None else below
-        if not isinstance(below, dict):
-            raise ConfigError(f"Setting '{key}': '{parent}' is a value, not a block of settings.")
-        data = below
-    data[last] = value
-
-
 def _describe(error: ValidationError, model: type[BaseModel]) -> list[tuple[tuple[Any, ...], str]]:
     """One (location, sentence) per mistake; mistakes inside a chosen kind carry their full location."""
     found = []
@@ -194,6 +112,8 @@ def _describe(error: ValidationError, model: type[BaseModel]) -> list[tuple[tupl
             found.append((loc, f"unknown key. {hint}"))
         elif item["type"] == "missing":
             found.append((loc, "is required"))
+        elif item["type"] == "model_type":
+            found.append((loc, f"must be a block of settings, not {shown(loc[-1], item['input'])}"))
         else:
             text = item["msg"].removeprefix("Value error, ")
             given = (

@@ -78,6 +78,13 @@ FAMILIES: dict[str, dict[str, str]] = {
     },
 }
 
+ALSO_CALLED = {
+    "loss": {"dpo": "sigmoid_norm", "sft": "cross_entropy", "odpo": "margin_weighted"},
+    "selection": {"rso": "rejection", "best_of_n": "top_k", "raft": "top_k", "rest": "threshold"},
+    "pairing": {"rs_dpo": "gap"},
+}
+"""What people may look for under another name than ours, for the error message."""
+
 
 def resolve(family: str, kind: str) -> type[Any]:
     """The class that `kind` names in `family`.
@@ -94,7 +101,8 @@ def resolve(family: str, kind: str) -> type[Any]:
         raise ConfigError(f"{family} kind must be a name, not {kind!r}. Known: {', '.join(sorted(table))}.")
     target = table.get(kind, kind)
     if ":" not in target:
-        near = difflib.get_close_matches(kind, table, n=1)
+        meant = ALSO_CALLED.get(family, {}).get(kind.lower().replace("-", "_"))
+        near = [meant] if meant else difflib.get_close_matches(kind, table, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
         raise ConfigError(
             f"Unknown {family} kind '{kind}'.{hint} Known: {', '.join(sorted(table))}; "

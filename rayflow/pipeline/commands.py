@@ -55,7 +55,7 @@ def run(
             "or set rounds.num=1."
         )
     elif dry_run:
-        _run_once(build_plan(next(round_configs(config))), console, dry_run=True)
+        _run_once(build_plan(next(round_configs(config))), console, force, dry_run=True)
     else:
         _run_rounds(config, console, force)
 
@@ -96,8 +96,9 @@ def _run_once(
     only: Collection[str] | None = None,
 ) -> None:
     if dry_run:
+        redo = plan.dependents(force)
         preflight(plan)
-        print_plan(plan, console)
+        print_plan(plan, console, redo, only)
         return
     console.print(f"[bold]{plan.config.name}[/]  {plan.config.root}")
     tracking = Tracking(plan, console)
@@ -218,8 +219,17 @@ def diagnose(
     console.print(f"[bold]Diagnosis:[/] {page}", soft_wrap=True)
 
 
-def print_plan(plan: Plan, console: Console) -> None:
-    """The stages with their workers, where these would run, and which stages are stored already."""
+def print_plan(
+    plan: Plan, console: Console, redo: Collection[str] = (), only: Collection[str] | None = None
+) -> None:
+    """The stages with their workers, where these would run, and which stages are stored already.
+
+    Args:
+        plan: all of it.
+        console: for the person who asks.
+        redo: stages to make anew even where they are stored.
+        only: stages to show; all if None.
+    """
     placed = place(plan)
     table = Table(
         title=f"{plan.config.name}: {plan.config.root}", title_justify="left", box=None, pad_edge=False
@@ -227,14 +237,17 @@ def print_plan(plan: Plan, console: Console) -> None:
     for heading in ("stage", "reads", "workers", "each", *(("on",) if placed else ()), "state"):
         table.add_column(heading)
     for number, step in enumerate(plan.steps, start=1):
-        for stage in step:
+        for stage in (each for each in step if only is None or each.name in only):
             pool = getattr(stage, "pool", None)
             each = f"{pool.num_cpus:g} CPU, {pool.num_gpus:g} GPU" if pool else ""
             actors = getattr(stage, "actor", True)
             workers = (str(pool.num_workers) if actors else "tasks") if pool else "driver"
             artifact = plan.artifacts[stage.name]
-            artifact.check(plan.identities[stage.name])
-            state = "stored" if artifact.committed else "begun" if artifact.identity else "to do"
+            if stage.name in redo:
+                state = "to do again" if artifact.identity else "to do"
+            else:
+                artifact.check(plan.identities[stage.name])
+                state = "stored" if artifact.committed else "begun" if artifact.identity else "to do"
             name = f"{artifact.folder.name}" + (f"  (stream {number})" if is_sharded(stage) else "")
             found = placed.get(stage.name, {}).items()
             on = ", ".join(f"{count} {group}" if actors else group for group, count in found)

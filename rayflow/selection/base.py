@@ -65,7 +65,13 @@ class Selector(Protocol):
 
 
 class PerRow:
-    """Base of a rule that is easier to say for one prompt: define `select_one`, and nothing else."""
+    """Base of a rule that is easier to say for one prompt: define `select_one`, and a `Config` for its settings."""
+
+    class Config(KindOptions):
+        """No settings of its own."""
+
+    def __init__(self, options: Any) -> None:
+        self.options = options
 
     def select_one(self, rewards: np.ndarray, rng: np.random.Generator) -> Any:
         """Choose candidates of one prompt.

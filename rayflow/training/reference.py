@@ -56,7 +56,7 @@ class ReferenceScorer:
         """Reference log-probabilities of every group's responses, in the given order.
 
         Args:
-            groups: (prompt_token_ids [P] int32, k arrays response_token_ids [R_i] int32) for each prompt.
+            groups: (prompt_token_ids [P] int32, k >= 0 arrays response_token_ids [R_i] int32) for each prompt.
 
         Returns:
             One array [k] float32 per group: summed nats, EOS included where it is among the tokens.
@@ -65,12 +65,13 @@ class ReferenceScorer:
             DataError: a group is longer than the model's context.
             StageError: a log-probability is not finite.
         """
-        layout = Layout.choose(self.config, lengths_of(groups), self.share_prompt)
         results = [np.zeros(len(responses), np.float32) for _, responses in groups]
-        for batch in layout.micro_batches(range(len(groups)), self.micro_batch_tokens):
-            found = self._forward(batch.branches(groups.__getitem__), layout.shared)
+        asked = [index for index, (_, responses) in enumerate(groups) if responses]  # a tie leaves no pair
+        layout = Layout.choose(self.config, lengths_of([groups[i] for i in asked]), self.share_prompt)
+        for batch in layout.micro_batches(range(len(asked)), self.micro_batch_tokens):
+            found = self._forward(batch.branches(lambda i: groups[asked[i]]), layout.shared)
             for index, values in zip(batch.groups, found, strict=True):
-                results[index][slice(None) if batch.part is None else list(batch.part)] = values
+                results[asked[index]][slice(None) if batch.part is None else list(batch.part)] = values
         return results
 
     def _forward(self, groups: list[Branches], shared: bool) -> list[np.ndarray]:

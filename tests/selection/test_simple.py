@@ -190,8 +190,11 @@ class Every(PerRow):
 
 def test_a_rule_for_one_prompt_is_a_rule_for_many() -> None:
     rewards, seeds = np.random.default_rng(0).normal(size=(30, 12)), row_seeds(30)
-    together = outcomes(Every().select(rewards, seeds))
-    alone = [outcomes(Every().select(rewards[i : i + 1], seeds[i : i + 1]))[0] for i in range(30)]
+    rule = Every(
+        Every.Config(kind="tests.selection.test_simple:Every")
+    )  # settings of its own are not asked for
+    together = outcomes(rule.select(rewards, seeds))
+    alone = [outcomes(rule.select(rewards[i : i + 1], seeds[i : i + 1]))[0] for i in range(30)]
     assert together == alone and len(set(together)) > 20
     assert {visits for _, visits, *_ in together} == {12}
 
@@ -203,4 +206,4 @@ def test_a_rule_for_one_prompt_cannot_return_what_is_not_there(wrong: list[int])
             return wrong
 
     with pytest.raises(ValueError, match="distinct indices of the 3 candidates"):
-        Wrong().select(np.zeros((2, 3)), row_seeds(2))
+        Wrong(Wrong.Config(kind="wrong")).select(np.zeros((2, 3)), row_seeds(2))

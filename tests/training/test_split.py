@@ -172,6 +172,20 @@ def test_a_loss_that_is_flat_at_every_response_has_no_gradient_and_does_not_fail
     assert all(line["loss"] == 0 and line["grad_norm"] == 0 for line in read_metrics(job.metrics_path))
 
 
+@pytest.mark.parametrize("share_prompt", [True, False])
+def test_a_group_without_responses_costs_nothing_whether_alone_or_among_others(tiny_model, share_prompt):
+    """A tie leaves a prompt without pairs; a shard may hold nothing else."""
+    some = random_branches(2)
+    scorer = ReferenceScorer(tiny_model, "float32", share_prompt=share_prompt)
+    scorer.setup()
+    empty = (some[0][0], [])
+    assert [values.shape for values in scorer.score([empty, empty])] == [(0,), (0,)]
+    mixed = scorer.score([empty, some[0], empty, some[1]])
+    assert [len(values) for values in mixed] == [0, len(some[0][1]), 0, len(some[1][1])]
+    for found, expected in zip([mixed[1], mixed[3]], scorer.score(some), strict=True):
+        assert found == pytest.approx(expected, abs=1e-5)
+
+
 def test_the_reference_of_a_group_in_parts_is_that_of_the_whole(tiny_model):
     branches = random_branches(5)
     values = []

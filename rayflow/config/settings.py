@@ -1,0 +1,155 @@
+"""Settings before they are checked: of a YAML file, of the files that it extends, and of `--set`.
+
+A block that names its `kind` is that kind's alone, wherever it stands: the settings of another kind, which would be
+unknown to it or mean something else, go with the other kind.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rayflow.core.options import DEFAULT_KINDS
+from rayflow.errors import ConfigError
+
+_FAMILIES = {
+    "engine": "engine",
+    "select": "selection",
+    "pair": "pairing",
+    "loss": "loss",
+    "layout": "layout",
+    "track": "tracker",
+}
+"""Families of the blocks that may leave their kind out."""
+
+
+def read_settings(path: str | Path) -> dict[str, Any]:
+    """The settings of a file over those of the files that it extends, unchecked.
+
+    Raises:
+        ConfigError: a file is missing or not YAML, has a key twice, or extends itself.
+    """
+    return _with_base(Path(path))
+
+
+def overridden(data: dict[str, Any], overrides: Iterable[str] | None) -> dict[str, Any]:
+    """Settings with others over them, in order.
+
+    Args:
+        data: what is changed; it may be changed in place.
+        overrides: "a.b=value", the value read as YAML; or "@file", all settings of another file.
+
+    Raises:
+        ConfigError: one of them has another form, or its file is unusable.
+    """
+    for is_file, texts in groupby(overrides or (), key=lambda text: text.startswith("@")):
+        if is_file:
+            for text in texts:
+                data = _merge(data, read_settings(text[1:]))
+        else:
+            apply(data, dict(_parse_override(text) for text in texts))
+    return data
+
+
+def apply(data: dict[str, Any], settings: dict[str, Any]) -> None:
+    """Change some settings in place, each named by its dotted path.
+
+    Kinds come first, since a new kind empties its block; of the others, a later one may reach into a block that an
+    earlier one has set.
+
+    Raises:
+        ConfigError: a path leads through a value.
+    """
+    for key in sorted(settings, key=lambda key: not key.endswith(".kind")):
+        _apply(data, key, settings[key])
+
+
+def _apply(data: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        below = data.get(parent)
+        if isinstance(below, str):  # `pair: tournament` is short for `pair: {kind: tournament}`
+            below = {"kind": below}
+        data[parent] = below = {} if below is None else below
+        if not isinstance(below, dict):
+            raise ConfigError(f"Setting '{key}': '{parent}' is a value, not a block of settings.")
+        data = below
+    if last == "kind" and value != _kind_of(data, parents[-1] if parents else ""):
+        data.clear()
+    data[last] = value
+
+
+def _kind_of(block: dict[str, Any], name: str) -> Any:
+    return block.get("kind", DEFAULT_KINDS.get(_FAMILIES.get(name, "")))
+
+
+def _with_base(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The settings of a file over those of the file that it `extends`, which is named from its own folder.
+
+    Raises:
+        ConfigError: a file is missing or unusable, or a file extends itself.
+    """
+    if path.resolve() in above:
+        raise ConfigError(f"Configuration file '{path}' extends itself.")
+    data = _read_yaml(path)
+    base = data.pop("extends", None)
+    if base is None:
+        return data
+    if not isinstance(base, str):
+        raise ConfigError(f"'extends' in '{path}' must name one file, not {base!r}.")
+    return _merge(_with_base(path.parent / base, (*above, path.resolve())), data)
+
+
+def _merge(base: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    """Block by block; one that names its `kind` replaces the whole block, whose settings were another kind's."""
+    merged = dict(base)
+    for key, value in data.items():
+        inside = isinstance(value, dict) and isinstance(base.get(key), dict) and "kind" not in value
+        merged[key] = _merge(base[key], value) if inside else value
+    return merged
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML of plain values, in which a key that stands twice in a block is an error: the first would be lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A block; what `<<` takes over from another one may be written again."""
+        lines: dict[Any, int] = {}
+        for key, _ in node.value:
+            line, name = key.start_mark.line + 1, key.value
+            if isinstance(key, yaml.ScalarNode) and name != "<<" and lines.setdefault(name, line) != line:
+                raise yaml.YAMLError(
+                    f"'{name}' stands twice, in lines {lines[name]} and {line}; join the two"
+                )
+        return super().construct_mapping(node, deep)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506, it is a safe loader
+    except FileNotFoundError:
+        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.y*ml")], n=1)
+        hint = f" Did you mean '{path.parent / near[0]}'?" if near else ""
+        raise ConfigError(f"Configuration file '{path}' does not exist.{hint}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"Configuration file '{path}' cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"Configuration file '{path}' is not valid YAML: {error}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"Configuration file '{path}' must hold a mapping of settings.")
+    return data
+
+
+def _parse_override(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set '{text}' must have the form a.b=value, or @file.yaml.")
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set '{text}': the value is not valid YAML: {error}") from None
