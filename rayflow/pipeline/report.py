@@ -140,9 +140,14 @@ def _reference(plan: Plan) -> ReferenceSection:
 
 def training_section(plan: Plan, loss: KindOptions) -> TrainingSection:
     """The training curves."""
-    lines = (plan.artifacts["train"].folder / "metrics.jsonl").read_text().splitlines()
-    history = tuple(json.loads(line) for line in lines if line.strip())
-    return TrainingSection(history=history, loss=title(loss), num_epochs=plan.config.train.num_epochs)
+    train = plan.artifacts["train"]
+    lines = (train.folder / "metrics.jsonl").read_text().splitlines()
+    return TrainingSection(
+        history=tuple(json.loads(line) for line in lines if line.strip()),
+        loss=title(loss),
+        num_epochs=plan.config.train.num_epochs,
+        unshared=train.manifest().extra.get("unshared"),
+    )
 
 
 def _evaluation(plan: Plan) -> EvaluationSection:

@@ -48,11 +48,13 @@ class TrainingSection:
             from some steps.
         loss: the loss as a reader calls it, such as "hinge_norm (gamma 0.05)".
         num_epochs: passes over the pairs; None if unknown.
+        unshared: why the model read the prompt anew for every response; None if it read it once.
     """
 
     history: tuple[Mapping[str, float], ...]
     loss: str | None = None
     num_epochs: float | None = None
+    unshared: str | None = None
 
     def peak(self, kind: Literal["rss", "gpu"]) -> int | None:
         """Most bytes that any training process held resident, or on its GPU; None where it was not logged."""

@@ -173,6 +173,16 @@ def notes(data: ReportData) -> list[str]:
             "compute the same function (another precision, chat template or attention?). Use reference.source: "
             "recompute, and look into it."
         )
+    if data.reference and data.reference.source == "sampler" and not data.reference.num_compared:
+        found.append(
+            "No prompt fell into the share (reference.check_fraction) of which the reference recomputes what the "
+            "sampler says, so that the two agree is not shown. Raise it."
+        )
+    if data.training and data.training.unshared:
+        found.append(
+            f"Training read the prompt anew for every response: {data.training.unshared}. That is slower, and gives "
+            "the same numbers."
+        )
     lost = sum(failure.count for failure in data.failures if not failure.kept)
     if lost:
         found.append(

@@ -20,6 +20,9 @@ from rayflow.training.pack import Branches
 
 _log = logging.getLogger(__name__)
 
+MOST_PADDING = 0.1
+"""Of a pass with several groups: padded tokens at most, as a share of the others."""
+
 
 def has_plain_head(config: Any) -> bool:
     """Whether the logits are exactly the output embeddings applied to the last hidden state."""
@@ -107,7 +110,7 @@ class Layout:
             return shared if cheaper or share_prompt is True else single
         if share_prompt is True:
             raise ModelError(f"share_prompt: true cannot be used: {reason}. Set it to auto or false.")
-        _log.warning("Every response is computed with its own copy of the prompt (slower): %s.", reason)
+        _log.info("Every response is computed with its own copy of the prompt (slower): %s.", reason)
         return single
 
     def cost(self, config: Any) -> float:
@@ -139,6 +142,10 @@ class Layout:
     def micro_batches(self, members: Iterable[int], budget: int) -> list[MicroBatch]:
         """Split groups into passes of similar length whose padded size stays within `budget` tokens.
 
+        A pass ends before padding would add more than `MOST_PADDING` to it: another pass costs less than computing
+        padding, and workers whose shares are of equal tokens take equally long only without it.
+
+
         A group that is longer is split by response, each part with its own copy of the prompt. A response that
         is longer with its prompt alone is a pass of its own.
         """
@@ -147,11 +154,17 @@ class Layout:
         for index in sorted(members, key=lambda i: (-int(self.width[i]), i)):
             if self.rows[index] * self.width[index] > budget and self.lengths.num_responses[index] > 1:
                 parts += self._parts(index, budget)
-            elif batches and self.padded_tokens(MicroBatch((*batches[-1], index))) <= budget:
+            elif batches and self._fits([*batches[-1], index], budget):
                 batches[-1].append(index)
             else:
                 batches.append([index])
         return parts + [MicroBatch(tuple(groups)) for groups in batches]
+
+    def _fits(self, groups: Sequence[int], budget: int) -> bool:
+        """Whether groups make one pass: within the budget, and with little padding."""
+        padded = self.padded_tokens(MicroBatch(tuple(groups)))
+        own = int((self.rows[groups] * self.width[groups]).sum())
+        return padded <= min(budget, (1 + MOST_PADDING) * own)
 
     def _parts(self, index: int, budget: int) -> list[MicroBatch]:
         """The parts of one group: longest response first, each into the first part that has room."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from dataclasses import replace
 
 import numpy as np
@@ -84,7 +85,23 @@ def test_the_samplers_values_cost_no_pass_of_the_reference(settings, monkeypatch
     for reference, sampler, difference in of_accepted(plan):
         assert reference.tolist() == sampler.tolist()
         assert np.isnan(difference).all()
-    assert read_json(plan.config.root / "summary.json")["reference"]["mean_difference"] is None
+    summary = read_json(plan.config.root / "summary.json")
+    assert summary["reference"]["mean_difference"] is None
+    assert any("that the two agree is not shown" in note for note in summary["notes"])
+
+
+def test_a_model_that_reads_the_prompt_for_every_response_is_reported_with_the_reason(settings, monkeypatch):
+    monkeypatch.setattr("rayflow.core.branches.SHARED_FAMILIES", frozenset({"another"}))
+    text = io.StringIO()
+    plan = build_plan(RunConfig.model_validate(settings))
+    commands.run(plan.config, Console(file=text, width=500))
+    reason = "model family 'llama' is not among the tested ones (another)"
+    assert f"Training reads the prompt anew for every response: {reason}." in text.getvalue()
+    assert any(reason in note for note in read_json(plan.config.root / "summary.json")["notes"])
+    monkeypatch.undo()
+    shared = build_plan(RunConfig.model_validate({**settings, "name": "shared"}))
+    commands.run(shared.config, Console(quiet=True))
+    assert not any("anew" in note for note in read_json(shared.config.root / "summary.json")["notes"])
 
 
 def test_a_share_of_the_prompts_is_recomputed_all_the_same(settings):

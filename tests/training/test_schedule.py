@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rayflow.training.groups import GroupLengths
-from rayflow.training.layout import Layout, MicroBatch
+from rayflow.training.layout import MOST_PADDING, Layout, MicroBatch
 from rayflow.training.schedule import Batching, balanced, epoch_plan
 
 groups = st.lists(
@@ -108,6 +108,15 @@ def test_a_pass_keeps_the_token_budget_unless_it_is_one_response(groups, batchin
 
 @given(groups, batchings, shared)
 @plenty
+def test_a_pass_of_several_groups_is_hardly_padded(groups, batching, shared):
+    layout, plan = plan_of(groups, batching, shared)
+    for m in (m for step in plan for worker in step.micro_steps for m in worker if len(m.groups) > 1):
+        own = sum(layout.padded_tokens(MicroBatch((index,))) for index in m.groups)
+        assert layout.padded_tokens(m) <= (1 + MOST_PADDING) * own
+
+
+@given(groups, batchings, shared)
+@plenty
 def test_only_a_group_that_is_too_long_is_split(groups, batching, shared):
     layout, plan = plan_of(groups, batching, shared)
     for m in (m for step in plan for worker in step.micro_steps for m in worker):
@@ -144,6 +153,20 @@ def test_tokens_are_within_a_tenth_for_the_lengths_of_data(world_size, each, see
     shares = balanced(dict(enumerate(lengths)), world_size)
     loads = [sum(lengths[i] for i in share) for share in shares]
     assert max(loads) <= 1.1 * min(loads)
+
+
+def test_what_workers_compute_is_within_a_tenth_with_its_padding():
+    """Passes of a budget that would hold a worker's whole share, of prompts and responses with long tails."""
+    rng = np.random.default_rng(0)
+    ragged = [
+        (int(rng.lognormal(5, 0.6)) + 5, [int(n) + 3 for n in np.minimum(rng.lognormal(3.7, 0.5, 8), 200)])
+        for _ in range(256)
+    ]
+    for world_size in (2, 4):
+        layout, plan = plan_of(ragged, Batching(32, world_size, 16384, seed=1))
+        for step in plan:
+            computed = [sum(layout.padded_tokens(m) for m in worker) for worker in step.micro_steps]
+            assert max(computed) <= 1.1 * min(computed)
 
 
 def test_tokens_are_within_a_tenth_wherever_any_choice_of_as_many_groups_is():

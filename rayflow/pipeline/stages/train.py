@@ -12,7 +12,9 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from rayflow.config import PoolOptions, RunConfig
+from rayflow.core.branches import why_not_shared
 from rayflow.core.evaluation_rows import Answered, Answers
+from rayflow.core.model_folder import resolve_model
 from rayflow.core.options import KindOptions, build
 from rayflow.core.registry import resolve
 from rayflow.core.schema import to_table
@@ -29,7 +31,7 @@ from rayflow.training.metrics import PEAK_RSS
 from rayflow.training.options import Objective, TrainOptions
 
 if TYPE_CHECKING:
-    from rayflow.training.groups import TrainingGroup
+    from rayflow.training.groups import GroupLengths, TrainingGroup
 
 _NOTHING_TO_TRAIN_ON = {
     "pairs": "There is no preference pair to train on: every group's accepted responses are tied or too few. "
@@ -124,8 +126,8 @@ class TrainStage:
         """Train, or go on from the last checkpoint.
 
         Returns:
-            What the manifest keeps: groups, pairs, steps, the last step's metrics, and the most memory that a
-            training process held.
+            What the manifest keeps: groups, pairs, steps, the last step's metrics, the most memory that a
+            training process held, and why prompts were not shared, if they were not.
 
         Raises:
             StageError: there is nothing for the loss to train on.
@@ -150,6 +152,10 @@ class TrainStage:
         if self.validation is not None:
             rows = [context.artifacts[name] for name in self.validation.inputs]
             judge = self.validation.judge(rows, folder, self.seed, self.options.precision)
+        if unshared := self.why_unshared(lengths):
+            context.console.print(
+                f"[yellow]Training reads the prompt anew for every response:[/] {unshared}."
+            )
         job = TrainJob(
             self.options, self.model, groups, folder, self.seed, judge, self.objective, self.orders
         )
@@ -169,4 +175,14 @@ class TrainStage:
             "peak_memory_bytes": max(
                 (int(line[PEAK_RSS]) for line in history if PEAK_RSS in line), default=None
             ),
+            "unshared": unshared,
         }
+
+    def why_unshared(self, lengths: GroupLengths) -> str | None:
+        """Why the model cannot read a prompt once for all its responses; None if it can, or is not to."""
+        from transformers import AutoConfig
+
+        if self.options.share_prompt != "auto":
+            return None
+        config = AutoConfig.from_pretrained(resolve_model(self.model))
+        return why_not_shared(config, int((lengths.prompt + lengths.response_max).max()))
