@@ -12,7 +12,10 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from rayflow import __version__
 from rayflow.cli.app import app
+from rayflow.config import load_config
+from rayflow.core.registry import FAMILIES
 from rayflow.errors import ArtifactError, ConfigError
 from tests.pipeline.conftest import NUM_PROMPTS, config, prompt_file, settings  # noqa: F401
 from tests.pipeline.helpers import run_data, tables
@@ -59,6 +62,10 @@ def test_a_mistake_is_a_sentence_and_exit_code_1(tmp_path: Path) -> None:
     assert done.stderr.startswith("Error: Configuration file") and "Traceback" not in done.stderr
 
 
+def test_the_version_is_the_packages() -> None:
+    assert rayflow("--version").strip() == __version__
+
+
 def test_dry_run_prints_the_plan_and_starts_nothing(settings: dict, tmp_path: Path) -> None:  # noqa: F811
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(settings))
@@ -66,6 +73,39 @@ def test_dry_run_prints_the_plan_and_starts_nothing(settings: dict, tmp_path: Pa
     for stage in ("01-prompts", "02-sample", "07-train"):
         assert stage in text
     assert "to do" in text and not (tmp_path / "runs").exists()
+    part = rayflow("run", path, "--dry-run", "--until", "select")
+    assert "05-pair" in part and "07-train" not in part
+    with pytest.raises(ConfigError, match="Unknown stage 'selct'"):
+        rayflow("run", path, "--dry-run", "--force-stage", "selct")
+
+
+def test_a_dry_run_shows_what_would_be_made_again(finished: Path) -> None:
+    text = rayflow("run", finished / "config.yaml", "--dry-run", "--force-stage", "select")
+    again = {line.split()[0] for line in text.splitlines() if line.rstrip().endswith("to do again")}
+    assert {"04-select", "05-pair"} <= again and not {"02-sample", "03-score"} & again
+
+
+@pytest.mark.parametrize("pairing", sorted(set(FAMILIES["pairing"]) - {"none"}))
+def test_selecting_again_takes_any_pairing(finished: Path, pairing: str) -> None:
+    """The stored configuration holds every setting of the first one."""
+    rayflow("select", finished, "--pairing", pairing, "--name", f"by-{pairing}")
+    assert load_config(finished.parent / f"by-{pairing}" / "config.yaml").pair.kind == pairing
+
+
+def test_a_reward_beside_the_configuration_is_found(settings: dict, tmp_path: Path) -> None:  # noqa: F811
+    (tmp_path / "brief_reward.py").write_text(
+        "def brevity(prompt, response):\n    return -float(len(response))\n"
+    )
+    reward = {"kind": "rule", "function": "brief_reward:brevity"}
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump({**settings, "reward": reward}))
+    done = subprocess.run(
+        [Path(sys.executable).with_name("rayflow"), "run", "run.yaml", "--until", "score"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "03-score" in {path.name for path in (tmp_path / "runs").glob("*/*")}
 
 
 def test_selecting_again_needs_no_model_and_leaves_the_first_run_alone(finished: Path) -> None:

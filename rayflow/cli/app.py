@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
+from rayflow import __version__
 from rayflow.cli import cluster, diagnostics, evaluate, human, jobs, refresh, runs, schedule, study, verify
 from rayflow.core.files import FULL, storage_error
 from rayflow.core.signals import exit_code
@@ -42,6 +43,23 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    pass
+
+
 for _group in GROUPS:
     _group.register(app)
 

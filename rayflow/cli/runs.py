@@ -57,7 +57,7 @@ def select(
     name: Annotated[str | None, typer.Option(help="Name of the new run; default: from the settings.")] = None,
     beta: Annotated[float | None, typer.Option(help="Rejection sampling's temperature.")] = None,
     num_accepted: Annotated[int | None, typer.Option(help="Responses to accept per prompt.")] = None,
-    pairing: Annotated[str | None, typer.Option(help="Pairing rule.")] = None,
+    pairing: Annotated[str | None, typer.Option(help="Pairing rule, such as tournament.")] = None,
     set_: Overrides = None,
 ) -> None:
     """Select and pair again from stored scores, into a new run. Loads no model, needs no GPU."""
