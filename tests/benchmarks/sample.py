@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     for repeat in range(arguments.repeats):
         for side in tuple(speeds)[:: 1 if repeat % 2 == 0 else -1]:
             result = in_fresh_process(side)
-            computed[side] = result["tokens"] + result["read"]
+            computed[side] = 1 + result["read"] / result["tokens"]
             speeds[side].append(result["tokens"] / result["seconds"])
             print(f"repeat {repeat} {side}: {speeds[side][-1]:.0f} tokens/s", file=sys.stderr)
     medians = {side: statistics.median(values) for side, values in speeds.items()}
@@ -78,8 +78,9 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         **{f"{side}_tokens_per_s": round(median, 1) for side, median in medians.items()},
         **found,
         "target": TARGETS[arguments.against],
-        # Prompts once and what was generated. vLLM reads a prompt once for all its candidates, so this is computed.
-        "floor_tokens": {side: round(total) for side, total in computed.items()},
+        # vLLM reads a prompt once for all its candidates, which is the floor; transformers once for each.
+        "computed_per_generated_token": {side: round(value, 3) for side, value in computed.items()},
+        "ratio_at_the_floor": round(computed[arguments.against] / computed["stage"], 2),
     }
 
 
@@ -203,7 +204,8 @@ def run_transformers(arguments: argparse.Namespace) -> dict[str, Any]:
     begin = time.monotonic()
     tokens = sum(generate(rows[i : i + best]) for i in range(0, len(rows), best))
     seconds = time.monotonic() - begin
-    return {"tokens": tokens, "read": sum(len(row["input_ids"]) for row in rows), "seconds": seconds}
+    read = sampling.num_candidates * sum(len(row["input_ids"]) for row in rows)  # `generate` repeats its input
+    return {"tokens": tokens, "read": read, "seconds": seconds}
 
 
 def _is_cpu() -> bool:
