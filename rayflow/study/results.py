@@ -202,7 +202,8 @@ def summarise(results: Sequence[RowResult]) -> RowSummary:
 
 
 def _shares(row: str, wins: Sequence[dict[str, float]]) -> dict[str, tuple[float, ...]]:
-    found = {name: tuple(w[name] for w in wins) for name in wins[0] if all(name in w for w in wins)}
+    # In order, because the last digit of a mean depends on it.
+    found = {name: tuple(w[name] for w in wins) for name in sorted(wins[0]) if all(name in w for w in wins)}
     if not found:
         raise DataError(
             f"Row '{row}' has no prompt that was judged with every seed: delete its results to redo it."

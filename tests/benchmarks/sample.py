@@ -204,7 +204,9 @@ def run_transformers(arguments: argparse.Namespace) -> dict[str, Any]:
     begin = time.monotonic()
     tokens = sum(generate(rows[i : i + best]) for i in range(0, len(rows), best))
     seconds = time.monotonic() - begin
-    read = sampling.num_candidates * sum(len(row["input_ids"]) for row in rows)  # `generate` repeats its input
+    read = sampling.num_candidates * sum(
+        len(row["input_ids"]) for row in rows
+    )  # `generate` repeats its input
     return {"tokens": tokens, "read": read, "seconds": seconds}
 
 
