@@ -22,7 +22,7 @@ import torch
 from rayflow.errors import StageError
 from rayflow.training.backend import make_optimizer, set_learning_rate, write_model
 from rayflow.training.checkpoints import SHAPE
-from rayflow.training.deepspeed_library import import_deepspeed, tensors_only
+from rayflow.training.deepspeed_library import compile_collectives, import_deepspeed, tensors_only
 from rayflow.training.objective import build_scorer
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class DeepSpeedBackend:
         toolchain for minutes at the first use.
         """
         deepspeed = import_deepspeed()
+        compile_collectives()
         options = job.options
         scorer = build_scorer(job)
         if options.optimizer == "adafactor" and self.rank == 0:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import hashlib
 import logging
 import os
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ import torch
 
 from rayflow.errors import MissingPackageError
 
+_BUILDS = "TORCH_EXTENSIONS_DIR"
 _WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
 
@@ -47,6 +51,35 @@ def import_deepspeed() -> Any:
     except ImportError as error:
         raise MissingPackageError("deepspeed", "Training on several workers", "train") from error
     return deepspeed
+
+
+def compile_collectives() -> None:
+    """Have DeepSpeed's collectives for CPUs ready: compiled once per machine and installation, then only loaded.
+
+    PyTorch guards a build with a file. A process that is killed meanwhile leaves it behind, and every later one waits
+    for it without an end. So the build has a folder of its own and a lock that the kernel takes back from the dead:
+    whoever holds that knows that such a file is nobody's.
+    """
+    deepspeed = import_deepspeed()
+    from deepspeed.comm.torch import build_shm_op
+
+    before = os.environ.get(_BUILDS)
+    installed = hashlib.sha256(f"{deepspeed.__file__} {torch.__version__}".encode()).hexdigest()[:12]
+    base = Path(before) if before else Path.home() / ".cache" / "torch_extensions"
+    folder = base / f"rayflow-{platform.node()}-{installed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "build.lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        for left in folder.glob("*/lock"):
+            left.unlink()
+        os.environ[_BUILDS] = str(folder)
+        try:
+            build_shm_op()  # DeepSpeed keeps what it has loaded, and does not build again
+        finally:
+            if before is None:
+                del os.environ[_BUILDS]
+            else:
+                os.environ[_BUILDS] = before
 
 
 @contextlib.contextmanager
