@@ -78,7 +78,7 @@ def test_history_shows_runs_with_exit_code_day_and_log(config: Path, program: Pr
         (("nightly", "refresh.yml", *NIGHTLY), "Did you mean '.*refresh.yaml'"),
         (("Nightly run", "refresh.yaml", *NIGHTLY), "cannot name a schedule"),
         (("nightly", "refresh.yaml", *NIGHTLY, "--program", "refresh.yaml"), "can be executed"),
-        (("nightly", "refresh.yaml", *NIGHTLY, "--command", "run"), "refresh: unknown key"),
+        (("nightly", "refresh.yaml", *NIGHTLY, "--command", "run"), "it is for `rayflow refresh`"),
     ],
 )
 def test_mistakes_are_found_when_a_schedule_is_added(
