@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -20,6 +21,12 @@ import yaml
 from rayflow.config import RunConfig, load_config
 from rayflow.pipeline.artifact import Artifact
 from tests.pipeline.conftest import cheerful
+
+
+def heed_interrupts() -> None:
+    """What a shell starts in the background ignores Ctrl-C, and so does what that starts: the tests themselves, say."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 
 ROOT = Path(__file__).parents[2]
 NUM_PROMPTS = 16
@@ -106,6 +113,7 @@ class Job:
                 env=self.variables,
                 cwd=ROOT,
                 start_new_session=True,
+                preexec_fn=heed_interrupts,
                 text=True,
             )
 
