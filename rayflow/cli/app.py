@@ -70,10 +70,11 @@ def main(arguments: list[str] | None = None) -> None:
     Args:
         arguments: of the command line; None takes the process's own.
     """
-    if os.getcwd() not in sys.path:
+    folder = os.getcwd()
+    if folder not in sys.path:
         sys.path.append(
-            os.getcwd()
-        )  # a reward or loss beside the configuration; last, to stand in for nothing else
+            folder
+        )  # for a reward or loss of the user's; last, so that it stands in for nothing else
     try:
         if "RAYFLOW_SUBMITTED" in os.environ:  # `arrival.SUBMITTED`, whose module is not for every command
             from rayflow.pipeline.arrival import arrive

@@ -11,7 +11,7 @@ from rayflow.study.intervals import Estimate
 from rayflow.study.pair_quality import PairQuality
 from rayflow.study.results import RowSummary
 
-HEADINGS = (
+MEASURED = (
     "proxy win rate",
     "gold win rate",
     "gold, by seed",
@@ -20,9 +20,9 @@ HEADINGS = (
     "tokens",
     "cut",
     "KL (nats)",
-    "pairs",
-    "gold agrees",
 )
+LEARNED_FROM = ("pairs", "gold agrees")
+HEADINGS = (*MEASURED, *LEARNED_FROM)
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def make_table(
     lines = []
     for name in options.rows:
         paper = [_paper(column.get(name)) for column in options.paper.values()]
-        own = _own(rows[name]) if name in rows else [words.NONE] * (len(HEADINGS) - 2)
+        own = _own(rows[name]) if name in rows else [words.NONE] * len(MEASURED)
         lines.append((titles[name].title, (*own, *_learned_from(pairs.get(name)), *paper)))
     return Table(options.title, options.source, (*HEADINGS, *options.paper), tuple(lines))
 
@@ -83,7 +83,7 @@ def _own(row: RowSummary) -> list[str]:
 
 def _learned_from(pairs: PairQuality | None) -> list[str]:
     if pairs is None:
-        return [words.NONE, words.NONE]
+        return [words.NONE] * len(LEARNED_FROM)
     agreement = words.NONE if pairs.agreement is None else words.percent(pairs.agreement, 0)
     return [f"{pairs.count:,.0f}", agreement]
 

@@ -54,15 +54,18 @@ def import_deepspeed() -> Any:
 
 
 def compile_collectives() -> None:
-    """Have DeepSpeed's collectives for CPUs ready: compiled once per machine and installation, then only loaded.
+    """On a CPU, have DeepSpeed's collectives ready: compiled once per machine and installation, then only loaded.
 
     PyTorch guards a build with a file. A process that is killed meanwhile leaves it behind, and every later one waits
     for it without an end. So the build has a folder of its own and a lock that the kernel takes back from the dead:
     whoever holds that knows that such a file is nobody's.
     """
     deepspeed = import_deepspeed()
+    from deepspeed.accelerator import get_accelerator
     from deepspeed.comm.torch import build_shm_op
 
+    if get_accelerator().device_name() != "cpu":
+        return  # a GPU has its own, and needs no folder to write to
     before = os.environ.get(_BUILDS)
     installed = hashlib.sha256(f"{deepspeed.__file__} {torch.__version__}".encode()).hexdigest()[:12]
     base = Path(before) if before else Path.home() / ".cache" / "torch_extensions"

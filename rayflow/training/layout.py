@@ -145,7 +145,6 @@ class Layout:
         A pass ends before padding would add more than `MOST_PADDING` to it: another pass costs less than computing
         padding, and workers whose shares are of equal tokens take equally long only without it.
 
-
         A group that is longer is split by response, each part with its own copy of the prompt. A response that
         is longer with its prompt alone is a pass of its own.
         """
