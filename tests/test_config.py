@@ -9,6 +9,7 @@ import yaml
 
 from rayflow.config import load_config, override, schema_of
 from rayflow.config.blocks import WorkerRange
+from rayflow.config.settings import read_settings
 from rayflow.core.registry import FAMILIES, resolve
 from rayflow.errors import ConfigError
 
@@ -91,6 +92,14 @@ def test_a_key_that_stands_twice_is_an_error_and_what_is_taken_over_may_be_writt
         yaml.safe_dump(MINIMAL) + "train: &it {batch_size: 2}\nselect: {<<: {beta: 0.25}, beta: 0.125}\n"
     )
     assert load_config(file).select.beta == 0.125
+    file.write_text(yaml.safe_dump(MINIMAL) + "select: {beta: 1, beta: 2}\n")
+    with pytest.raises(ConfigError, match="'beta' stands twice, in lines 9 and 9"):
+        load_config(file)
+    deep = "prompts: {train: {path: p.jsonl}}\ntrain: {loss: &own {<<: {kind: hinge, gamma: 1}, gamma: 2}}\n"
+    file.write_text(
+        yaml.safe_dump({k: v for k, v in MINIMAL.items() if k != "prompts"}) + deep + "extra: {<<: *own}\n"
+    )
+    assert read_settings(file)["extra"] == {"kind": "hinge", "gamma": 2}
 
 
 @pytest.mark.parametrize(

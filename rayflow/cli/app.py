@@ -70,11 +70,9 @@ def main(arguments: list[str] | None = None) -> None:
     Args:
         arguments: of the command line; None takes the process's own.
     """
-    folder = os.getcwd()
-    if folder not in sys.path:
-        sys.path.append(
-            folder
-        )  # for a reward or loss of the user's; last, so that it stands in for nothing else
+    if (folder := os.getcwd()) not in sys.path:
+        # Where a reward or loss of the user's may lie; last, so that it stands in for nothing else.
+        sys.path.append(folder)
     try:
         if "RAYFLOW_SUBMITTED" in os.environ:  # `arrival.SUBMITTED`, whose module is not for every command
             from rayflow.pipeline.arrival import arrive

@@ -117,16 +117,15 @@ def _merge(base: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
 class _Loader(yaml.SafeLoader):
     """YAML of plain values, in which a key that stands twice in a block is an error: the first would be lost."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """A block; what `<<` takes over from another one may be written again."""
-        lines: dict[Any, int] = {}
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """A block as it is written: what `<<` takes over from another one comes later, and may be written again."""
+        node = super().compose_mapping_node(anchor)
+        first: dict[str, yaml.ScalarNode] = {}
         for key, _ in node.value:
-            line, name = key.start_mark.line + 1, key.value
-            if isinstance(key, yaml.ScalarNode) and name != "<<" and lines.setdefault(name, line) != line:
-                raise yaml.YAMLError(
-                    f"'{name}' stands twice, in lines {lines[name]} and {line}; join the two"
-                )
-        return super().construct_mapping(node, deep)
+            if isinstance(key, yaml.ScalarNode) and first.setdefault(key.value, key) is not key:
+                lines = f"lines {first[key.value].start_mark.line + 1} and {key.start_mark.line + 1}"
+                raise yaml.YAMLError(f"'{key.value}' stands twice, in {lines}; join the two")
+        return node
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
