@@ -29,7 +29,18 @@ def use_branch_attention(model: Any) -> None:
     from transformers import AttentionInterface
 
     AttentionInterface.register(NAME, branch_attention)
-    model.set_attn_implementation(NAME)
+    _set_attention(model, NAME)
+
+
+def leave_branch_attention(model: Any) -> None:
+    """Let the model attend to padded rows again, as transformers does; nothing happens if it does so already."""
+    if model.config._attn_implementation == NAME:
+        _set_attention(model, "sdpa")
+
+
+def _set_attention(model: Any, name: str) -> None:
+    if model.config._attn_implementation != name:  # setting it goes through all modules
+        model.set_attn_implementation(name)
 
 
 def branch_attention(
@@ -64,13 +75,17 @@ def branch_attention(
     from torch.nn.functional import scaled_dot_product_attention
 
     attend = partial(scaled_dot_product_attention, scale=scaling, dropout_p=dropout)
+    dtype = query.dtype
+    if query.device.type == "cpu":
+        # torch's bfloat16 kernels take as long forwards, and two to four times as long backwards, on such small blocks.
+        query, key, value = query.float(), key.float(), value.float()
     pieces = []
     for fork in branches.forks:
         if fork.prompt.stop > fork.prompt.start:
             pieces.append(_prompt(attend, query, key, value, fork.prompt))
         seen = _seen_by_all(fork, module, key[0], value[0])
         pieces += [_block(attend, query[0], key[0], value[0], seen, block) for block in fork.blocks]
-    return torch.cat(pieces)[branches.order][None], None
+    return torch.cat(pieces)[branches.order][None].to(dtype), None
 
 
 def _prompt(

@@ -68,9 +68,9 @@ class Backend(Protocol):
 def make_optimizer(options: TrainOptions, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
     """The optimizer of `options.optimizer`. Its learning rate is set before every step."""
     if options.optimizer == "adamw":
-        return torch.optim.AdamW(
-            parameters, lr=options.learning_rate, betas=(0.9, 0.95), weight_decay=options.weight_decay
-        )
+        settings = {"lr": options.learning_rate, "weight_decay": options.weight_decay}
+        # One pass over weights and moments instead of one for each operation: several times as fast, on CPU too.
+        return torch.optim.AdamW(parameters, betas=(0.9, 0.95), fused=True, **settings)
     from transformers import Adafactor
 
     # A fixed schedule from outside, not Adafactor's own relative steps, as in the RSO paper.

@@ -69,7 +69,8 @@ class Layout:
     """The rows that each group takes in a forward pass.
 
     Attributes:
-        shared: one row per group (the prompt computed once), else one row per response.
+        shared: the prompt of each group computed once, all groups in one row without padding; else one padded
+            row per response.
         lengths: sizes of the groups.
     """
 
@@ -78,12 +79,12 @@ class Layout:
 
     @cached_property
     def rows(self) -> np.ndarray:
-        """[g] int64, rows of each group."""
+        """[g] int64, sequences of each group."""
         return np.ones_like(self.lengths.prompt) if self.shared else self.lengths.num_responses
 
     @cached_property
     def width(self) -> np.ndarray:
-        """[g] int64, tokens of a group's longest row."""
+        """[g] int64, tokens of a group's longest sequence."""
         own = self.lengths.response_total if self.shared else self.lengths.response_max
         return self.lengths.prompt + own
 
@@ -101,30 +102,15 @@ class Layout:
             ModelError: `share_prompt` is True and the model does not allow it.
         """
         longest = _check_context(config, lengths)
-        shared, single = cls(True, lengths), cls(False, lengths)
         if share_prompt is False:
-            return single
+            return cls(False, lengths)
         reason = why_not_shared(config, longest)
         if reason is None:
-            cheaper = shared.cost(config) <= single.cost(config)
-            return shared if cheaper or share_prompt is True else single
+            return cls(share_prompt is True or bool((lengths.num_responses > 1).any()), lengths)
         if share_prompt is True:
             raise ModelError(f"share_prompt: true cannot be used: {reason}. Set it to auto or false.")
         _log.info("Every response is computed with its own copy of the prompt (slower): %s.", reason)
-        return single
-
-    def cost(self, config: Any) -> float:
-        """Multiply-adds of a forward pass over all groups, up to a constant: linear layers and attention.
-
-        Sharing saves the prompts' linear layers, but its dense mask also pays for the blocks between
-        branches, so long responses to short prompts are cheaper apart.
-        """
-        size, depth = config.hidden_size, config.num_hidden_layers
-        inner = getattr(config, "intermediate_size", 4 * size)
-        linear = depth * (4 * size * size + 3 * size * inner)
-        attention = depth * 2 * size
-        rows, width = self.rows.astype(np.float64), self.width.astype(np.float64)
-        return float((rows * width * (linear + attention * width)).sum())
+        return cls(False, lengths)
 
     def padded_tokens(self, batch: MicroBatch) -> int:
         """Tokens of one forward pass, padding included."""
@@ -133,6 +119,8 @@ class Layout:
             lengths = self.lengths.responses_of(index)
             return self._tokens(int(self.lengths.prompt[index]), [lengths[i] for i in batch.part])
         chosen = np.asarray(batch.groups, dtype=np.int64)
+        if self.shared:
+            return int(self.width[chosen].sum())
         return int(self.rows[chosen].sum() * self.width[chosen].max(initial=0))
 
     def _tokens(self, prompt: int, responses: Sequence[int]) -> int:

@@ -15,7 +15,7 @@ from rayflow.errors import ModelError
 
 Precision = Literal["bfloat16", "float32"]
 Attention = Literal["sdpa", "flex_attention"]
-"""Those that follow an explicit mask, which flash attention does not."""
+"""How a model is loaded to attend; "sdpa" gives way to `core.branch_attention` where prompts are shared."""
 
 
 def load_model(model: str, precision: Precision, attention: Attention = "sdpa") -> nn.Module:

@@ -51,8 +51,10 @@ class PlainBackend:
         for master, weight in zip(self.masters, self.weights, strict=True):
             if weight.grad is None:
                 continue
-            gradient = weight.grad.float()
-            master.grad = gradient if master.grad is None else master.grad.add_(gradient)
+            if master.grad is None:
+                master.grad = weight.grad.float()
+            else:
+                master.grad.add_(weight.grad)  # in float32, without a copy of it
             weight.grad = None
 
     def step(self, learning_rate: float) -> float:

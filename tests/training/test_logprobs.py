@@ -131,13 +131,40 @@ def test_the_layout_of_one_group_by_hand():
     assert batch.targets.tolist() == [1, 2, 3]
     assert batch.owners.tolist() == [0, 0, 1]
     assert batch.num_tokens.tolist() == [2, 1]
-    assert batch.attention_mask[0, 0].int().tolist() == [
-        [1, 0, 0, 0, 0],
-        [1, 1, 0, 0, 0],
-        [1, 1, 1, 0, 0],
-        [1, 1, 1, 1, 0],
-        [1, 1, 0, 0, 1],
+    assert batch.forks == ((2, (2, 1)),)
+    assert batch.attention_mask is None
+
+
+def test_the_layout_of_two_groups_by_hand():
+    groups = [
+        (np.array([7, 8]), [np.array([1]), np.array([], np.int32)]),
+        (np.array([9]), [np.array([2, 3])]),
     ]
+    batch = pack(groups, shared=True)
+    assert batch.input_ids.tolist() == [[7, 8, 1, 9, 2, 3]]
+    assert batch.position_ids.tolist() == [[0, 1, 2, 0, 1, 2]]
+    assert batch.predictors.tolist() == [1, 3, 4]
+    assert batch.owners.tolist() == [0, 2, 2]
+    assert batch.ends.tolist() == [2, 1, 5]
+    assert batch.forks == ((2, (1,)), (1, (2,)))
+    apart = pack(groups, shared=False)
+    assert apart.input_ids.tolist() == [[7, 8, 1], [7, 8, 0], [9, 2, 3]]
+    assert apart.attention_mask.tolist() == [[1, 1, 1], [1, 1, 0], [1, 1, 1]]
+    assert apart.predictors.tolist() == [1, 6, 7]
+    assert apart.ends.tolist() == [2, 4, 8]
+    assert apart.forks is None
+
+
+def test_one_model_reads_both_layouts_in_turn_and_saves_neither(tmp_path):
+    """The reference's layout may change from shard to shard; what is saved must load anywhere."""
+    model, found = tiny("llama"), []
+    with torch.no_grad():
+        for shared in (True, False, True):
+            found.append(response_logprobs(model, pack(GROUPS, shared=shared), head_only=True))
+    assert torch.allclose(found[0], found[1], atol=1e-4)
+    assert torch.equal(found[0], found[2])
+    model.save_pretrained(tmp_path)
+    assert "rayflow" not in (tmp_path / "config.json").read_text()
 
 
 def test_an_untested_family_gets_its_own_rows_and_the_log_says_why(caplog):
@@ -158,19 +185,17 @@ def test_a_sliding_window_is_not_overridden_by_a_mask():
     model = tiny("mistral", sliding_window=longest)
     layout = Layout.choose(model.config, lengths, "auto")
     assert layout.shared and layout.width.max() > longest
+    expected = one_by_one(model, GROUPS)
     got = response_logprobs(model, pack(GROUPS, shared=True), head_only=True)
-    assert torch.allclose(got, one_by_one(model, GROUPS), atol=1e-4)
+    assert torch.allclose(got, expected, atol=1e-4)
 
 
-def test_sharing_is_chosen_only_where_it_saves_arithmetic():
-    config = AutoConfig.for_model("llama", hidden_size=576, num_hidden_layers=30, intermediate_size=1536)
-
-    def groups(prompt, response):
-        return lengths_of([(np.zeros(prompt), [np.zeros(response)] * 8)])
-
-    assert Layout.choose(config, groups(200, 48), "auto").shared
-    assert not Layout.choose(config, groups(5, 1500), "auto").shared
-    assert Layout.choose(config, groups(5, 1500), True).shared
+def test_sharing_is_chosen_only_where_a_prompt_has_several_responses():
+    config = AutoConfig.for_model("llama")
+    alone, several = (lengths_of([(np.zeros(20), [np.zeros(30)] * k)] * 3) for k in (1, 2))
+    assert Layout.choose(config, several, "auto").shared
+    assert not Layout.choose(config, alone, "auto").shared
+    assert Layout.choose(config, alone, True).shared
 
 
 def test_what_exceeds_the_context_is_refused_but_branches_do_not_add_up():

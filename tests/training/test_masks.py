@@ -1,8 +1,7 @@
-"""The block mask of FlexAttention says what the dense mask says, and leaves out what lies between branches."""
+"""The block mask of FlexAttention says who sees whom, and leaves out what lies between branches."""
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from rayflow.errors import StageError
 from rayflow.training.logprobs import response_logprobs
-from rayflow.training.masks import block_mask, branch_mask
+from rayflow.training.masks import block_mask
 from rayflow.training.objective import build_scorer
 from rayflow.training.pack import pack
 from tests.training.helpers import random_branches, small_job, tiny_config
@@ -25,38 +24,46 @@ sizes = st.lists(
 )
 
 
-def batch_of(sizes):
-    return pack([(np.zeros(p), [np.zeros(r) for r in responses]) for p, responses in sizes], shared=True)
+def by_hand(sizes) -> torch.Tensor:
+    """[t, t] bool, query before key: the definition, token by token."""
+    tokens = []  # (prompt, branch or 0)
+    for number, (prompt, responses) in enumerate(sizes):
+        tokens += [(number, 0)] * prompt
+        for branch, length in enumerate(responses):
+            tokens += [(number, branch + 1)] * length
+    return torch.tensor(
+        [
+            [j <= i and mine[0] == its[0] and its[1] in (0, mine[1]) for j, its in enumerate(tokens)]
+            for i, mine in enumerate(tokens)
+        ]
+    )
 
 
 @given(sizes, st.sampled_from([8, 16]))
-@settings(max_examples=40, deadline=None)
-def test_the_blocks_hold_the_dense_mask_and_no_block_without_a_visible_key(sizes, block):
-    branches = batch_of(sizes).branches
-    dense, blocks = branch_mask(branches), block_mask(branches, block)
-    rows, width = branches.shape
-    assert torch.equal(create_mask(blocks.mask_mod, rows, 1, width, width, "cpu"), dense)
+@settings(max_examples=25, deadline=None)
+def test_the_blocks_hold_the_definition_and_no_block_without_a_visible_key(sizes, block):
+    dense, blocks = by_hand(sizes), block_mask(sizes, "cpu", block)
+    width = len(dense)
+    assert torch.equal(create_mask(blocks.mask_mod, 1, 1, width, width, "cpu")[0, 0], dense)
     count = -(-width // block)
-    padded = torch.zeros(rows, count * block, count * block, dtype=torch.bool)
-    padded[:, :width, :width] = dense[:, 0]
-    tiles = padded.unflatten(1, (count, block)).unflatten(3, (count, block)).any(dim=(2, 4))
-    assert torch.equal(blocks.to_dense()[:, 0].bool(), tiles)
+    padded = torch.zeros(count * block, count * block, dtype=torch.bool)
+    padded[:width, :width] = dense
+    tiles = padded.unflatten(0, (count, block)).unflatten(2, (count, block)).any(dim=(1, 3))
+    assert torch.equal(blocks.to_dense()[0, 0].bool(), tiles)
 
 
 def test_long_branches_are_not_computed_against_each_other():
     """Prompt and eight responses of one block each: 9 diagonal blocks and 8 that see the prompt, of 45 causal ones."""
-    branches = batch_of([(16, [16] * 8)]).branches
-    assert int(block_mask(branches, 16).to_dense().sum()) == 17
+    assert int(block_mask([(16, [16] * 8)], "cpu", 16).to_dense().sum()) == 17
 
 
 def test_attention_in_blocks_is_attention_with_the_dense_mask():
-    branches = batch_of([(20, [9, 30, 1]), (33, [12, 12])]).branches
+    sizes = [(20, [9, 30, 1]), (33, [12, 12])]
+    dense = by_hand(sizes)
     torch.manual_seed(0)
-    query, key, value = (torch.randn(2, heads, branches.shape[1], 16) for heads in (4, 2, 2))
-    found = flex_attention(query, key, value, block_mask=block_mask(branches, 16), enable_gqa=True)
-    expected = scaled_dot_product_attention(
-        query, key, value, attn_mask=branch_mask(branches), enable_gqa=True
-    )
+    query, key, value = (torch.randn(1, heads, len(dense), 16) for heads in (4, 2, 2))
+    found = flex_attention(query, key, value, block_mask=block_mask(sizes, "cpu", 16), enable_gqa=True)
+    expected = scaled_dot_product_attention(query, key, value, attn_mask=dense, enable_gqa=True)
     assert torch.allclose(found, expected, atol=1e-5)
 
 
