@@ -48,6 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-tokens", type=int, default=48)
     parser.add_argument("--shard-size", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument(
+        "--device",
+        choices=("cpu", "cuda"),
+        default="cpu",
+        help="on a GPU the two actors have half of it each",
+    )
     parser.add_argument("--bare", action="store_true", help="measure the sides without Ray, too")
     parser.add_argument("--side", choices=("stream", "direct", "bare"), help=argparse.SUPPRESS)
     parser.add_argument("--reward-model", help=argparse.SUPPRESS)
@@ -79,9 +85,11 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         **compared(costs["stream"], costs["direct"]),
         **(compared(costs["stream"], costs["bare"], "bare") if arguments.bare else {}),
         "target_at_most": TARGET,
-        # Prompts once and responses once, by the policy and by the reward model.
+        # Prompts once and responses once, by the policy and by the reward model: what both sides compute, so that
+        # the ratio at the floor is 1.
         "floor_tokens": floor,
         "floor_tokens_per_s": round(floor / tokens["stream"] / medians["stream"] * 1e6, 1),
+        "ratio_at_the_floor": 1.0,
     }
 
 
@@ -116,16 +124,26 @@ def plan_of(arguments: argparse.Namespace, scratch: str) -> Plan:
             "model": arguments.model,
             "prompts": {"train": {"path": arguments.prompts, "limit": arguments.num_prompts}},
             "sample": {
-                "engine": {"kind": "vllm", "max_model_len": 512},
+                "engine": {"kind": "vllm", "max_model_len": 512, **_half(arguments)},
                 "num_candidates": arguments.num_candidates,
                 "max_tokens": arguments.max_tokens,
             },
             "reward": {"kind": "classifier", "model": arguments.reward_model},
-            "compute": {"shard_size": arguments.shard_size},
+            "compute": {"shard_size": arguments.shard_size, **_gpus(arguments)},
         }
     )
     steps = build_plan(config).steps
     return Plan(config, tuple(step for step in steps if step[-1].name in STAGES))
+
+
+def _half(arguments: argparse.Namespace) -> dict[str, float]:
+    """The engine's share of a GPU's memory."""
+    return {"gpu_memory_utilization": 0.5} if arguments.device == "cuda" else {}
+
+
+def _gpus(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Half a GPU for each actor."""
+    return {pool: {"num_gpus": 0.5} for pool in ("sample", "score")} if arguments.device == "cuda" else {}
 
 
 def run_stream(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -158,7 +176,9 @@ def run_direct(arguments: argparse.Namespace) -> dict[str, Any]:
     import ray
 
     ray.init(log_to_driver=False, include_dashboard=False)
-    return ray.get(ray.remote(num_cpus=1)(run_bare).remote(arguments))
+    return ray.get(
+        ray.remote(num_cpus=1, num_gpus=int(arguments.device == "cuda"))(run_bare).remote(arguments)
+    )
 
 
 def run_bare(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -51,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num-candidates", type=int, default=64)
     parser.add_argument("--max-tokens", type=int, default=48)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--against", choices=tuple(TARGETS), default="direct")
     parser.add_argument("--side", choices=("stage", "bare", *TARGETS), help=argparse.SUPPRESS)
 
@@ -84,6 +85,11 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def _pool(arguments: argparse.Namespace) -> PoolOptions:
+    """What the stage's actor reserves."""
+    return PoolOptions(in_flight=2, num_gpus=float(arguments.device == "cuda"))
+
+
 def _options(arguments: argparse.Namespace) -> tuple[VllmEngine.Config, SamplingOptions]:
     sampling = SamplingOptions(num_candidates=arguments.num_candidates, max_tokens=arguments.max_tokens)
     return VllmEngine.Config(max_model_len=512), sampling
@@ -114,7 +120,7 @@ def run_stage(arguments: argparse.Namespace) -> dict[str, Any]:
         prompts, target = Artifact(Path(scratch, "01-prompts")), Artifact(Path(scratch, "02-sample"))
         _store_prompts(arguments, prompts)
         options, sampling = _options(arguments)
-        pool = PoolOptions(in_flight=2)
+        pool = _pool(arguments)
         stage = TimedSampleStage(
             "sample", ("prompts",), resolve_model(arguments.model), options, sampling, SEED, pool
         )
@@ -140,7 +146,8 @@ def run_direct(arguments: argparse.Namespace) -> dict[str, Any]:
     import ray
 
     ray.init(log_to_driver=False, include_dashboard=False)
-    return ray.get(ray.remote(num_cpus=PoolOptions().num_cpus)(run_bare).remote(arguments))
+    pool = _pool(arguments)
+    return ray.get(ray.remote(num_cpus=pool.num_cpus, num_gpus=pool.num_gpus)(run_bare).remote(arguments))
 
 
 def run_bare(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -176,7 +183,8 @@ def run_transformers(arguments: argparse.Namespace) -> dict[str, Any]:
     from rayflow.core.model_folder import load_tokenizer
 
     tokenizer = load_tokenizer(arguments.model)
-    model = AutoModelForCausalLM.from_pretrained(resolve_model(arguments.model), dtype=torch.bfloat16).eval()
+    model = AutoModelForCausalLM.from_pretrained(resolve_model(arguments.model), dtype=torch.bfloat16)
+    model = model.eval().to(arguments.device)
     with tempfile.TemporaryDirectory() as scratch:
         prompts = _store_prompts(arguments, Artifact(Path(scratch, "01-prompts")))
     rows = [{"input_ids": prompt_token_ids(tokenizer, prompt).tolist()} for prompt in prompts]
@@ -184,7 +192,7 @@ def run_transformers(arguments: argparse.Namespace) -> dict[str, Any]:
     tokenizer.padding_side = "left"
 
     def generate(batch: list[dict[str, list[int]]]) -> int:
-        padded = tokenizer.pad(batch, return_tensors="pt")
+        padded = tokenizer.pad(batch, return_tensors="pt").to(arguments.device)
         with torch.inference_mode():
             made = model.generate(
                 **padded,
