@@ -1,7 +1,7 @@
 """The attention of a forked row: every prompt's keys and values once, for all of its branches.
 
-A mask over the whole row would compute each branch against all others and throw nearly all of it away. Here a
-prompt attends to itself, and its branches, stacked, to the prompt and to themselves.
+A mask over the whole row would compute each branch against all others and throw nearly all of it away. Here the
+prompts, stacked, attend to themselves, and the branches, stacked, to their prompts and to themselves.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-    from rayflow.core.branches import Block, Fork, ForkedRow
+    from rayflow.core.branches import Block, ForkedRow
 
 Attend = Callable[..., "torch.Tensor"]
 
@@ -79,57 +79,64 @@ def branch_attention(
     if query.device.type == "cpu":
         # torch's bfloat16 kernels take as long forwards, and two to four times as long backwards, on such small blocks.
         query, key, value = query.float(), key.float(), value.float()
-    pieces = []
-    for fork in branches.forks:
-        if fork.prompt.stop > fork.prompt.start:
-            pieces.append(_prompt(attend, query, key, value, fork.prompt))
-        seen = _seen_by_all(fork, module, key[0], value[0])
-        pieces += [_block(attend, query[0], key[0], value[0], seen, block) for block in fork.blocks]
+    keys, values = _with_memory(branches, module, key[0], value[0])
+    pieces = [
+        (_prompts if block.prompts is None else _branches)(attend, query[0], keys, values, block)
+        for block in branches.blocks
+    ]
     return torch.cat(pieces)[branches.order][None].to(dtype), None
 
 
-def _prompt(
-    attend: Attend, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, place: slice
-) -> torch.Tensor:
-    """A prompt's attention to itself: [P, h, d]."""
-    one = query[:, :, place], key[:, :, place], value[:, :, place]
-    found = attend(*one, is_causal=True, enable_gqa=query.shape[1] != key.shape[1])
-    return found[0].transpose(0, 1)
-
-
-def _seen_by_all(
-    fork: Fork, module: torch.nn.Module, key: torch.Tensor, value: torch.Tensor
+def _with_memory(
+    row: ForkedRow, module: torch.nn.Module, key: torch.Tensor, value: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Keys and values of the prompt, [g, P, d] each, from the row or from its memory."""
-    if fork.memory is None:
-        return key[:, fork.prompt], value[:, fork.prompt]
+    """Keys and values, [g, t, d] of the row, behind those of the prompt that is remembered, if one is."""
+    import torch
+
+    if row.memory is None:
+        return key, value
     layer: int = module.layer_idx
-    if layer not in fork.memory:  # copies, because a view would keep the whole row
-        fork.memory[layer] = key[:, fork.prompt].clone(), value[:, fork.prompt].clone()
-    return fork.memory[layer]
+    if row.remembered:
+        before = row.memory[layer]
+        return torch.cat([before[0], key], dim=1), torch.cat([before[1], value], dim=1)
+    size = row.prompt
+    row.memory[layer] = key[:, :size].clone(), value[:, :size].clone()  # a view would keep the whole row
+    return key, value
 
 
-def _block(
-    attend: Attend,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    seen: tuple[torch.Tensor, torch.Tensor],
-    block: Block,
+def _prompts(
+    attend: Attend, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, block: Block
 ) -> torch.Tensor:
-    """Attention of m branches to the prompt and to themselves: [m r, h, d].
+    """Attention of m sequences to themselves: [m r, h, d]."""
+    places = block.queries, block.own, block.own
+    one = (each[:, at].transpose(0, 1) for each, at in zip((query, key, value), places, strict=True))
+    found = attend(*one, is_causal=True, enable_gqa=len(query) != len(key))  # [m, h, r, d]
+    return found.transpose(1, 2).flatten(0, 1)
+
+
+def _branches(
+    attend: Attend, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, block: Block
+) -> torch.Tensor:
+    """Attention of m branches to their prompts and to themselves: [m r, h, d].
 
     The queries that share a key (grouped queries) are stacked, so that no key is repeated for them.
     """
-    import torch
-
-    num, width = block.places.shape
-    grouped = query[:, block.places].unflatten(0, (len(key), -1))  # [g, h / g, m, r, d]
+    width = block.queries.shape[1]
+    grouped = query[:, block.queries].unflatten(0, (len(key), -1))  # [g, h / g, m, r, d]
     stacked = grouped.permute(2, 0, 1, 3, 4).flatten(2, 3)  # [m, g, h / g r, d]
-    keys, values = (
-        torch.cat([shared.expand(num, -1, -1, -1), own[:, block.places].transpose(0, 1)], dim=2)
-        for shared, own in zip(seen, (key, value), strict=True)
-    )
-    found = attend(stacked, keys, values, attn_mask=block.mask.repeat(grouped.shape[1], 1))
+    keys, values = (_seen(each, block) for each in (key, value))
+    mask = block.mask.repeat(1, grouped.shape[1], 1)[:, None]
+    found = attend(stacked, keys, values, attn_mask=mask)
     apart = found.unflatten(2, (-1, width)).permute(0, 3, 1, 2, 4)  # [m, r, g, h / g, d]
     return apart.flatten(2, 3).flatten(0, 1)
+
+
+def _seen(states: torch.Tensor, block: Block) -> torch.Tensor:
+    """Of keys or values [g, t, d] those of each branch's prompt and of itself: [m, g, s + r, d]."""
+    import torch
+
+    own = states[:, block.own].transpose(0, 1)
+    prompts = states[:, block.prompts].transpose(0, 1)  # [p, g, s, d]
+    alone = len(prompts) == 1  # needs no copy for each of its branches
+    seen = prompts.expand(len(own), -1, -1, -1) if alone else prompts.index_select(0, block.whose)
+    return torch.cat([seen, own], dim=2)

@@ -75,31 +75,39 @@ def common_prefix(sequences: Sequence[Sequence[int]]) -> int:
 
 @dataclass(frozen=True)
 class Block:
-    """Branches of one prompt that attend in one call, padded to the longest of them.
+    """Sequences of one row that attend in one call, padded to the longest of them: prompts, or branches.
 
     Attributes:
-        places: [m, r] int64, each token's place in the row; padding repeats the branch's last one.
-        mask: [r, P + r] bool, which of the prompt and of its own branch a token sees. The same for all:
-            padding stands behind every token that is kept.
+        queries: [m, r] int64, each token's place in the row; padding repeats the sequence's last one.
+        own: [m, r] int64, the same places among the keys: a prompt that is remembered stands before the row's.
+        prompts: [p, s] int64, places among the keys of the prompts that branches continue; none for prompts.
+        whose: [m] int64, which of these each branch continues.
+        mask: [m, r, s + r] bool, which keys of its prompt and of its own branch a token sees, or [1, r, s + r] where
+            that is the same for all; padding stands behind every token that is kept. Prompts have none.
     """
 
-    places: torch.Tensor
-    mask: torch.Tensor
+    queries: torch.Tensor
+    own: torch.Tensor
+    prompts: torch.Tensor | None = None
+    whose: torch.Tensor | None = None
+    mask: torch.Tensor | None = None
 
+    @classmethod
+    def of(cls, pieces: Sequence[_Piece], remembered: int, device: torch.device | str) -> Block:
+        """Prompts, or branches of prompts, the longest prompt first; `remembered` keys stand before the row's."""
 
-@dataclass(frozen=True)
-class Fork:
-    """A prompt with its branches.
+        def tensor(values: np.ndarray) -> torch.Tensor:
+            return _tensor(values, device)
 
-    Attributes:
-        prompt: the prompt's place in the row; empty if `memory` has it.
-        blocks: the branches.
-        memory: see `forked_row`.
-    """
-
-    prompt: slice
-    blocks: tuple[Block, ...]
-    memory: Memory | None
+        queries = _places([(p.start, p.length) for p in pieces])
+        known = tensor(queries), tensor(queries + remembered)
+        if not pieces[0].prompt:
+            return cls(*known)
+        continued = list(dict.fromkeys((p.prompt_start, p.prompt) for p in pieces))
+        whose = np.array([continued.index((p.prompt_start, p.prompt)) for p in pieces])
+        prompts = _places(continued)
+        mask = _sees(np.array([p.prompt for p in pieces]), prompts.shape[1], queries.shape[1])
+        return cls(*known, tensor(prompts), tensor(whose), tensor(mask))
 
 
 @dataclass(frozen=True)
@@ -109,14 +117,30 @@ class ForkedRow:
     Attributes:
         position_ids: [1, t] int64.
         ends: [n] int64, place of the last token of each branch, in the given order.
-        forks: the prompts.
+        blocks: what attends together, prompts first.
         order: [t] int64, where in the pieces that attention computes one after the other each token is.
+        memory: of the only prompt; see `forked_row`.
+        remembered: whether it is in `memory`, and not in the row.
+        prompt: its tokens.
     """
 
     position_ids: torch.Tensor
     ends: torch.Tensor
-    forks: tuple[Fork, ...]
+    blocks: tuple[Block, ...]
     order: torch.Tensor
+    memory: Memory | None
+    remembered: bool
+    prompt: int
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A prompt or a branch: its first place in the row and its tokens; of a branch also its prompt's."""
+
+    start: int
+    length: int
+    prompt_start: int = 0
+    prompt: int = 0
 
 
 def forked_row(
@@ -130,40 +154,62 @@ def forked_row(
         memory: of the row's only prompt. An empty one is filled by the row; with one that is filled, the row
             holds the branches alone.
     """
-    import torch
-
-    def tensor(values: Any) -> torch.Tensor:
-        return torch.from_numpy(np.asarray(values, np.int64)).to(device)
-
-    forks, pieces, positions, ends, start = [], [], [], [], 0
+    remembered = groups[0][0] if memory else 0
+    prompts, branches, positions, start = [], [], [], 0
     for size, lengths in groups:
         held = 0 if memory else size
+        prompts += [_Piece(start, held)] if held else []
         borders = list(accumulate(lengths, initial=start + held))
-        places = list(_padded_places(size, lengths, borders))
-        blocks = tuple(Block(tensor(p), _sees(size, p.shape[1], device)) for p in places)
-        forks.append(Fork(slice(start, start + held), blocks, memory))
-        pieces += [np.arange(start, start + held), *[p.ravel() for p in places]]
+        branches += [_Piece(s, n, start, size) for s, n in zip(borders[:-1], lengths, strict=True)]
         positions += [np.arange(held), *[np.arange(size, size + n) for n in lengths]]
-        ends += [border - 1 for border in borders[1:]]
         start = borders[-1]
+    chunks = (*_chunks(prompts), *_chunks(branches))
+    blocks = tuple(Block.of(chunk, remembered, device) for chunk in chunks)
     # The first of equal places is the token itself, the others are padding.
-    order = np.unique(np.concatenate(pieces), return_index=True)[1]
-    return ForkedRow(tensor(np.concatenate(positions))[None], tensor(ends), tuple(forks), tensor(order))
+    order = np.unique(np.concatenate([b.queries.cpu().numpy().ravel() for b in blocks]), return_index=True)[1]
+    ends = np.array([piece.start + piece.length - 1 for piece in branches], dtype=np.int64)
+    return ForkedRow(
+        position_ids=_tensor(np.concatenate(positions)[None], device),
+        ends=_tensor(ends, device),
+        blocks=blocks,
+        order=_tensor(order, device),
+        memory=memory,
+        remembered=remembered > 0,
+        prompt=groups[0][0],
+    )
 
 
-def _padded_places(size: int, lengths: Sequence[int], starts: Sequence[int]) -> Iterator[np.ndarray]:
-    """`Block.places` of branches of similar lengths: [m, r] int64 each."""
-    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-    while order:
-        width = lengths[order[0]]
-        num = max(1, KEYS_AT_ONCE // (size + width))
-        block, order = order[:num], order[num:]
-        steps = np.minimum(np.arange(width), np.array([lengths[i] - 1 for i in block])[:, None])
-        yield np.array([starts[i] for i in block])[:, None] + steps
+def _chunks(pieces: Sequence[_Piece]) -> Iterator[list[_Piece]]:
+    """Pieces of like lengths, those of one prompt together, of `KEYS_AT_ONCE` keys with padding at most."""
+    chunk: list[_Piece] = []
+    longest = 0  # of the chunk's pieces; the first one's prompt is the longest
+    for piece in sorted(pieces, key=lambda p: (-p.prompt, p.prompt_start, -p.length)):
+        if chunk and (len(chunk) + 1) * (chunk[0].prompt + max(longest, piece.length)) > KEYS_AT_ONCE:
+            yield chunk
+            chunk, longest = [], 0
+        chunk.append(piece)
+        longest = max(longest, piece.length)
+    if chunk:
+        yield chunk
 
 
-def _sees(size: int, width: int, device: torch.device | str) -> torch.Tensor:
+def _sees(prompts: np.ndarray, longest: int, width: int) -> np.ndarray:
+    """`Block.mask` of branches of `width` tokens, whose prompts [m] have at most `longest`."""
+    if prompts[0] == prompts[-1]:  # the longest first, so all are alike
+        prompts = prompts[:1]
+    shape = len(prompts), width
+    of_prompt = np.broadcast_to(np.arange(longest) < prompts[:, None, None], (*shape, longest))
+    of_itself = np.broadcast_to(np.tri(width, dtype=bool), (*shape, width))
+    return np.concatenate([of_prompt, of_itself], axis=2)
+
+
+def _places(pieces: Sequence[tuple[int, int]]) -> np.ndarray:
+    """[m, longest] int64, the places of each piece (first place, length), the last one repeated behind it."""
+    starts, lengths = np.array(pieces, dtype=np.int64).T
+    return starts[:, None] + np.minimum(np.arange(lengths.max()), np.maximum(lengths - 1, 0)[:, None])
+
+
+def _tensor(values: np.ndarray, device: torch.device | str) -> torch.Tensor:
     import torch
 
-    every = torch.ones(width, size + width, dtype=torch.bool, device=device)
-    return every.tril(diagonal=size)
+    return torch.from_numpy(values).to(device)

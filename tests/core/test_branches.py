@@ -62,21 +62,39 @@ def test_the_layout_of_two_prompts_by_hand(monkeypatch):
     row = forked_row([(2, [1, 2]), (0, [3])], "cpu")
     assert row.position_ids.tolist() == [[0, 1, 2, 2, 3, 0, 1, 2]]
     assert row.ends.tolist() == [2, 4, 7]
-    first, second = row.forks
-    assert (first.prompt, second.prompt) == (slice(0, 2), slice(5, 5))
-    assert [block.places.tolist() for block in first.blocks] == [[[3, 4], [2, 2]]]  # the longer one first
-    assert first.blocks[0].mask.int().tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]]
-    assert second.blocks[0].mask.int().tolist() == [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
+    prompt, first, second = row.blocks
+    assert prompt.queries.tolist() == [[0, 1]]
+    assert prompt.mask is None
+    assert first.queries.tolist() == first.own.tolist() == [[3, 4], [2, 2]]  # the longer one first
+    assert first.prompts.tolist() == [[0, 1]]
+    assert first.whose.tolist() == [0, 0]
+    assert first.mask.int().tolist() == [[[1, 1, 1, 0], [1, 1, 1, 1]]]
+    assert second.queries.tolist() == [[5, 6, 7]]  # nothing goes before it
+    assert second.prompts is None
     # computed: prompt 0 1, then 3 4 2 (2), then 5 6 7
     assert row.order.tolist() == [0, 1, 4, 2, 3, 6, 7, 8]
+
+
+def test_branches_of_several_prompts_attend_in_one_call():
+    row = forked_row([(1, [1, 2]), (3, [1])], "cpu")
+    prompts, block = row.blocks
+    assert prompts.queries.tolist() == [[4, 5, 6], [0, 0, 0]]  # the longest first, for the prompts too
+    assert block.queries.tolist() == [[7, 7], [2, 3], [1, 1]]
+    assert block.prompts.tolist() == [[4, 5, 6], [0, 0, 0]]
+    assert block.whose.tolist() == [0, 1, 1]
+    assert block.mask[0].int().tolist() == [[1, 1, 1, 1, 0], [1, 1, 1, 1, 1]]
+    assert block.mask[1].int().tolist() == [[1, 0, 0, 1, 0], [1, 0, 0, 1, 1]]
+    assert (row.position_ids.tolist(), row.ends.tolist()) == ([[0, 1, 1, 2, 0, 1, 2, 3]], [1, 3, 7])
 
 
 def test_a_prompt_that_is_remembered_takes_no_place():
     row = forked_row([(5, [2, 1])], "cpu", memory={0: (np.zeros(0), np.zeros(0))})
     assert row.position_ids.tolist() == [[5, 6, 5]]
     assert row.ends.tolist() == [1, 2]
-    assert row.forks[0].prompt == slice(0, 0)
-    assert row.forks[0].blocks[0].mask.shape == (2, 7)
+    (block,) = row.blocks
+    assert block.prompts.tolist() == [[0, 1, 2, 3, 4]]  # where memory has them
+    assert (block.queries.tolist(), block.own.tolist()) == ([[0, 1], [2, 2]], [[5, 6], [7, 7]])
+    assert block.mask.shape == (1, 2, 7)
 
 
 @pytest.mark.parametrize("limit", [1, 20, 8192])
@@ -84,8 +102,8 @@ def test_every_token_has_its_place_whatever_is_computed_at_once(limit, monkeypat
     monkeypatch.setattr(branches, "KEYS_AT_ONCE", limit)
     lengths = [3, 1, 7, 7, 2]
     row = forked_row([(4, lengths)], "cpu")
-    blocks = row.forks[0].blocks
-    assert sum(len(block.places) for block in blocks) == len(lengths)
-    assert all(b.mask.shape[1] * len(b.places) <= limit or len(b.places) == 1 for b in blocks)
-    pieces = np.concatenate([np.arange(4), *[block.places.numpy().ravel() for block in blocks]])
+    _, *blocks = row.blocks
+    assert sum(len(block.queries) for block in blocks) == len(lengths)
+    assert all(b.mask.shape[2] * len(b.queries) <= limit or len(b.queries) == 1 for b in blocks)
+    pieces = np.concatenate([block.queries.numpy().ravel() for block in row.blocks])
     assert pieces[row.order.numpy()].tolist() == list(range(4 + sum(lengths)))
