@@ -96,8 +96,10 @@ class TransformersEngine:
         except (OSError, ValueError) as error:
             raise ModelError(f"transformers cannot load '{path}': {error}") from error
         from rayflow.engines.decode import Decoder
+        from rayflow.engines.grouped_attention import use_grouped_attention
 
         self._model = loaded.to(device).eval()
+        use_grouped_attention(self._model)
         self._decoder = Decoder(self._model, self._eos_ids())
         self._waiting: deque[_Request] = deque()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="generate")
