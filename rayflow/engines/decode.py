@@ -1,7 +1,7 @@
 """Responses to several prompts as one batch: the decoding loop of the transformers engine.
 
-A prompt is computed once, however many responses it gets; rows that ended leave the batch, several at a time. Which
-token a row takes follows from numbers that are given with it, so not from what else is in the batch.
+A prompt is computed once, however many responses it gets; rows that ended leave the batch. Which token a row takes
+follows from numbers that are given with it, so not from what else is in the batch.
 """
 
 from __future__ import annotations
@@ -15,9 +15,6 @@ from torch import Tensor
 
 from rayflow.engines.base import SamplingOptions
 from rayflow.errors import DataError, ModelError
-
-_ENDED = 1 / 8
-"""Share of a batch that has ended when it leaves: that copies the whole cache, and until then it is computed along."""
 
 _CACHES = ("past_key_values", "cache_params")
 """What models call their cache."""
@@ -84,19 +81,15 @@ class Decoder:
         logits, cache = self._forward(ids, mask, None)
         cache.reorder_cache(owners)
         logits, mask, rows = logits[owners], mask[owners], torch.arange(len(owners), device=device)
-        going = torch.ones_like(rows, dtype=torch.bool)
         for step in range(sampling.max_tokens):
             token, logprob = draw(logits, uniforms[rows, step], sampling)
-            alive = rows[going]
-            tokens[alive, step], logprobs[alive, step] = token[going], logprob[going]
-            lengths[alive] = step + 1
-            going = going & ~torch.isin(token, self._eos)
-            left = int(going.sum())
-            if step + 1 == sampling.max_tokens or not left:
+            tokens[rows, step], logprobs[rows, step], lengths[rows] = token, logprob, step + 1
+            going = ~torch.isin(token, self._eos)
+            if step + 1 == sampling.max_tokens or not going.any():
                 break
-            if left <= (1 - _ENDED) * len(rows):
+            if not going.all():
                 kept = going.nonzero()[:, 0]
-                rows, token, mask, going = rows[kept], token[kept], mask[kept], going[kept]
+                rows, token, mask = rows[kept], token[kept], mask[kept]
                 cache.reorder_cache(kept)
             mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
             logits, cache = self._forward(token[:, None], mask, cache)
