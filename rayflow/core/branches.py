@@ -93,21 +93,23 @@ class Block:
     mask: torch.Tensor | None = None
 
     @classmethod
-    def of(cls, pieces: Sequence[_Piece], remembered: int, device: torch.device | str) -> Block:
+    def of(cls, pieces: Sequence[_Piece], remembered: int) -> Block:
         """Prompts, or branches of prompts, the longest prompt first; `remembered` keys stand before the row's."""
-
-        def tensor(values: np.ndarray) -> torch.Tensor:
-            return _tensor(values, device)
+        import torch
 
         queries = _places([(p.start, p.length) for p in pieces])
-        known = tensor(queries), tensor(queries + remembered)
-        if not pieces[0].prompt:
-            return cls(*known)
-        continued = list(dict.fromkeys((p.prompt_start, p.prompt) for p in pieces))
-        whose = np.array([continued.index((p.prompt_start, p.prompt)) for p in pieces])
-        prompts = _places(continued)
-        mask = _sees(np.array([p.prompt for p in pieces]), prompts.shape[1], queries.shape[1])
-        return cls(*known, tensor(prompts), tensor(whose), tensor(mask))
+        arrays = [queries, queries + remembered]
+        if pieces[0].prompt:
+            continued = list(dict.fromkeys((p.prompt_start, p.prompt) for p in pieces))
+            whose = np.array([continued.index((p.prompt_start, p.prompt)) for p in pieces])
+            prompts = _places(continued)
+            mask = _sees(np.array([p.prompt for p in pieces]), prompts.shape[1], queries.shape[1])
+            arrays += [prompts, whose, mask]
+        return cls(*map(torch.from_numpy, arrays))
+
+    def to(self, device: torch.device | str) -> Block:
+        """The same block on another device."""
+        return Block(*(None if each is None else each.to(device) for each in vars(self).values()))
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,8 @@ def forked_row(
         memory: of the row's only prompt. An empty one is filled by the row; with one that is filled, the row
             holds the branches alone.
     """
+    import torch
+
     remembered = groups[0][0] if memory else 0
     prompts, branches, positions, start = [], [], [], 0
     for size, lengths in groups:
@@ -163,16 +167,15 @@ def forked_row(
         branches += [_Piece(s, n, start, size) for s, n in zip(borders[:-1], lengths, strict=True)]
         positions += [np.arange(held), *[np.arange(size, size + n) for n in lengths]]
         start = borders[-1]
-    chunks = (*_chunks(prompts), *_chunks(branches))
-    blocks = tuple(Block.of(chunk, remembered, device) for chunk in chunks)
+    blocks = [Block.of(chunk, remembered) for chunk in (*_chunks(prompts), *_chunks(branches))]
     # The first of equal places is the token itself, the others are padding.
-    order = np.unique(np.concatenate([b.queries.cpu().numpy().ravel() for b in blocks]), return_index=True)[1]
+    order = np.unique(np.concatenate([b.queries.numpy().ravel() for b in blocks]), return_index=True)[1]
     ends = np.array([piece.start + piece.length - 1 for piece in branches], dtype=np.int64)
     return ForkedRow(
-        position_ids=_tensor(np.concatenate(positions)[None], device),
-        ends=_tensor(ends, device),
-        blocks=blocks,
-        order=_tensor(order, device),
+        position_ids=torch.from_numpy(np.concatenate(positions)[None]).to(device),
+        ends=torch.from_numpy(ends).to(device),
+        blocks=tuple(block.to(device) for block in blocks),
+        order=torch.from_numpy(order).to(device),
         memory=memory,
         remembered=remembered > 0,
         prompt=groups[0][0],
@@ -207,9 +210,3 @@ def _places(pieces: Sequence[tuple[int, int]]) -> np.ndarray:
     """[m, longest] int64, the places of each piece (first place, length), the last one repeated behind it."""
     starts, lengths = np.array(pieces, dtype=np.int64).T
     return starts[:, None] + np.minimum(np.arange(lengths.max()), np.maximum(lengths - 1, 0)[:, None])
-
-
-def _tensor(values: np.ndarray, device: torch.device | str) -> torch.Tensor:
-    import torch
-
-    return torch.from_numpy(values).to(device)

@@ -43,7 +43,7 @@ def grouped_attention(
         query: [b, h, t, d]; with t > 1 transformers' own SDPA goes on.
         key: [b, g, s, d], g dividing h.
         value: [b, g, s, d].
-        attention_mask: [b, 1, t, s], or none.
+        attention_mask: [b, 1, t, s], or none; with one for each head transformers' own SDPA goes on.
         scaling: of the scores; None is 1 / sqrt(d).
         **kwargs: what else transformers passes.
 
@@ -53,7 +53,8 @@ def grouped_attention(
     from torch.nn.functional import scaled_dot_product_attention
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    plain = kwargs.get("position_bias") is None and kwargs.get("cache") is None
+    one_mask = attention_mask is None or attention_mask.shape[1] == 1  # for all heads
+    plain = kwargs.get("position_bias") is None and kwargs.get("cache") is None and one_mask
     if query.shape[2] > 1 or query.shape[1] == key.shape[1] or not plain:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     rows = query[:, :, 0].unflatten(1, (key.shape[1], -1))  # [b, g, h / g, d]

@@ -51,8 +51,8 @@ class TrainOptions(Options):
         gradient_checkpointing: recompute activations in the backward pass: less memory, a third more time.
         share_prompt: compute each prompt once for all of its responses. "auto": where the model's family is
             tested for it and a prompt has several; true: insist; false: one sequence per response.
-        attention: how branches attend: "sdpa", prompt by prompt (`core.branch_attention`); or, on GPUs, "flex":
-            PyTorch's FlexAttention, all prompts of a pass in one kernel.
+        attention: how branches attend: "sdpa", stacked, to their prompts and to themselves
+            (`core.branch_attention`); or, on GPUs, "flex": PyTorch's FlexAttention, the whole pass in one kernel.
         zero_stage: DeepSpeed's partitioning between workers: 1 optimizer state, 2 and gradients, 3 and
             weights. The losses are the same; 1 is the fastest on CPU.
         checkpoint_every_steps: optimizer steps between checkpoints; 0 keeps none.

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from rayflow.engines.base import SamplingOptions
 from rayflow.engines.decode import Decoder
-from rayflow.engines.grouped_attention import NAME, use_grouped_attention
+from rayflow.engines.grouped_attention import NAME, grouped_attention, use_grouped_attention
 from tests.training.helpers import tiny_config
 
 SAMPLING = SamplingOptions(num_candidates=3, max_tokens=12, temperature=1.0, top_k=0)
@@ -70,6 +73,17 @@ def test_no_key_is_copied_for_the_heads_that_share_it():
         heads.append(widest.heads)
         use_grouped_attention(model)
     assert heads == [{4}, {2}]
+
+
+def test_a_mask_of_its_own_for_each_head_is_kept():
+    """As many key heads as queries share each: only the mask's own shape tells the two readings apart."""
+    torch.manual_seed(0)
+    query, key, value = torch.randn(2, 4, 1, 8), torch.randn(2, 2, 5, 8), torch.randn(2, 2, 5, 8)
+    mask = torch.randn(2, 4, 1, 5)
+    module = SimpleNamespace(num_key_value_groups=2)
+    found, _ = grouped_attention(module, query, key, value, mask)
+    expected, _ = sdpa_attention_forward(module, query, key, value, mask)
+    assert torch.allclose(found, expected, atol=1e-6)
 
 
 def test_a_model_that_attends_otherwise_is_left_alone():
