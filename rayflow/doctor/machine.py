@@ -1,4 +1,4 @@
-"""The machine itself: Ray's token, memory, disk, a compiler, a library that no wheel brings."""
+"""The machine itself: Ray's token, memory, disk, processor, a compiler, a library that no wheel brings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LIBNUMA = "libnuma.so.1"
 
 def check_machine() -> list[Finding]:
     """All findings about this machine."""
-    return [*_token(), *_memory(), *_disks(), *_compiler(), *_libnuma()]
+    return [*_token(), *_memory(), *_disks(), *_processor(), *_compiler(), *_libnuma()]
 
 
 def _token() -> Iterator[Finding]:
@@ -113,6 +113,18 @@ def _disks() -> Iterator[Finding]:
             )
         else:
             yield Finding("ok", "disk", told)
+
+
+def _processor() -> Iterator[Finding]:
+    """Nothing is wrong with one that has no bfloat16, but runs there take longer and more memory."""
+    if importlib.util.find_spec("torch") is None:
+        return
+    import torch
+
+    from rayflow.core.arithmetic import processor_has
+
+    half = "bfloat16" if processor_has(torch.bfloat16) else "no bfloat16, so models compute in float32 there"
+    yield Finding("ok", "processor", f"{os.cpu_count()} cores; {half}")
 
 
 def _compiler() -> Iterator[Finding]:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
+from rayflow.core.arithmetic import computed_in
 from rayflow.core.model_folder import check_model_folder, resolve_model
 from rayflow.core.options import KindOptions
 from rayflow.engines.base import Generation, SamplingOptions
@@ -89,7 +90,7 @@ class TransformersEngine:
             self._tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=options.trust_remote_code)
             loaded = AutoModelForCausalLM.from_pretrained(
                 path,
-                dtype=getattr(torch, options.dtype),
+                dtype=computed_in(getattr(torch, options.dtype), device),
                 use_safetensors=True,
                 trust_remote_code=options.trust_remote_code,
             )

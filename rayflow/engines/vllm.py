@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
+from rayflow.core.arithmetic import computed_in
 from rayflow.core.model_folder import check_model_folder, resolve_model
 from rayflow.core.options import KindOptions
 from rayflow.core.vllm_settings import cpu_arguments, quiet, use_all_cores
@@ -85,6 +86,9 @@ class VllmEngine:
         arguments = self._arguments(path, is_cpu=current_platform.is_cpu())
         try:
             config = AsyncEngineArgs(**arguments).create_engine_config()
+            dtype = computed_in(config.model_config.dtype, current_platform.device_type)
+            if dtype != config.model_config.dtype and "dtype" not in self.options.extra:
+                config = AsyncEngineArgs(**arguments | {"dtype": dtype}).create_engine_config()
         except (ValueError, OSError, TypeError) as error:
             raise ModelError(f"vLLM cannot use '{path}' with these settings: {error}") from error
         try:

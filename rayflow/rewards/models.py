@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
+from rayflow.core.arithmetic import computed_in
 from rayflow.core.model_folder import check_model_folder, resolve_model
 from rayflow.errors import ConfigError, MissingPackageError, ModelError
 
@@ -90,7 +91,7 @@ def load_weights(auto: Any, path: str, dtype: Dtype, device: str) -> Any:
         )
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return model.to(device).eval()
+    return model.to(device, computed_in(model.dtype, device)).eval()
 
 
 def stored_dtype(config: Any, dtype: Dtype) -> Any:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rayflow.core.arithmetic import computed_in
 from rayflow.core.vllm_settings import cpu_arguments, quiet, use_all_cores
 from rayflow.errors import EngineDeadError, MissingPackageError, ModelError, RewardError, StageError
 
@@ -65,7 +66,8 @@ class VllmScorer:
                 model=path,
                 runner="pooling",
                 convert="classify",
-                dtype=str(dtype).removeprefix("torch."),  # vLLM's "auto" would make float32 weights bfloat16
+                # Never vLLM's "auto", which would make float32 weights bfloat16.
+                dtype=computed_in(dtype, current_platform.device_type),
                 max_model_len=None if max_length >= _UNLIMITED else max_length,
                 enable_prefix_caching=True,
                 load_format="safetensors",

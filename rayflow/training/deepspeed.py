@@ -13,12 +13,14 @@ import json
 import shutil
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from rayflow.core.arithmetic import computed_in
 from rayflow.errors import StageError
 from rayflow.training.backend import make_optimizer, set_learning_rate, write_model
 from rayflow.training.checkpoints import SHAPE
@@ -49,8 +51,8 @@ class DeepSpeedBackend:
         """
         deepspeed = import_deepspeed()
         compile_collectives()
-        options = job.options
-        scorer = build_scorer(job)
+        options = job.options.model_copy(update={"precision": self._precision(job.options.precision)})
+        scorer = build_scorer(replace(job, options=options))
         if options.optimizer == "adafactor" and self.rank == 0:
             warnings.warn(
                 "Adafactor on ZeRO's flattened partitions is not the paper's Adafactor.", stacklevel=2
@@ -64,6 +66,14 @@ class DeepSpeedBackend:
             config=engine_config(options),
             dist_init_required=False,
         )
+
+    def _precision(self, asked: str) -> str:
+        """What all workers compute in, since they add up their gradients: float32 as soon as one of them must."""
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        half = asked != "float32" and computed_in(getattr(torch, asked), device) != torch.float32
+        everywhere = torch.tensor(int(half), device=device)
+        torch.distributed.all_reduce(everywhere, op=torch.distributed.ReduceOp.MIN)
+        return asked if everywhere else "float32"
 
     def logprobs(self, batch: Batch) -> torch.Tensor:
         """See `backend.Backend.logprobs`."""

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from rayflow.core.arithmetic import computed_in
 from rayflow.core.memory import keep_freed_memory
 from rayflow.core.model_folder import is_hub_id, resolve_model
 from rayflow.errors import ModelError
@@ -49,14 +50,15 @@ def load_classifier(
 
 
 def _load(kind: Any, model: str, precision: Precision, **more: Any) -> Any:
-    if not torch.cuda.is_available():
+    device = "cuda" if torch.cuda.is_available() else "cpu"  # where its callers put it
+    if device == "cpu":
         keep_freed_memory()
     path = resolve_model(model)
     try:
         with _no_bar():
             return kind.from_pretrained(
                 path,
-                dtype=getattr(torch, precision),
+                dtype=computed_in(getattr(torch, precision), device),
                 use_safetensors=True,
                 trust_remote_code=False,
                 local_files_only=not is_hub_id(path),

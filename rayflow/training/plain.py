@@ -33,7 +33,7 @@ class PlainBackend:
         self.config = self.scorer.model.config
         self.max_grad_norm = job.options.max_grad_norm or float("inf")
         self.weights = list(self.scorer.parameters())  # a tied weight is listed once
-        if job.options.precision == "float32":
+        if all(weight.dtype == torch.float32 for weight in self.weights):
             self.masters = self.weights
         else:
             self.masters = [torch.nn.Parameter(w.detach().float()) for w in self.weights]
@@ -96,5 +96,5 @@ class PlainBackend:
         return int(state["step"])
 
     def save_model(self, folder: Path, source: str) -> None:
-        """The model as a folder, in the training precision."""
+        """The model as a folder, in the type that it computed in."""
         write_model(self.scorer, None, folder, source)

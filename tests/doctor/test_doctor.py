@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rayflow.cli.app import app
+from rayflow.core import arithmetic
 from rayflow.doctor import machine, packages
 from rayflow.doctor.finding import Finding
 from rayflow.doctor.machine import GIB, check_machine
@@ -141,6 +142,14 @@ def test_too_little_memory_and_disk_are_found(home: Path, monkeypatch: pytest.Mo
 def test_this_machine_s_memory_is_read() -> None:
     total, available = machine.memory_bytes()
     assert 0 < available <= total
+
+
+def test_a_processor_without_bfloat16_is_told(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    for known, told in ((True, "cores; bfloat16"), (False, "compute in float32")):
+        monkeypatch.setattr(arithmetic, "processor_has", lambda _, known=known: known)
+        (processor,) = said("processor")
+        assert processor.level == "ok" and told in processor.seen
 
 
 def test_a_missing_compiler_is_found(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from rayflow.core.arithmetic import computed_in
 from rayflow.errors import DataError, StageError
 from rayflow.training.backend import learning_rate
 from rayflow.training.checkpoints import FolderStore
@@ -23,6 +24,8 @@ from rayflow.training.metrics import read_metrics
 from rayflow.training.options import TrainOptions
 from rayflow.training.plain import PlainBackend
 from tests.training.helpers import reproducible, small_job, write_random_groups
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +107,7 @@ def test_other_settings_learn_too(tiny_model, groups, tmp_path, options):
     lines = run(job)
     assert lines[-1]["loss"] < lines[0]["loss"] - 0.05
     saved = AutoModelForCausalLM.from_pretrained(job.model_dir, dtype="auto")
-    assert saved.dtype == getattr(torch, job.options.precision)
+    assert saved.dtype == computed_in(getattr(torch, job.options.precision), DEVICE)
 
 
 def test_every_step_tells_the_most_memory_so_far(trained):
