@@ -86,9 +86,6 @@ class VllmEngine:
         arguments = self._arguments(path, is_cpu=current_platform.is_cpu())
         try:
             config = AsyncEngineArgs(**arguments).create_engine_config()
-            dtype = computed_in(config.model_config.dtype, current_platform.device_type)
-            if dtype != config.model_config.dtype and "dtype" not in self.options.extra:
-                config = AsyncEngineArgs(**arguments | {"dtype": dtype}).create_engine_config()
         except (ValueError, OSError, TypeError) as error:
             raise ModelError(f"vLLM cannot use '{path}' with these settings: {error}") from error
         try:
@@ -130,8 +127,14 @@ class VllmEngine:
 
     def _cpu_arguments(self) -> dict[str, Any]:
         """What differs on CPU."""
+        import torch
+
         options = self.options
+        # vLLM's "auto" is a half precision, whatever the weights are stored in.
+        wanted = torch.bfloat16 if options.dtype == "auto" else getattr(torch, options.dtype)
+        computed = computed_in(wanted, "cpu")
         arguments: dict[str, Any] = {
+            "dtype": options.dtype if computed == wanted else computed,
             # A chunked prefill rewinds the request's generator, which torch's CPU generators cannot: a seeded
             # request would end the engine. Without it vLLM batches at least max_model_len tokens.
             "enable_chunked_prefill": False,

@@ -179,11 +179,13 @@ def run_transformers(arguments: argparse.Namespace) -> dict[str, Any]:
     import torch
     from transformers import AutoModelForCausalLM
 
+    from rayflow.core.arithmetic import computed_in
     from rayflow.core.chat import prompt_token_ids
     from rayflow.core.model_folder import load_tokenizer
 
     tokenizer = load_tokenizer(arguments.model)
-    model = AutoModelForCausalLM.from_pretrained(resolve_model(arguments.model), dtype=torch.bfloat16)
+    dtype = computed_in(torch.bfloat16, arguments.device)
+    model = AutoModelForCausalLM.from_pretrained(resolve_model(arguments.model), dtype=dtype)
     model = model.eval().to(arguments.device)
     with tempfile.TemporaryDirectory() as scratch:
         prompts = _store_prompts(arguments, Artifact(Path(scratch, "01-prompts")))

@@ -21,6 +21,7 @@ import numpy as np
 from rayflow.core.options import build
 from rayflow.core.rows import Prompt
 from rayflow.rewards.classifier import ClassifierReward
+from rayflow.rewards.models import load_weights
 from tests.benchmarks.paired import compared
 
 TARGET = 5.0
@@ -155,7 +156,7 @@ class Padded:
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.model = AutoModelForSequenceClassification.from_pretrained(folder).to(device).eval()
+        self.model = load_weights(AutoModelForSequenceClassification, folder, "auto", device)
 
     def score(self, prompt: Prompt, responses: list[str], batch: int) -> np.ndarray:
         """[n] float64 from batches of `batch` texts."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from rayflow.core.arithmetic import computed_in
 from rayflow.core.model_folder import load_tokenizer, resolve_model
 from rayflow.training.groups import TrainingGroup
 
@@ -159,7 +160,8 @@ class TrlClock:
             logging_strategy="no",
             disable_tqdm=True,
         )
-        loaded = AutoModelForCausalLM.from_pretrained(self.model, dtype=torch.bfloat16)
+        dtype = computed_in(torch.bfloat16, self.device)
+        loaded = AutoModelForCausalLM.from_pretrained(self.model, dtype=dtype)
         trainer = Trainer(
             model=loaded,
             args=config,

@@ -12,6 +12,7 @@ from rayflow.core import arithmetic
 from rayflow.core.arithmetic import computed_in, processor_has
 from rayflow.engines.base import SamplingOptions
 from rayflow.engines.transformers import TransformersEngine
+from rayflow.engines.vllm import VllmEngine
 from rayflow.rewards.models import load_weights
 from rayflow.training.models import load_model
 
@@ -63,3 +64,14 @@ def test_an_engine_in_half_precision_answers(has_half, tiny_model):
         assert len(found.responses) == 3
     finally:
         engine.close()
+
+
+@pytest.mark.parametrize("asked", ["auto", "bfloat16", "float16"])
+def test_vllm_is_asked_for_what_the_processor_has(has_half, asked):
+    arguments = VllmEngine(VllmEngine.Config(dtype=asked))._cpu_arguments()
+    assert arguments["dtype"] == (asked if has_half else torch.float32)
+
+
+def test_vllm_s_own_setting_wins(has_half):
+    engine = VllmEngine(VllmEngine.Config(extra={"dtype": "bfloat16"}))
+    assert engine._arguments("model", is_cpu=True)["dtype"] == "bfloat16"
