@@ -79,7 +79,7 @@ def _apply(data: dict[str, Any], key: str, value: Any) -> None:
         if not isinstance(below, dict):
             raise ConfigError(f"Setting '{key}': '{parent}' is a value, not a block of settings.")
         data = below
-    if last == "kind" and value != _kind_of(data, parents[-1] if parents else ""):
+    if last == "kind" and parents and value != _kind_of(data, parents[-1]):
         data.clear()
     data[last] = value
 

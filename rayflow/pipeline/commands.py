@@ -84,8 +84,10 @@ def _run_rounds(config: RunConfig, console: Console, force: Sequence[str]) -> No
         first = first or current
     rounds = write_summary(config)
     for each in rounds:
-        rate = each["evaluation"] and each["evaluation"]["win_rate"]
-        console.print(f"round {each['round']}: " + (f"win rate {rate:.1%}" if rate else "not evaluated"))
+        rate = each["evaluation"]["win_rate"] if each["evaluation"] else None
+        console.print(
+            f"round {each['round']}: " + ("not evaluated" if rate is None else f"win rate {rate:.1%}")
+        )
 
 
 def _run_once(

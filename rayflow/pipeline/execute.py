@@ -63,7 +63,7 @@ class Pipeline:
             for name, artifact in plan.artifacts.items():
                 if name not in redo:
                     artifact.check(plan.identities[name])
-            for name in redo:
+            for name in reversed(redo):  # killed in between, nothing is left that was made of what is gone
                 plan.artifacts[name].set_aside()
             # Only now: a refused configuration must not replace the one that the stored stages were made from.
             _store_config(plan.config)
@@ -131,11 +131,9 @@ class Pipeline:
         context = StageContext(artifact, identity, plan.artifacts, self._runner, self._console, self._on_step)
         start, clock_start = time.time(), time.monotonic()
         extra = stage.run(context)
-        manifest = artifact.commit(start, time.monotonic() - clock_start, extra)
-        count = StageCount(artifact, manifest.num_rows + manifest.num_failed)
-        count.refresh()
+        count = StageCount.of_all(artifact)
         count.check(plan.config.max_failed_fraction)
-        self._say("[green]✓[/]", manifest)
+        self._say("[green]✓[/]", artifact.commit(start, time.monotonic() - clock_start, extra))
 
     def _say(self, mark: str, manifest: Manifest, note: str = "") -> None:
         rows = f"{manifest.num_rows:,} rows" if manifest.num_rows else ""

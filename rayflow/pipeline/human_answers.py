@@ -75,7 +75,7 @@ def import_human(folder: Path, files: Sequence[Path]) -> tuple[HumanResult, Path
     ratings, seen = [], {}
     for path in paths:
         for said in _read(path, key):
-            name = said.rater, said.task
+            name = said.rater.strip(), said.task
             if name in seen:
                 raise DataError(
                     f"{said.where}: rater '{said.rater}' has rated {said.task} before, in {seen[name]}. Keep the newer "

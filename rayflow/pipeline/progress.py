@@ -36,6 +36,14 @@ class StageCount:
     reasons: Counter[str] = field(default_factory=Counter)
     example: str = ""
 
+    @classmethod
+    def of_all(cls, artifact: Artifact) -> StageCount:
+        """Of a stage whose every shard is written."""
+        count = cls(artifact, 0)
+        count.refresh()
+        count.total = count.rows + sum(count.reasons.values())
+        return count
+
     def refresh(self) -> None:
         """Count the shards that were committed since the last call."""
         for index in self.artifact.committed_shards() - self.seen:

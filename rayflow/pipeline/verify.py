@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rayflow.core.model_folder import CHECKSUMS, damaged_files
+from rayflow.pipeline.amended import as_written
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.execute import is_sharded, open_run
 from rayflow.pipeline.plan import Plan
@@ -41,7 +42,8 @@ class Finding:
 
 def verify(plan: Plan) -> list[Finding]:
     """Read all committed shards and trained models of a run, whole, against their checksums."""
-    return [_look(artifact) for artifact in plan.artifacts.values() if artifact.identity is not None]
+    found = (as_written(artifact) for artifact in plan.artifacts.values())
+    return [_look(artifact) for artifact in found if artifact.identity is not None]
 
 
 def _look(artifact: Artifact) -> Finding:
@@ -68,29 +70,44 @@ def repair(plan: Plan, findings: Sequence[Finding]) -> dict[str, str]:
     Raises:
         ArtifactError: another process is working in the run.
     """
-    found = {finding.stage: finding for finding in findings}
-    told: dict[str, str] = {}
-    shards: dict[str, set[int]] = {}  # taken back by number
-    wholly: set[str] = set()
     with open_run(plan.config):
-        for name, stage in plan.stages.items():
-            artifact = plan.artifacts[name]
-            if artifact.identity is None:
-                continue
-            above = set().union(*(shards.get(source, set()) for source in stage.inputs))
-            if wholly.intersection(stage.inputs) or (above and not is_sharded(stage)):
-                artifact.set_aside()
-                wholly.add(name)
-                told[name] = "all of it"
-                continue
-            own = set(found[name].damaged) if name in found else set()
-            if own or above:
-                artifact.forget(own | above)
-                told[name] = f"{len(own | above)} shards"
-                # The prompts follow from their file alone: written again, they are the same.
-                shards[name] = own | above if is_sharded(stage) else set()
-            if name in found and found[name].model:
-                artifact.forget(())  # trained on from the newest checkpoint
-                wholly.add(name)
-                told[name] = "the model"
-    return told
+        steps = _to_take_back(plan, {finding.stage: finding for finding in findings})
+        # The last stage first: killed in between, nothing is left that was made of what is gone.
+        for name, step in reversed(steps.items()):
+            if step.shards is None:
+                plan.artifacts[name].set_aside()
+            else:
+                plan.artifacts[name].forget(step.shards)
+    return {name: step.told for name, step in steps.items()}
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What is taken back of one stage: these shards, or all of it for None; and that in words."""
+
+    shards: frozenset[int] | None
+    told: str
+
+
+def _to_take_back(plan: Plan, found: dict[str, Finding]) -> dict[str, _Step]:
+    """By stage, in the plan's order."""
+    steps: dict[str, _Step] = {}
+    below: dict[str, frozenset[int]] = {}  # shards whose readers must be taken back too
+    wholly: set[str] = set()  # stages whose every reader must
+    for name, stage in plan.stages.items():
+        if plan.artifacts[name].identity is None:
+            continue
+        sources = plan.inputs(stage)
+        above = frozenset().union(*(below.get(source, frozenset()) for source in sources))
+        finding = found.get(name, Finding(name, 0))
+        if wholly.intersection(sources) or (above and not is_sharded(stage)):
+            steps[name] = _Step(None, "all of it")
+            wholly.add(name)
+        elif shards := above | set(finding.damaged):
+            steps[name] = _Step(shards, f"{len(shards)} shards")
+            # The prompts follow from their file alone: written again, they are the same.
+            below[name] = shards if is_sharded(stage) else frozenset()
+        elif finding.model:
+            steps[name] = _Step(frozenset(), "the model")  # trained on from the newest checkpoint
+            wholly.add(name)
+    return steps

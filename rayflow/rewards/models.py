@@ -91,7 +91,9 @@ def load_weights(auto: Any, path: str, dtype: Dtype, device: str) -> Any:
         )
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return model.to(device, computed_in(model.dtype, device)).eval()
+    model, computed = model.to(device).eval(), computed_in(model.dtype, device)
+    # Not where nothing changes: rotary frequencies are float32 in a bfloat16 model, and would be rounded too.
+    return model if computed == model.dtype else model.to(computed)
 
 
 def stored_dtype(config: Any, dtype: Dtype) -> Any:

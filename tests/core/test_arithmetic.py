@@ -52,6 +52,7 @@ def test_a_model_keeps_its_weights(has_half, tiny_model):
         assert model.dtype == expected
         for name, weight in model.state_dict().items():
             assert torch.allclose(weight.float(), whole[name], rtol=2**-8, atol=0), name
+        assert model.base_model.rotary_emb.inv_freq.dtype == torch.float32  # no weight, and never rounded
 
 
 def test_an_engine_in_half_precision_answers(has_half, tiny_model):

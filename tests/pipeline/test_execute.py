@@ -9,6 +9,7 @@ import pytest
 
 from rayflow.config import RunConfig, load_config
 from rayflow.errors import ArtifactError, ConfigError, DataError, ModelError, StageError
+from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.execute import open_run
 from rayflow.pipeline.stage import ShardWorker
 from tests.pipeline.conftest import NUM_PROMPTS
@@ -130,6 +131,38 @@ def test_too_many_failures_stop_the_stage_with_reasons(settings: dict) -> None:
         StageError, match=r"Stage score: 1 of 10 rows failed[\s\S]*reward failed \(1\)[\s\S]*no words"
     ):
         run_data(with_settings(settings, reward=reward, max_failed_fraction=0.01))
+
+
+def test_too_many_refused_prompts_stop_every_call_until_they_are_allowed(
+    settings: dict, prompt_file: Path
+) -> None:
+    with open(prompt_file, "a") as file:
+        file.write('{"prompt": ""}\n' * NUM_PROMPTS)
+    for _ in range(2):
+        with pytest.raises(StageError, match="Stage prompts: 10 of 20 rows failed"):
+            run_data(with_settings(settings))
+    plan, _ = run_data(with_settings(settings, max_failed_fraction=0.5))
+    assert len(tables(plan)["pair"]) == NUM_PROMPTS
+
+
+def test_a_kill_while_stages_are_set_aside_leaves_none_that_is_out_of_date(
+    settings: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = with_settings(settings)
+    plan, _ = run_data(config)
+    moved, set_aside = [], Artifact.set_aside
+
+    def killed(artifact: Artifact) -> None:
+        set_aside(artifact)
+        moved.append(artifact.name)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Artifact, "set_aside", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_data(config, force=("score",))
+    left = [name for name in DATA_STAGES if plan.artifacts[name].folder.exists()]
+    assert left == [name for name in DATA_STAGES if name not in moved] == list(DATA_STAGES)[:-1]
 
 
 def test_a_prompt_longer_than_the_context_is_a_failure(settings: dict, prompt_file: Path) -> None:

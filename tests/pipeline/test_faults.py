@@ -20,6 +20,7 @@ from rayflow.core.files import read_json, write_json
 from rayflow.errors import ArtifactError, StageError
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.plan import Plan
+from rayflow.pipeline.verify import repair, verify
 from tests.pipeline.conftest import NUM_PROMPTS
 from tests.pipeline.helpers import DATA_STAGES, data_plan, run_data, tables
 from tests.rewards.test_http import Answer, lengths, ok, serve  # noqa: F401
@@ -77,6 +78,26 @@ def test_verify_finds_damage_and_repair_computes_only_that_anew(
     for name in followers.get(stage, ()):
         assert f"taken back: {name}, 1 shards" in mended.output
     assert runner.invoke(app, ["verify", root]).exit_code == 0
+
+
+def test_a_kill_during_repair_leaves_the_damage_to_be_found_again(
+    finished: tuple[Plan, dict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, before = finished
+    flip(shard(plan.artifacts["sample"], 1), 0.5)
+    forget = Artifact.forget
+
+    def killed(artifact: Artifact, indices: frozenset[int]) -> None:
+        forget(artifact, indices)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Artifact, "forget", killed)
+        with pytest.raises(KeyboardInterrupt):
+            repair(plan, verify(plan))
+    assert [finding.stage for finding in verify(plan) if not finding.whole] == ["sample"]
+    assert list(repair(plan, verify(plan))) == ["sample", "score", "select", "pair"]
+    assert tables(run_data(plan.config)[0]) == before
 
 
 def test_a_damaged_shard_stops_a_run_and_loses_nothing(config: RunConfig) -> None:

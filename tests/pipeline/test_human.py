@@ -164,6 +164,13 @@ def test_a_file_that_does_not_fit_is_refused_with_its_place(exported, change, me
         import_human(exported, [_saved(exported, "x.json", data)])
 
 
+def test_a_name_with_a_space_behind_it_is_no_other_rater(exported):
+    said = answers(exported, "ann", lambda name: ((1, 2, 3), 0))
+    files = [_saved(exported, f"{i}.json", said | {"rater": name}) for i, name in enumerate(("ann", "ann "))]
+    with pytest.raises(DataError, match="has rated t001 before"):
+        import_human(exported, files)
+
+
 def test_what_cannot_be_exported_or_imported_is_said(folders, exported, tmp_path):
     with pytest.raises(ArtifactError, match="is not empty"):
         export_human(folders, 5, exported, INSTRUCTIONS, seed=0)

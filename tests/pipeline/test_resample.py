@@ -21,6 +21,7 @@ from rayflow.pipeline.plan import Plan, build_plan
 from rayflow.pipeline.report import report
 from rayflow.pipeline.runner import LocalRunner, Runner
 from rayflow.pipeline.stage import ShardWorker
+from rayflow.pipeline.verify import repair, verify
 from tests.pipeline.conftest import NUM_PROMPTS, cheerful
 from tests.pipeline.helpers import tables
 from tests.pipeline.judges import Counting
@@ -180,6 +181,36 @@ def test_a_prompt_whose_further_draw_fails_keeps_what_it_had(
     assert not any("not in any number" in note for note in summary["notes"])
     assert summary["selection"]["num_resampled"] == NUM_PROMPTS
     assert summary["selection"]["num_short"] == len(failed)
+
+
+def test_rejection_goes_on_where_a_further_draw_could_not_be_scored(settings: dict) -> None:
+    """Such a prompt has more texts than rewards; those that were not short have as many."""
+    reward = {"kind": "rule", "function": "tests.pipeline.test_resample:fails_on_many"}
+    changes = {"select": {**RULE, "max_resamples": 1}, "max_failed_fraction": 1.0}
+    fails_on_many.seen = 0
+    plan = finish(with_settings(settings, reward=reward, **changes))
+    failed = {failure.prompt_id for failure in plan.artifacts["rescore-1"].failures()}
+    assert 0 < len(failed) < NUM_PROMPTS
+    rows = tables(plan)["select"]
+    assert len(rows) == NUM_PROMPTS
+    assert all(max(row["accepted"]) < 16 for row in rows if row["prompt_id"] in failed)
+
+
+def test_verify_holds_each_stage_against_its_own_shards(settings: dict) -> None:
+    config = with_settings(settings, select={**TOO_MANY, "num_accepted": 20, "max_resamples": 1})
+    whole = build_plan(config)
+    first = Plan(
+        config, tuple(step for step in whole.steps if step[0].name in ("prompts", "sample", "score"))
+    )
+    Pipeline(first, LocalRunner(config.compute), Console(quiet=True)).run()
+    assert all(finding.whole for finding in verify(whole))  # killed before anything was drawn again
+    plan = finish(config)
+    before = tables(plan)
+    again = as_written(plan.artifacts["resample-1"])
+    (again.shards / again.marker(0).file).write_bytes(b"")
+    assert [finding.stage for finding in verify(plan) if not finding.whole] == ["resample-1"]
+    assert list(repair(plan, verify(plan))) == ["resample-1", "rescore-1", "select", "pair"]
+    assert tables(finish(config)) == before
 
 
 def fails_on_many(prompt: str, response: str) -> float:

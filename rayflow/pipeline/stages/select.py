@@ -103,7 +103,9 @@ class SelectStage(SimpleStage):
         seeds = [derive(self.seed, "select", row.prompt_id) for row in rows]
         columns = [np.stack([row.rewards for row in rows]), np.array(seeds, np.uint64)]
         if self.reads is ScoredTexts:
-            columns.append(np.array([text_keys(row.responses) for row in rows], np.int64))
+            # A further draw that could not be scored has texts, and no rewards.
+            scored = (row.responses[: len(row.rewards)] for row in rows)
+            columns.append(np.array([text_keys(texts) for texts in scored], np.int64))
         try:
             chosen = selector.select(*columns)
         except ValueError as error:
