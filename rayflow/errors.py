@@ -54,8 +54,10 @@ class JobError(RayflowError):
 class MissingPackageError(RayflowError):
     """An optional package is needed for what was asked, and is not installed."""
 
-    def __init__(self, package: str, needed_for: str, extra: str) -> None:
-        super().__init__(
+    @classmethod
+    def of(cls, package: str, needed_for: str, extra: str) -> MissingPackageError:
+        """With the command that installs it; `extra` of this project brings `package`."""
+        return cls(
             f"{needed_for} needs the package '{package}', which is not installed. "
             f"Install it with: pip install 'rayflow[{extra}]'"
         )

@@ -68,7 +68,7 @@ def _cipher(token: RayToken):  # noqa: ANN202 - the type is the optional package
         from cryptography.hazmat.primitives.hashes import SHA256
         from cryptography.hazmat.primitives.kdf.hkdf import HKDF
     except ImportError:
-        raise MissingPackageError("cryptography", "Sending secrets with --env", "ray") from None
+        raise MissingPackageError.of("cryptography", "Sending secrets with --env", "ray") from None
     # A key of its own, so that what is encrypted says nothing about the token's use in requests.
     key = HKDF(SHA256(), length=32, salt=None, info=b"rayflow sealed environment").derive(
         token.value.encode()

@@ -21,6 +21,7 @@ import ray
 
 from rayflow import errors
 from rayflow.config.blocks import WorkerRange
+from rayflow.core.devices import hide_gpus
 from rayflow.core.sealed import unseal
 from rayflow.dist.background import belongs_behind, step_behind
 from rayflow.dist.metrics import record, watched_queues
@@ -36,7 +37,7 @@ class ShardActor:
 
     def __init__(self, worker: ShardWorker, logs: Path) -> None:
         _log_to(logs / f"{worker.stage.name}-{os.getpid()}.log")
-        unseal()
+        _begin(worker)
         self._worker = worker
         self._behind = belongs_behind(worker.stage.pool)
         worker.stage.setup()
@@ -58,11 +59,18 @@ class ShardActor:
 
 def run_task(batch: Batch, worker: ShardWorker) -> Batch:
     """Commit the shards of `batch` in a stage that holds nothing."""
-    unseal()
+    _begin(worker)
     worker.stage.setup()
     for index in batch["shard"]:
         record(worker, asyncio.run(worker.run(int(index))))
     return batch
+
+
+def _begin(worker: ShardWorker) -> None:
+    """What a process does before anything else."""
+    unseal()
+    if not worker.stage.pool.num_gpus:
+        hide_gpus()
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rayflow.core.devices import NO_GPUS
 from rayflow.core.sealed import unseal
 from rayflow.errors import RayflowError, StageError
 from rayflow.training.checkpoints import is_intact, write_checksums
@@ -114,6 +115,8 @@ def _fit(job: TrainJob, compute: TrainCompute, name: str, storage_path: str) -> 
             storage_path=storage_path,
             failure_config=ray.train.FailureConfig(max_failures=compute.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=job.options.keep_checkpoints),
+            # Ray Train looks for GPUs before our code runs, and CUDA then keeps what it has seen.
+            worker_runtime_env={} if compute.use_gpu else {"env_vars": NO_GPUS},
         ),
     )
     before = signal.getsignal(signal.SIGINT)

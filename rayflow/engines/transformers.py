@@ -79,7 +79,7 @@ class TransformersEngine:
             import torch
             from transformers import AutoModelForCausalLM, AutoTokenizer
         except ImportError as error:
-            raise MissingPackageError(
+            raise MissingPackageError.of(
                 error.name or "transformers", "The transformers engine", "train"
             ) from error
         options, path = self.options, resolve_model(model)

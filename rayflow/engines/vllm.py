@@ -81,7 +81,12 @@ class VllmEngine:
             from vllm.platforms import current_platform
             from vllm.v1.engine.async_llm import AsyncLLM
         except ImportError as error:
-            raise MissingPackageError(error.name or "vllm", "The vllm engine", "gpu") from error
+            raise MissingPackageError.of(error.name or "vllm", "The vllm engine", "gpu") from error
+        if current_platform.is_unspecified():
+            raise StageError(
+                "vLLM is built for GPUs, and this worker has none. Set num_gpus: 1 for the stage in the compute "
+                "block, or install vLLM for CPUs: bash cluster/install.sh cpu."
+            )
         path = resolve_model(model)
         arguments = self._arguments(path, is_cpu=current_platform.is_cpu())
         try:

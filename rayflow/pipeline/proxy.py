@@ -17,7 +17,7 @@ from rayflow.core.options import KindOptions, build
 from rayflow.core.schema import from_table
 from rayflow.core.seeds import sampling_seed
 from rayflow.engines.base import Engine, Generation, SamplingOptions
-from rayflow.errors import RewardError
+from rayflow.errors import DataError, RewardError
 from rayflow.evaluation.pairwise import compare_all
 from rayflow.evaluation.win_rate import compare
 from rayflow.rewards.base import close_reward, is_pairwise, scores_of
@@ -43,7 +43,7 @@ class ProxyJudge:
     seed: int
 
     def __call__(self, model_dir: Path, rank: int, world_size: int) -> tuple[float, int]:
-        """See `training.choice.Judge`. A prompt whose answers cannot be scored does not count."""
+        """See `training.choice.Judge`. A prompt without an answer, or whose answers have no score, does not count."""
         engine, reward = build("engine", self.engine), build("reward", self.reward)
         engine.setup(str(model_dir))
         reward.setup()
@@ -53,7 +53,7 @@ class ProxyJudge:
         for row, made in zip(rows, asyncio.run(self._answers(engine, rows)), strict=True):
             try:
                 wins += _win_share(reward, row, made)
-            except RewardError as error:
+            except (RewardError, DataError) as error:
                 print(f"Validation prompt {row.prompt_id} does not count: {error}", flush=True)
             else:
                 count += 1
@@ -61,16 +61,22 @@ class ProxyJudge:
         close_reward(reward)
         return wins, count
 
-    async def _answers(self, engine: Engine, rows: Sequence[Answers]) -> list[Generation]:
-        """The policy's answers; all prompts are in the engine's hands together."""
-        seeds = [sampling_seed(self.seed, "validate", row.prompt_id) for row in rows]
-        prompts = [prompt_token_ids(engine.tokenizer, row) for row in rows]
-        drawn = zip(prompts, seeds, strict=True)
-        return await asyncio.gather(*(engine.generate(ids, self.sampling, seed) for ids, seed in drawn))
+    async def _answers(self, engine: Engine, rows: Sequence[Answers]) -> list[Generation | DataError]:
+        """The policy's answers, or why there are none; all prompts are in the engine's hands together."""
+        return await asyncio.gather(*(self._answer(engine, row) for row in rows))
+
+    async def _answer(self, engine: Engine, row: Answers) -> Generation | DataError:
+        seed = sampling_seed(self.seed, "validate", row.prompt_id)
+        try:
+            return await engine.generate(prompt_token_ids(engine.tokenizer, row), self.sampling, seed)
+        except DataError as error:
+            return error
 
 
-def _win_share(reward: Any, row: Any, made: Generation) -> float:
+def _win_share(reward: Any, row: Any, made: Generation | DataError) -> float:
     """Of the policy's answers against the baseline's to one prompt."""
+    if isinstance(made, DataError):
+        raise made
     if is_pairwise(reward):
         return float(compare_all(reward, row, made.responses, row.responses).mean())
     cut = np.array([reason == "length" for reason in made.finish_reasons])

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from rayflow.config import ComputeOptions, PoolOptions
+from rayflow.core.devices import free_gpu_memory
 from rayflow.pipeline.stage import ShardStage, ShardWorker
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class LocalRunner:
                     asyncio.run(run_concurrently(worker, pending, check))
                 finally:
                     worker.stage.close()
+                    free_gpu_memory()
 
     def train(self, job: TrainJob, pool: PoolOptions, max_restarts: int, on_step: OnStep) -> list[Metrics]:
         """A plain training loop in this process; an error ends it, running again resumes it."""
@@ -90,6 +92,7 @@ class LocalRunner:
 
         store = FolderStore(job.output_dir / "checkpoints", job.options.keep_checkpoints)
         train(job, PlainBackend(), store, on_step)
+        free_gpu_memory()
         return read_metrics(job.metrics_path)
 
     def stop(self) -> None:

@@ -106,7 +106,7 @@ class NearIndex:
         try:
             from datasketch import MinHash, MinHashLSH
         except ImportError:
-            raise MissingPackageError("datasketch", "Removing near-duplicate prompts", "refresh") from None
+            raise MissingPackageError.of("datasketch", "Removing near-duplicate prompts", "refresh") from None
         self.threshold = options.threshold
         self._options = options
         # The library's best cut of a signature into bands for this threshold.

@@ -189,5 +189,5 @@ def _deltalake() -> Any:
         import deltalake.exceptions
         import deltalake.transaction
     except ImportError:
-        raise MissingPackageError("deltalake", "A preference table", "refresh") from None
+        raise MissingPackageError.of("deltalake", "A preference table", "refresh") from None
     return deltalake

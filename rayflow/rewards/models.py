@@ -27,7 +27,7 @@ def load_config(model: str, kind: str) -> tuple[str, Any, Any]:
     try:
         from transformers import AutoConfig, AutoTokenizer
     except ImportError as error:
-        raise MissingPackageError(error.name or "transformers", f"The {kind} reward", "train") from error
+        raise MissingPackageError.of(error.name or "transformers", f"The {kind} reward", "train") from error
     path = resolve_model(model)
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=False)

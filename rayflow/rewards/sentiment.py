@@ -13,7 +13,7 @@ from rayflow.errors import MissingPackageError
 
 if find_spec("vaderSentiment") is None:
     # Now, when the run is checked, rather than at the first score, after hours of sampling.
-    raise MissingPackageError("vaderSentiment", "The sentiment reward", "demo")
+    raise MissingPackageError.of("vaderSentiment", "The sentiment reward", "demo")
 
 
 def compound(prompt: str, response: str) -> float:

@@ -54,7 +54,7 @@ class VllmScorer:
             from vllm import LLM
             from vllm.platforms import current_platform
         except ImportError as error:
-            raise MissingPackageError(
+            raise MissingPackageError.of(
                 error.name or "vllm", "backend: vllm of the classifier", "gpu"
             ) from error
         arguments: dict[str, Any] = {"gpu_memory_utilization": gpu_memory_utilization}

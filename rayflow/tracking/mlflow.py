@@ -56,7 +56,7 @@ class Mlflow:
         try:
             import mlflow  # noqa: F401
         except ImportError:
-            raise MissingPackageError("mlflow-skinny", "track: mlflow", "track") from None
+            raise MissingPackageError.of("mlflow-skinny", "track: mlflow", "track") from None
 
     def start(self, run: TrackedRun, known: str | None) -> str:
         """Create the MLflow run, or go on with one."""

@@ -38,7 +38,7 @@ class TensorBoard:
         try:
             import tensorboardX  # noqa: F401
         except ImportError:
-            raise MissingPackageError("tensorboardX", "track: tensorboard", "track") from None
+            raise MissingPackageError.of("tensorboardX", "track: tensorboard", "track") from None
 
     def start(self, run: TrackedRun, known: str | None) -> str:
         """Open the run's folder; going on adds a file to it."""

@@ -52,18 +52,33 @@ class Chooser:
         """Evaluate if it is time: {"eval/win_rate": ..}, else {}. Every worker calls it at every step."""
         if step % self._options.every_steps and step != total:
             return {}
-        folder = self._folder / f"step-{step:08d}"
+        folder = self._of(step)
         self._backend.save_model(folder, self._job.model_path)
         self._backend.add_up(np.zeros(1))  # nobody reads before the first worker has written
         share = self._judge(folder, self._backend.rank, self._backend.world_size)
         wins, prompts = self._backend.add_up(np.array(share, dtype=np.float64))
         if not prompts:
             raise DataError("No validation prompt could be answered and scored; see the logs of training.")
-        better = step == self._best({**self._rates, step: wins / prompts})
         self._rates[step] = float(wins / prompts)
-        if self._backend.rank == 0 and not better:
-            shutil.rmtree(folder)
+        if self._backend.rank == 0:
+            self._delete_beaten(step)
         return {WIN_RATE: self._rates[step]}
+
+    def _delete_beaten(self, step: int) -> None:
+        """Keep the best model of now, and of every checkpoint that a restart may go back to."""
+        every, num = self._job.options.checkpoint_every_steps, self._job.options.keep_checkpoints
+        # One more than are kept: that of this very step is not saved yet.
+        saved = list(range(every, step + 1, every))[-num - 1 :] if every else []
+        best = {
+            self._best({s: rate for s, rate in self._rates.items() if s <= end}) for end in (*saved, step)
+        }
+        kept = {self._of(number) for number in best}
+        for folder in self._folder.iterdir():
+            if folder not in kept:
+                shutil.rmtree(folder)
+
+    def _of(self, step: int) -> Path:
+        return self._folder / f"step-{step:08d}"
 
     @property
     def finished(self) -> bool:
@@ -81,7 +96,7 @@ class Chooser:
         if self._backend.rank:
             return
         target = Path(self._job.model_dir)
-        best = self._folder / f"step-{self._best(self._rates):08d}"
+        best = self._of(self._best(self._rates))
         if best.exists() or not target.exists():
             shutil.rmtree(target, ignore_errors=True)
             best.rename(target)

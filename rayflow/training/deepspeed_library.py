@@ -49,7 +49,7 @@ def import_deepspeed() -> Any:
     try:
         import deepspeed
     except ImportError as error:
-        raise MissingPackageError("deepspeed", "Training on several workers", "train") from error
+        raise MissingPackageError.of("deepspeed", "Training on several workers", "train") from error
     return deepspeed
 
 

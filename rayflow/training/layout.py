@@ -6,6 +6,7 @@ Works on lengths and the model's configuration only, without torch and without t
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +17,7 @@ import numpy as np
 from rayflow.core.branches import SHARED_FAMILIES, why_not_shared
 from rayflow.errors import DataError, ModelError
 from rayflow.training.groups import GroupLengths
-from rayflow.training.pack import Branches
+from rayflow.training.pack import HEAD_TOKENS, Branches
 
 _log = logging.getLogger(__name__)
 
@@ -122,6 +123,16 @@ class Layout:
         if self.shared:
             return int(self.width[chosen].sum())
         return int(self.rows[chosen].sum() * self.width[chosen].max(initial=0))
+
+    def head_chunks(self, batch: MicroBatch) -> int:
+        """In how many pieces the logits of a forward pass are computed, `HEAD_TOKENS` at most in each."""
+        if batch.part is None:
+            tokens = int(self.lengths.response_total[list(batch.groups)].sum())
+        else:
+            (index,) = batch.groups
+            lengths = self.lengths.responses_of(index)
+            tokens = sum(lengths[i] for i in batch.part)
+        return max(1, math.ceil(tokens / HEAD_TOKENS))
 
     def _tokens(self, prompt: int, responses: Sequence[int]) -> int:
         """Tokens of a prompt with some of its responses."""

@@ -18,8 +18,6 @@ from rayflow.core.model_folder import load_tokenizer
 if TYPE_CHECKING:
     from rayflow.training.pack import Batch
 
-_CHUNK = 512  # positions projected at a time: 512 x 50k x 4 bytes = 100 MiB of float32 logits
-
 
 class ResponseScorer(nn.Module):
     """A causal language model as a module from a batch to its responses' log-probabilities.
@@ -61,7 +59,7 @@ def response_logprobs(model: nn.Module, batch: Batch, *, head_only: bool) -> tor
     if head_only:
         hidden = model.base_model(**batch.inputs(model)).last_hidden_state
         selected = hidden.flatten(0, 1)[batch.predictors]
-        tokens = _project(model.get_output_embeddings(), selected, batch.targets)
+        tokens = _project(model.get_output_embeddings(), selected, batch.targets, batch.head_chunks)
     else:
         tokens = _token_logprobs(_logits(model, batch), batch.targets)
     total = tokens.new_zeros(len(batch.num_tokens))
@@ -78,13 +76,14 @@ def _logits(model: nn.Module, batch: Batch) -> torch.Tensor:
     return model(**batch.inputs(model), logits_to_keep=wanted).logits[rows, places]
 
 
-def _project(head: nn.Module, hidden: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """[n] float32 log-probabilities of `targets` [n] from hidden states [n, h], in chunks."""
+def _project(head: nn.Module, hidden: torch.Tensor, targets: torch.Tensor, num_chunks: int) -> torch.Tensor:
+    """[n] float32 log-probabilities of `targets` [n] from hidden states [n, h], in chunks, some perhaps empty."""
 
     def score(states: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         return _token_logprobs(head(states), ids)
 
-    chunks = list(zip(hidden.split(_CHUNK), targets.split(_CHUNK), strict=True))
+    parts = max(1, num_chunks)
+    chunks = list(zip(hidden.tensor_split(parts), targets.tensor_split(parts), strict=True))
     if not torch.is_grad_enabled():
         return torch.cat([score(*chunk) for chunk in chunks])
     return torch.cat([checkpoint(score, *chunk, use_reentrant=False) for chunk in chunks])

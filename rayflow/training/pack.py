@@ -13,6 +13,7 @@ layout, one padded row per response, is for models whose attention is not known 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,9 @@ from rayflow.training.masks import block_mask
 
 if TYPE_CHECKING:
     import torch
+
+HEAD_TOKENS = 512
+"""Response tokens whose logits exist at a time: 512 x 50k x 4 bytes = 100 MiB in float32."""
 
 Branches = tuple[np.ndarray, Sequence[np.ndarray]]
 """A prompt [P] int32 and its k responses, each [R_i] int32."""
@@ -49,6 +53,7 @@ class Batch:
             response, the last prompt token.
         attention_mask: [b, t] int64, 0 at padding; None where prompts are shared, which needs none.
         forks: the prompts and branches of the only row, where prompts are shared; None otherwise.
+        head_chunks: in how many pieces the logits are computed.
     """
 
     input_ids: torch.Tensor
@@ -60,6 +65,7 @@ class Batch:
     ends: torch.Tensor
     attention_mask: torch.Tensor | None
     forks: Forks | None
+    head_chunks: int
 
     def inputs(self, model: Any) -> dict[str, Any]:
         """What a transformers model is called with. The model is told to attend to such rows.
@@ -94,19 +100,23 @@ class _Row:
     ends: np.ndarray  # [responses of this row]
 
 
-def pack(groups: Sequence[Branches], *, shared: bool) -> Batch:
+def pack(groups: Sequence[Branches], *, shared: bool, head_chunks: int | None = None) -> Batch:
     """Lay groups out as one batch; responses keep their order, group by group.
 
     Args:
         groups: prompts with their responses.
         shared: all groups one after the other in one row (True), or one padded row per response.
+        head_chunks: in how many pieces the logits are computed; None: as many as memory asks for.
     """
     units = groups if shared else [(prompt, [r]) for prompt, responses in groups for r in responses]
     rows = [_row(prompt, responses) for prompt, responses in units]
     sizes = np.array([len(row.tokens) for row in rows])
     width = int(sizes.sum() if shared else sizes.max())
     starts = np.cumsum(sizes) - sizes if shared else np.arange(len(rows)) * width
-    return _batch(rows, starts, width, [len(responses) for _, responses in units], _forks(units, shared))
+    if head_chunks is None:
+        head_chunks = math.ceil(sum(len(row.targets) for row in rows) / HEAD_TOKENS)
+    counts = [len(responses) for _, responses in units]
+    return _batch(rows, starts, width, counts, _forks(units, shared), head_chunks)
 
 
 def _forks(units: Sequence[Branches], shared: bool) -> Forks | None:
@@ -137,7 +147,14 @@ def _join(arrays: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate([np.zeros(0), *arrays]).astype(np.int64)
 
 
-def _batch(rows: list[_Row], starts: np.ndarray, width: int, counts: list[int], forks: Forks | None) -> Batch:
+def _batch(
+    rows: list[_Row],
+    starts: np.ndarray,
+    width: int,
+    counts: list[int],
+    forks: Forks | None,
+    head_chunks: int,
+) -> Batch:
     """Sequences, each from its place in the flattened [b, width] on."""
     import torch
 
@@ -160,4 +177,5 @@ def _batch(rows: list[_Row], starts: np.ndarray, width: int, counts: list[int], 
         ends=torch.from_numpy(_join([row.ends + start for row, start in moved])),
         attention_mask=None if forks is not None else torch.from_numpy(filled),
         forks=forks,
+        head_chunks=head_chunks,
     )

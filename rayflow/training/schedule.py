@@ -11,7 +11,7 @@ import heapq
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, zip_longest
 
 import numpy as np
 
@@ -27,9 +27,12 @@ class MicroStep(MicroBatch):
 
     Attributes:
         weight: 1, or 0 for a repeated group that only keeps the worker in step with the others.
+        head_chunks: in how many pieces the logits are computed: as many as the worker with the most tokens needs,
+            since under ZeRO-3 all workers fetch the head's weights together for each.
     """
 
     weight: int = 1
+    head_chunks: int = 1
 
 
 @dataclass(frozen=True)
@@ -99,17 +102,20 @@ def _optimizer_step(epoch: int, batch: list[int], batching: Batching, layout: La
     looks = [[m for m in plan if m.part is not None] for plan in plans]
     shortest = min(batch, key=lambda i: (tokens[i], i))
     idle = min(layout.micro_batches([shortest], budget), key=layout.padded_tokens)
-    return OptimizerStep(epoch, tuple(batch), _in_step(plans, idle), _in_step(looks, idle))
+    steps, first = (_in_step(each, idle, layout) for each in (plans, looks))
+    return OptimizerStep(epoch, tuple(batch), steps, first)
 
 
-def _in_step(plans: list[list[MicroBatch]], idle: MicroBatch) -> tuple[tuple[MicroStep, ...], ...]:
-    """As many passes for every worker: who has fewer repeats `idle` with weight 0."""
-    longest = max(map(len, plans))
-    waiting = MicroStep(idle.groups, idle.part, weight=0)
-    return tuple(
-        tuple([MicroStep(m.groups, m.part) for m in plan] + [waiting] * (longest - len(plan)))
-        for plan in plans
-    )
+def _in_step(
+    plans: list[list[MicroBatch]], idle: MicroBatch, layout: Layout
+) -> tuple[tuple[MicroStep, ...], ...]:
+    """As many passes for every worker, of as many pieces: who has fewer repeats `idle` with weight 0."""
+    steps: list[list[MicroStep]] = [[] for _ in plans]
+    for passes in zip_longest(*plans, fillvalue=idle):
+        chunks = max(map(layout.head_chunks, passes))
+        for own, each in zip(steps, passes, strict=True):
+            own.append(MicroStep(each.groups, each.part, int(each is not idle), chunks))
+    return tuple(map(tuple, steps))
 
 
 def balanced(tokens: dict[int, int], world_size: int) -> list[list[int]]:

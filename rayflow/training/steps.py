@@ -141,7 +141,8 @@ class Steps:
         return totals
 
     def _pack(self, micro_step: MicroStep) -> Batch:
-        return pack(micro_step.branches(lambda i: self.groups[i].branches), shared=self.layout.shared)
+        branches = micro_step.branches(lambda i: self.groups[i].branches)
+        return pack(branches, shared=self.layout.shared, head_chunks=micro_step.head_chunks)
 
     def _totals(self, inputs: LossInputs, total: torch.Tensor, members: Sequence[int], number: int) -> Totals:
         """The sums of whole groups for the metrics.

@@ -27,7 +27,7 @@ from rayflow.training.loop import train
 from rayflow.training.metrics import read_metrics
 from rayflow.training.options import ChoiceOptions
 from rayflow.training.plain import PlainBackend
-from tests.training.helpers import small_job, write_random_groups
+from tests.training.helpers import small_job, write_groups_of, write_random_groups
 
 pytestmark = pytest.mark.trainer
 
@@ -75,6 +75,32 @@ def test_two_workers_give_the_plain_loops_losses_and_weights(
     weights = AutoModelForCausalLM.from_pretrained(result.model_dir).state_dict()
     for name, tensor in AutoModelForCausalLM.from_pretrained(plain_job.model_dir).state_dict().items():
         assert torch.allclose(weights[name], tensor, atol=1e-4), name
+
+
+def test_weights_that_are_split_are_fetched_by_all_workers_together(cluster, tiny_model, tmp_path):
+    """Weights large enough for ZeRO-3 to split, and workers whose logits would need one piece and two."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    config = AutoConfig.from_pretrained(tiny_model, hidden_size=512, num_attention_heads=8, head_dim=64)
+    config.num_key_value_heads, config.num_hidden_layers = 8, 1
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).float()
+    assert model.lm_head.weight.numel() > 100_000  # DeepSpeed keeps smaller ones whole
+    folder = str(tmp_path / "model")
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(folder)
+    rng = np.random.default_rng(0)
+    branches = [
+        (rng.integers(3, 300, 5), [rng.integers(3, 300, n).astype(np.int32) for _ in range(4)])
+        for n in (150, 20, 140, 9)
+    ]
+    groups = write_groups_of(tmp_path / "groups.arrow", folder, branches)
+    more = {"batch_size": 2, "num_epochs": 1, "micro_batch_tokens": 2000, "zero_stage": 3}
+    plain = small_job(folder, groups, tmp_path / "plain", **more)
+    train(plain, PlainBackend(), FolderStore(plain.output_dir / "checkpoints", 1))
+    job = small_job(folder, groups, tmp_path / "out", **more)
+    result = train_with_ray(job, dataclasses.replace(COMPUTE, timeout_s=60), "run", tmp_path / "storage")
+    assert_same_history(result.metrics_history, read_metrics(plain.metrics_path))
 
 
 def test_two_workers_train_the_plain_loops_reward_model(cluster, tiny_model, groups, tmp_path):

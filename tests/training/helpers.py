@@ -53,7 +53,11 @@ def random_branches(num_groups: int, k: int = 4, vocabulary: int = 300, seed: in
 
 def write_random_groups(path: Path, model: str, num_groups: int = 21) -> Path:
     """Groups of four responses with two pairs each; the reference is `model` itself, in float32."""
-    branches = random_branches(num_groups)
+    return write_groups_of(path, model, random_branches(num_groups))
+
+
+def write_groups_of(path: Path, model: str, branches) -> Path:
+    """The same of given prompts with four responses each."""
     scorer = ReferenceScorer(model, "float32")
     scorer.setup()
     groups = [

@@ -11,7 +11,6 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from rayflow.core.branches import SHARED_FAMILIES
 from rayflow.errors import DataError, ModelError
-from rayflow.training import logprobs
 from rayflow.training.layout import Layout, lengths_of
 from rayflow.training.logprobs import response_logprobs
 from rayflow.training.pack import pack
@@ -66,7 +65,7 @@ class Shapes(TorchDispatchMode):
 @pytest.mark.parametrize("shared", [True, False])
 def test_the_vocabulary_meets_a_chunk_of_response_positions_at_a_time(shared, monkeypatch):
     """No [tokens, vocabulary] tensor of the prompt ever exists, nor of all response tokens together."""
-    monkeypatch.setattr(logprobs, "_CHUNK", 7)
+    monkeypatch.setattr("rayflow.training.pack.HEAD_TOKENS", 7)
     rng = np.random.default_rng(0)
     group = rng.integers(3, 120, 30), [rng.integers(3, 120, n) for n in (5, 9, 6)]
     model = tiny("llama")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from rayflow.training.groups import GroupLengths
 from rayflow.training.layout import MOST_PADDING, Layout, MicroBatch
+from rayflow.training.pack import HEAD_TOKENS
 from rayflow.training.schedule import Batching, balanced, epoch_plan
 
 groups = st.lists(
@@ -81,8 +82,8 @@ def test_a_worker_looks_at_all_of_the_groups_that_it_trains_on_in_parts(groups, 
     _, plan = plan_of(groups, batching, shared)
     for step in plan:
         for micro_steps, looks in zip(step.micro_steps, step.looks, strict=True):
-            parts = Counter(m for m in micro_steps if m.weight and m.part is not None)
-            assert Counter(m for m in looks if m.weight) == parts
+            parts = Counter((m.groups, m.part) for m in micro_steps if m.weight and m.part is not None)
+            assert Counter((m.groups, m.part) for m in looks if m.weight) == parts
 
 
 @given(groups, batchings, shared)
@@ -94,6 +95,17 @@ def test_every_worker_has_the_same_number_of_passes_and_none_is_empty(groups, ba
             assert len(passes) == batching.world_size
             assert len({len(worker) for worker in passes}) == 1
             assert all(m.groups and m.part != () for worker in passes for m in worker)
+
+
+@given(groups, batchings, shared)
+@plenty
+def test_all_workers_compute_logits_in_as_many_pieces_each_small_enough(groups, batching, shared):
+    _, plan = plan_of(groups, batching, shared)
+    for passes in (passes for step in plan for passes in (step.micro_steps, step.looks)):
+        for together in zip(*passes, strict=True):
+            tokens = [sum(groups[g][1][i] for g, i in responses(groups, m)) for m in together]
+            (chunks,) = {m.head_chunks for m in together}
+            assert chunks == max(1, -(-max(tokens) // HEAD_TOKENS))
 
 
 @given(groups, batchings, shared)

@@ -19,7 +19,7 @@ from rayflow.evaluation.pairwise import compare_all, compared_verdict
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.stage import failure_of
 from rayflow.pipeline.stages.evaluate import paired
-from rayflow.rewards.base import PairwiseReward
+from rayflow.rewards.base import PairwiseReward, close_reward
 
 
 @dataclass
@@ -74,4 +74,6 @@ class CompareStage:
         return 0
 
     def close(self) -> None:
-        """Nothing outlives the worker."""
+        """End what the reward has started, and drop its model."""
+        close_reward(self._reward)
+        self._reward = None

@@ -139,8 +139,9 @@ class ScoreStage:
         return 0
 
     def close(self) -> None:
-        """End what the reward has started."""
+        """End what the reward has started, and drop its model."""
         close_reward(self._reward)
+        self._reward = None
 
 
 @dataclass(frozen=True, kw_only=True)
