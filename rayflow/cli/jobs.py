@@ -68,11 +68,12 @@ def submit(
     dry_run: DryRun = False,
 ) -> None:
     """Send a job to a Ray cluster. The same job that is still under way there is found, not started twice."""
+    from rayflow.config import as_override
     from rayflow.dist.job import url_of
     from rayflow.dist.jobs import JobServer
     from rayflow.dist.submission import SubmitOptions, prepare
 
-    checked, parts = _load(config, [*(set_ or []), *([f"name={name}"] if name else [])])
+    checked, parts = _load(config, [*(set_ or []), *([as_override("name", name)] if name else [])])
     lists = {"env": env, "cluster_env": cluster_env, "shared": shared, "force": force_stage}
     given = {key: each or () for key, each in lists.items()}
     options = SubmitOptions(job=job, until=until, date=date, stop_wait_s=stop_wait, python=python, **given)

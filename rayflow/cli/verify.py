@@ -21,6 +21,7 @@ def verify(
     ] = False,
 ) -> None:
     """Hold every stored shard and model of a run against its checksum. Exit code 1 if something is damaged."""
+    from rayflow.config.load import command_of
     from rayflow.pipeline import verify as checks
     from rayflow.pipeline.commands import open_any
 
@@ -37,4 +38,5 @@ def verify(
         raise typer.Exit(1)
     for stage, what in checks.repair(plan, findings).items():
         console.print(f"taken back: {stage}, {what}")
-    console.print(f"Now run it again: rayflow run {run_folder}/config.yaml", soft_wrap=True)
+    command = command_of(run_folder / "config.yaml")
+    console.print(f"Now run it again: rayflow {command} {run_folder}/config.yaml", soft_wrap=True)

@@ -16,6 +16,7 @@ from rayflow.config.blocks import (
 )
 from rayflow.config.load import Config, load_config, override, schema_of
 from rayflow.config.run import JobConfig, RunConfig
+from rayflow.config.settings import as_override
 
 __all__ = [
     "Config",
@@ -30,6 +31,7 @@ __all__ = [
     "RoundOptions",
     "RunConfig",
     "SampleOptions",
+    "as_override",
     "load_config",
     "override",
     "schema_of",

@@ -71,6 +71,12 @@ def schema_of(path: str | Path) -> type[JobConfig]:
     return RunConfig if target is None else load_object(target, "configuration")
 
 
+def command_of(path: str | Path) -> str:
+    """The command that a file is for, found as in `schema_of`: "run", "evaluate", "train-reward", ..."""
+    data = read_settings(path)
+    return next((command for block, (_, command) in _JOBS.items() if block in data), "run")
+
+
 def override(config: RunConfig, settings: dict[str, Any]) -> RunConfig:
     """The configuration with some settings changed, each named by its dotted path, and checked again.
 

@@ -7,6 +7,7 @@ unknown to it or mean something else, go with the other kind.
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
@@ -54,6 +55,11 @@ def overridden(data: dict[str, Any], overrides: Iterable[str] | None) -> dict[st
         else:
             apply(data, dict(_parse_override(text) for text in texts))
     return data
+
+
+def as_override(key: str, text: str | Path) -> str:
+    """The override that sets `key` to a text, whatever YAML would take it for: a date, a number, a comment."""
+    return f"{key}={json.dumps(str(text), ensure_ascii=False)}"
 
 
 def apply(data: dict[str, Any], settings: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rayflow.config import Config, JobConfig, RunConfig, load_config, schema_of
+from rayflow.config import Config, JobConfig, RunConfig, as_override, load_config, schema_of
 from rayflow.errors import ArtifactError
 
 
@@ -24,7 +24,7 @@ def stored_config(folder: Path, schema: type[Config]) -> Config:
     if not path.exists():
         raise ArtifactError(f"{folder} is not a run's folder: it has no config.yaml.")
     here = folder.absolute()
-    return load_config(path, [f"runs_dir={here.parent}", f"name={here.name}"], schema)
+    return load_config(path, [as_override("runs_dir", here.parent), as_override("name", here.name)], schema)
 
 
 def last_round(folder: Path) -> Path:

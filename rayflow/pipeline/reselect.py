@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from rayflow.config import load_config
+import re
+
+from rayflow.config import as_override, load_config
 from rayflow.errors import ConfigError
 from rayflow.pipeline.candidates import num_resamples
 from rayflow.pipeline.plan import Plan, build_plan
@@ -27,8 +29,9 @@ def reselected(old: Plan, overrides: list[str], name: str | None) -> Plan:
     if not overrides:
         raise ConfigError("Say what to change: --beta, --num-accepted, --pairing, or --set select.kind=...")
     root = old.config.root
-    name = name or "-".join([old.config.name, *(o.replace("=", "-").replace(".", "-") for o in overrides)])
-    config = load_config(root / "config.yaml", [*overrides, f"runs_dir={root.parent}", f"name={name}"])
+    name = name or "-".join([old.config.name, *(re.sub(r"[^A-Za-z0-9_-]+", "-", o) for o in overrides)])
+    place = [as_override("runs_dir", root.parent), as_override("name", name)]
+    config = load_config(root / "config.yaml", [*overrides, *place])
     config = config.model_copy(update={"compute": config.compute.model_copy(update={"runner": "local"})})
     plan = build_plan(config)
     _check_needs_no_model(old, plan)

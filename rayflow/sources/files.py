@@ -55,6 +55,11 @@ def data_files(source: PromptSource) -> list[Path]:
     """
     path = Path(source.path).expanduser()
     if path.is_file():
+        if source.split:
+            raise DataError(
+                f"'split: {source.split}' chooses among a folder's files, and '{path}' is one file. Remove it, or, "
+                f"where the rows name their split, set layout: {{kind: tldr, split: {source.split}}}."
+            )
         if path.name.endswith(SUFFIXES):
             return [path]
         raise DataError(f"Data file '{path}' must be .jsonl, .json (either also .gz) or .parquet.")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rayflow.config import Config, JobConfig, RunConfig, load_config, override
+from rayflow.config import Config, JobConfig, RunConfig, as_override, load_config, override
 from rayflow.config.evaluate import EvaluateConfig, SideOptions
 from rayflow.config.reward import RewardConfig
 from rayflow.config.study import StudyConfig
@@ -124,12 +124,13 @@ class Study:
 
     def _load(self, part: str, schema: type[Config], runs_dir: Path, name: str) -> Config:
         config = self.config
-        settings = [f"runs_dir={runs_dir}", f"name={name}", f"model={config.model}", f"seed={config.seed}"]
+        own = {"runs_dir": runs_dir, "name": name, "model": config.model}
+        settings = [*(as_override(*each) for each in own.items()), f"seed={config.seed}"]
         if schema is EvaluateConfig:
-            settings.append(f"policy={config.model}")  # replaced by the row's, when that exists
+            settings.append(as_override("policy", config.model))  # replaced by the row's, when that exists
             settings.append("baseline=sft")
-        own = [text.removeprefix(f"{part}.") for text in self.overrides if text.startswith(f"{part}.")]
-        return load_config(self._path(part), settings + own, schema)
+        given = [text.removeprefix(f"{part}.") for text in self.overrides if text.startswith(f"{part}.")]
+        return load_config(self._path(part), settings + given, schema)
 
     def check(self) -> None:
         """Every configuration of the study, before time is spent on any.

@@ -85,9 +85,9 @@ class StudyRun:
         self._console.print("\n[bold]preferences[/]")
         plan = build_plan(study.preferences())
         self._run(plan, (*SHARED, *SELECTING))
-        if not study.preferences_file.exists():
-            total = write_trl(plan.artifacts, study.preferences_file)
-            self._console.print(f"{total:,} pairs -> {study.preferences_file}")
+        # Always: written from the same pairs the file is the same, and from others it must not be the old one.
+        total = write_trl(plan.artifacts, study.preferences_file)
+        self._console.print(f"{total:,} pairs -> {study.preferences_file}")
         self._console.print("\n[bold]proxy[/]")
         reward = build_reward_plan(study.proxy())
         self._run(reward)

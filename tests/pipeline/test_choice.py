@@ -50,6 +50,19 @@ def test_checkpoints_are_compared_with_the_targets(tmp_path: Path, tiny_model: s
     assert [json.loads(line).get("eval/win_rate") for line in lines] == [None, 0.0, 0.0]
 
 
+def test_a_validation_prompt_without_room_for_an_answer_does_not_count(
+    tmp_path: Path, tiny_model: str
+) -> None:
+    settings = settings_of(tmp_path, tiny_model, targets=6)
+    path = Path(settings["prompts"]["validation"]["path"])
+    long = {"messages": [{"role": "user", "content": "x" * 490}], "target": "ok"}  # fits with its target only
+    path.write_text(path.read_text() + json.dumps(long) + "\n")
+    plan = finished_run(RunConfig.model_validate(settings))
+    assert len(tables(plan)["valid-score-target"]) == 7
+    lines = (plan.artifacts["train"].folder / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line).get("eval/win_rate") for line in lines] == [None, 0.0, 0.0]
+
+
 def test_the_evaluation_has_a_baseline_of_its_own(tmp_path: Path, tiny_model: str) -> None:
     settings = settings_of(tmp_path, tiny_model, targets=6)
     settings["prompts"]["evaluation"] = settings["prompts"]["train"]

@@ -9,8 +9,11 @@ import pytest
 
 from rayflow.config import RunConfig, load_config
 from rayflow.errors import ArtifactError, ConfigError, DataError, ModelError, StageError
+from rayflow.pipeline import commands
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.execute import open_run
+from rayflow.pipeline.reselect import reselected
+from rayflow.pipeline.runner import LocalRunner
 from rayflow.pipeline.stage import ShardWorker
 from tests.pipeline.conftest import NUM_PROMPTS
 from tests.pipeline.helpers import DATA_STAGES, data_plan, run_data, tables
@@ -66,6 +69,20 @@ def test_a_stopped_run_redoes_only_what_was_in_flight(
     assert tables(plan) == tables(whole)
 
 
+def test_a_kill_before_the_stages_own_commits_leaves_nothing_to_run(config: RunConfig) -> None:
+    plan, _ = run_data(config)
+    before = tables(plan)
+    for name in ("score", "select", "pair"):
+        plan.artifacts[name].forget(())
+
+    class Idle(LocalRunner):
+        def run_shards(self, workers, shards, check) -> None:
+            raise AssertionError("nothing is left to compute")
+
+    again, _ = run_data(config, runner=Idle(config.compute))
+    assert tables(again) == before
+
+
 def test_results_depend_on_neither_shards_nor_seeds_of_others(config: RunConfig) -> None:
     first, _ = run_data(config)
     compute = config.compute.model_copy(update={"shard_size": 3})
@@ -99,6 +116,18 @@ def test_a_forced_stage_takes_what_follows_with_it_and_keeps_the_old(settings: d
     with pytest.raises(ArtifactError, match="seed: stored 3, now 9"):  # an earlier stage does not fit either
         run_data(changed.model_copy(update={"seed": 9}), force=("select",))
     assert plan.artifacts["select"].committed
+
+
+@pytest.mark.parametrize("name", ["2026-11-20", "2024", "on", "1e3"])
+def test_a_name_that_yaml_would_take_for_something_else_is_a_name(settings: dict, name: str) -> None:
+    folder = Path(settings["runs_dir"]) / "of a # and a: b"
+    plan, _ = run_data(with_settings(settings, runs_dir=str(folder), name=name))
+    assert commands.open_any(folder / name).config.root.absolute() == plan.config.root.absolute()
+    assert all(
+        each.artifacts[x].committed for each in [commands.open_any(folder / name)] for x in DATA_STAGES
+    )
+    again = reselected(data_plan(plan.config), ["select.kind=tests.pipeline.test_select:Picky"], None)
+    assert again.config.root.parent == folder and again.config.name.startswith(f"{name}-select-kind-tests-")
 
 
 def test_more_machines_are_not_another_run(settings: dict) -> None:

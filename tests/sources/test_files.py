@@ -63,6 +63,11 @@ def test_folders_are_read_by_split(saved: dict[str, Path]) -> None:
         texts(saved["folder"], split="dev")
 
 
+def test_a_file_has_no_splits_to_choose_from(saved: dict[str, Path]) -> None:
+    with pytest.raises(DataError, match="'split: test' chooses among a folder's files"):
+        texts(saved["a.jsonl"], split="test")
+
+
 def test_a_folder_of_json_lines_is_read_in_the_order_of_its_names(tmp_path: Path) -> None:
     for name, prompt in (("batch4.json", "second"), ("batch3.json", "first")):
         (tmp_path / name).write_text(json.dumps({"prompt": prompt}) + "\n")

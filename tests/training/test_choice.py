@@ -87,6 +87,23 @@ def test_training_stops_when_nothing_better_comes(make_job):
     assert kept_step(job) == "2"
 
 
+def test_models_that_were_beaten_go_before_the_end(make_job):
+    job = make_job({step: step / 10 for step in range(1, STEPS + 1)}, every_steps=1)
+    kept = []
+    judge = job.judge.__call__
+
+    def looks(model_dir: Path, rank: int, world_size: int) -> tuple[float, int]:
+        kept.append(sorted(int(path.name[5:]) for path in model_dir.parent.iterdir()))
+        return judge(model_dir, rank, world_size)
+
+    train(
+        dataclasses.replace(job, judge=looks), PlainBackend(), FolderStore(job.output_dir / "checkpoints", 2)
+    )
+    # Beside the new one, the best as of checkpoints 2 and 4, which are kept, and of the evaluation before.
+    assert kept[-1] == [2, 4, 5, 6]
+    assert kept_step(job) == "6"
+
+
 def test_a_restart_goes_on_with_the_evaluations_that_it_has(make_job, monkeypatch):
     job = make_job({2: 0.8, 4: 0.7, 6: 0.6})
     real, calls = PlainBackend.step, []
