@@ -53,7 +53,7 @@ class GateOptions(Options):
         min_acceptance_rate, max_acceptance_rate: mean share of visits that selection accepted.
         max_failure_rate: share of the prompts that the table should have and that could not be computed.
         min_distinct: mean share of different texts among a prompt's candidates.
-        min_paired: share of the prompts with at least one pair.
+        min_paired: share of the prompts with at least one pair; not asked of methods that make none.
         max_lost: share of the last version's prompts that the new one no longer has.
         min_rows: prompts in the table.
     """
@@ -111,6 +111,12 @@ class RefreshConfig(RunConfig):
     refresh: RefreshOptions = RefreshOptions()
     score: Literal["always"] = "always"
     """The table holds the rewards, used by the selection or not."""
+
+    @property
+    def gate(self) -> GateOptions:
+        """What a version has to keep."""
+        pairless = self.pair is not None and self.pair.kind == "none"
+        return self.refresh.gate.model_copy(update={"min_paired": None} if pairless else {})
 
     @model_validator(mode="after")
     def _samples_once(self) -> RefreshConfig:

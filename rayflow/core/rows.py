@@ -65,11 +65,13 @@ class Example(Prompt):
         responses: n texts; none where the data has only a prompt, or a prompt and a target.
         pairs: p arrays [2] int32, (chosen, rejected), as indices into `responses`.
         rewards: [n] float64, the given scores, higher is better; NaN where the data has none.
+        finish_reasons: n strings as in `Candidates`, where the data tells; none where all ended by themselves.
     """
 
     responses: tuple[str, ...]
     pairs: tuple[np.ndarray, ...]
     rewards: np.ndarray
+    finish_reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -119,7 +119,7 @@ class Refresh:
             self.table,
             written,
             None if baseline is None else self.folder.record(baseline),
-            self._config.refresh.gate,
+            self._config.gate,
             Tried(attempt.num_wanted, sum(each.count for each in failures), recipe.reward),
         )
         record = self._record(attempt, recipe, written, found)

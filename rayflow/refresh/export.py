@@ -1,8 +1,8 @@
 """A version of the table as files for other tools, one batch of rows in memory at a time.
 
 `trl`: a data set folder in the Hugging Face layout, data/train-*.parquet and a README.md with its YAML, one row per
-pair with `prompt`, `chosen`, `rejected`. `groups`: the same folder with one row per prompt, its responses, pairs and
-scores together, which rayflow's own layout `groups` reads back.
+pair with `prompt`, `chosen`, `rejected`. `groups`: the same folder with one row per prompt, its target, responses,
+pairs and scores together, which rayflow's own layout `groups` reads back.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ _READ = (
     "prompt_id",
     "prompt",
     "messages",
+    "target",
     "responses",
+    "finish_reasons",
     "rewards",
     "accepted",
     "pairs",
@@ -55,7 +57,8 @@ def export(table: PreferenceTable, record: VersionRecord, folder: Path, format: 
     made = (each for row in rows for each in (_pairs(row) if format == "trl" else _group(row)))
     first = next(made, None)
     if first is None:
-        raise DataError(f"Version {record.version} has no pairs to export.")
+        what = "pairs" if format == "trl" else "responses"
+        raise DataError(f"Version {record.version} has no {what} to export.")
     pending = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(pending, ignore_errors=True)
     schema = _schema(first, format)
@@ -93,15 +96,27 @@ def _pairs(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _group(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The accepted responses, and the pairs as indices among them; nothing of a prompt without pairs."""
-    if not row["pairs"]:
+    """The accepted responses, and the pairs as indices among them.
+
+    Responses without a text, and pairs of which both say the same, teach nothing and are left out.
+    """
+    texts = row["responses"]
+    named = {*row["accepted"], *(index for pair in row["pairs"] for index in pair)}
+    kept = sorted(index for index in named if texts[index].strip())
+    if not kept:
         return
-    kept = sorted({*row["accepted"], *(index for pair in row["pairs"] for index in pair)})
     place = {index: i for i, index in enumerate(kept)}
+    pairs = [
+        pair
+        for pair in row["pairs"]
+        if len({texts[i].strip() for i in pair}) == 2 and place.keys() >= set(pair)
+    ]
     yield {
         "prompt": row["messages"] if row["prompt"] is None else row["prompt"],
-        "responses": [row["responses"][index] for index in kept],
-        "pairs": [[place[index] for index in pair] for pair in row["pairs"]],
+        "target": row["target"],
+        "responses": [texts[index] for index in kept],
+        "finish_reasons": [row["finish_reasons"][index] for index in kept],
+        "pairs": [[place[index] for index in pair] for pair in pairs],
         "scores": [row["rewards"][index] for index in kept],
         "prompt_id": row["prompt_id"],
     }
@@ -110,8 +125,14 @@ def _group(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def _schema(first: dict[str, Any], format: str) -> pa.Schema:
     text = pa.string() if isinstance(first["prompt"], str) else _MESSAGES
     if format == "groups":
-        lists = {"responses": pa.string(), "pairs": pa.list_(pa.int32()), "scores": pa.float64()}
-        fields = [("prompt", text), *((name, pa.list_(kind)) for name, kind in lists.items())]
+        lists = {
+            "responses": pa.string(),
+            "finish_reasons": pa.string(),
+            "pairs": pa.list_(pa.int32()),
+            "scores": pa.float64(),
+        }
+        fields = [("prompt", text), ("target", pa.string())]
+        fields += [(name, pa.list_(kind)) for name, kind in lists.items()]
         return pa.schema([*fields, ("prompt_id", pa.string())])
     texts = [(name, text) for name in ("prompt", "chosen", "rejected")]
     scores = [(name, pa.float64()) for name in ("score_chosen", "score_rejected", "margin")]

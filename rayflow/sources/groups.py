@@ -19,14 +19,17 @@ from rayflow.sources.fields import answer, context, first_of, group, has, score,
 
 
 class Groups:
-    """`prompt` or `messages`, `responses` [n], `pairs` [p] of (chosen, rejected); optionally `scores` [n], `target`."""
+    """`prompt` or `messages`, `responses` [n], `pairs` [p] of (chosen, rejected); optionally `scores` [n], `target`.
+
+    `finish_reasons` [n] ("stop", "length") may tell which responses a sampler has cut: they get no EOS.
+    """
 
     class Config(KindOptions):
         """Nothing to set."""
 
         kind: str = "groups"
 
-    wants = "prompt or messages, responses and pairs (optional: scores, target)"
+    wants = "prompt or messages, responses and pairs (optional: scores, target, finish_reasons)"
 
     def __init__(self, options: Config) -> None:
         self.options = options
@@ -49,7 +52,17 @@ class Groups:
                 raise RowError(WRONG_TYPE, f"'scores' must be a list of {len(texts)} numbers")
             scores = [score(value, f"scores[{i}]") for i, value in enumerate(row["scores"])]
         made = group(context(given, key), texts, scores, target=target_of(row))
-        return replace(made, pairs=_pairs(first_of(row, "pairs")[1], len(texts)))
+        reasons = _finish_reasons(row["finish_reasons"], len(texts)) if has(row, "finish_reasons") else ()
+        return replace(made, pairs=_pairs(first_of(row, "pairs")[1], len(texts)), finish_reasons=reasons)
+
+
+def _finish_reasons(value: Any, num_responses: int) -> tuple[str, ...]:
+    known = isinstance(value, list | tuple) and all(each in ("stop", "length") for each in value)
+    if not known or len(value) != num_responses:
+        raise RowError(
+            WRONG_TYPE, f"'finish_reasons' must be a list of {num_responses} words, stop or length"
+        )
+    return tuple(value)
 
 
 def _pairs(value: Any, num_responses: int) -> tuple[np.ndarray, ...]:

@@ -5,6 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
+from rayflow.config import RunConfig
+from rayflow.core.model_folder import load_tokenizer
+from rayflow.pipeline.folders import stored_config
+from rayflow.pipeline.plan import build_plan
+from tests.pipeline.helpers import tables
 from tests.refresh.conftest import DAYS, Nightly
 
 
@@ -25,8 +32,40 @@ def test_a_promoted_version_is_trained_on_and_a_second_call_finds_it_done(
     assert weights.read_bytes() != (Path(tiny_model) / "model.safetensors").read_bytes()
     trained = json.loads((run / "summary.json").read_text())
     assert trained["training"]["last_step"] == 2  # four prompts, two a step: groups stay whole
+    assert_only_what_ended_by_itself_has_an_eos(run, tiny_model)
     made = weights.stat().st_mtime_ns
     nightly.asked()
     assert nightly.run(DAYS[0], *settings) == 0
     assert str(weights.parent) in nightly.said.replace("\n", "")
     assert weights.stat().st_mtime_ns == made and nightly.asked() == []
+
+
+def assert_only_what_ended_by_itself_has_an_eos(run: Path, model: str) -> None:
+    """The sampler cut some responses; the policy that wrote them emitted no end there."""
+    stored = tables(build_plan(stored_config(run, RunConfig)))
+    eos = load_tokenizer(model).eos_token_id
+    reasons = [reason for row in stored["prompts"] for reason in row["finish_reasons"]]
+    ended = [ids[-1] == eos for row in stored["encode"] for ids in row["token_ids"]]
+    assert ended == [reason == "stop" for reason in reasons] and set(reasons) == {"stop", "length"}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("select={kind: top_k, num_accepted: 1}", "pair=none", "train.loss={kind: cross_entropy}"),
+        ("pair={kind: tournament}", "train.loss={kind: slic, y_ref: target, regularization: 0.1}"),
+    ],
+    ids=["RAFT", "SLiC with targets"],
+)
+def test_other_methods_train_on_what_they_read(nightly: Nightly, tiny_model: str, settings: tuple) -> None:
+    nightly.write(range(4), target="A good answer.")
+    small = (
+        "refresh.train=true",
+        f"model={tiny_model}",
+        "sample.num_candidates=8",
+        "train={batch_size: 2, precision: float32, learning_rate: 1.0e-3, num_epochs: 1}",
+        "reference={precision: float32}",
+    )
+    assert nightly.run(DAYS[0], *small, *settings) == 0, nightly.said
+    run = nightly.root.root / "trained" / f"version-{nightly.root.latest}"
+    assert json.loads((run / "summary.json").read_text())["training"]["last_step"] == 2

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, Literal
 
 import numpy as np
@@ -62,11 +63,15 @@ class EncodeStage:
     def _one(self, row: Any) -> Encoded | Failure:
         given = self.answers == "responses"
         responses = row.responses if given else (row.target,) if row.target else ()
+        ended = [reason != "length" for reason in row.finish_reasons] if given else []
         if not responses:
             return failure_of(row.prompt_id, f"no {self.answers}", "the row brings none")
         try:
             prompt_ids = prompt_token_ids(self._tokenizer, row)
-            token_ids = tuple(response_token_ids(self._tokenizer, row, text) for text in responses)
+            token_ids = tuple(
+                response_token_ids(self._tokenizer, row, text, end)
+                for text, end in zip_longest(responses, ended, fillvalue=True)
+            )
         except DataError as error:
             return failure_of(row.prompt_id, "response cannot be encoded", error)
         fitting = fit(prompt_ids, token_ids, self._context)
