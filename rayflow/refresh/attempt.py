@@ -17,7 +17,7 @@ from rayflow.core.files import read_json, write_json
 from rayflow.core.rows import Prompt
 from rayflow.pipeline.identity import differences
 from rayflow.refresh.changes import Base, Changes, read_ids
-from rayflow.refresh.recipe import Recipe, content_of
+from rayflow.refresh.recipe import Recipe, content_of, recipe_of
 
 
 class Attempt:
@@ -41,11 +41,25 @@ class Attempt:
         return (self.folder / "done.json").exists()
 
     @property
-    def counts(self) -> dict[str, Any]:
-        """Prompts by what became of them (see `changes`)."""
+    def _planned(self) -> dict[str, Any]:
         plan = self.plan
         assert plan is not None
-        return plan["counts"]
+        return plan
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """Prompts by what became of them (see `changes`)."""
+        return self._planned["counts"]
+
+    @property
+    def recipe(self) -> Recipe:
+        """What its rows are made from, even where the configuration has changed since they were written."""
+        return Recipe(**self._planned["identity"]["recipe"])
+
+    @property
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """What each part of the recipe is made of."""
+        return self._planned["settings"]
 
     @property
     def num_todo(self) -> int:
@@ -86,20 +100,23 @@ class Attempt:
             yield from (layout.example(json.loads(line)) for line in lines)
 
 
-def begin(folder: Path, date: str, base: Base, recipe: Recipe, config: Any) -> tuple[Attempt, str]:
+def begin(
+    folder: Path, date: str, base: Base, settings: dict[str, dict[str, Any]], config: Any
+) -> tuple[Attempt, str]:
     """The attempt to go on with at a date, planned.
 
     Args:
         folder: of all attempts.
         date: ISO.
         base: what the table has.
-        recipe: of today.
+        settings: of today (see `recipe.settings_of`).
         config: the refresh's.
 
     Returns:
         The attempt, and what to tell about it ("" for nothing).
     """
     attempt, number = newest(folder, date)
+    recipe = recipe_of(settings)
     wanted = _identity(base, recipe, config)
     told = ""
     if attempt is not None and not attempt.done:
@@ -114,7 +131,7 @@ def begin(folder: Path, date: str, base: Base, recipe: Recipe, config: Any) -> t
         attempt = Attempt(folder / f"{date}-{number + 1}")
     shutil.rmtree(attempt.folder, ignore_errors=True)  # killed while it was planned
     attempt.folder.mkdir(parents=True)
-    Changes(config, recipe, base, attempt.folder).write(wanted)
+    Changes(config, recipe, base, attempt.folder).write(wanted, settings)
     return attempt, told
 
 

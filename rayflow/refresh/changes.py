@@ -76,11 +76,12 @@ class Changes:
         self._dropped: Counter[str] = Counter()
         self._totals: Counter[str] = Counter()
 
-    def write(self, identity: dict[str, Any]) -> dict[str, Any]:
+    def write(self, identity: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
         """Decide, and write the files; returns what plan.json holds.
 
         Args:
             identity: what the decision follows from, by which a resumed attempt is recognised.
+            settings: what each part of the recipe is made of, for the version's record.
 
         Raises:
             DataError: the data holds no usable prompt.
@@ -107,7 +108,7 @@ class Changes:
             raise DataError(
                 f"{self._config.prompts.train.path} holds no usable prompt: {dict(self._dropped)}."
             )
-        data = {"identity": identity, "counts": self._counts()}
+        data = {"identity": identity, "settings": settings, "counts": self._counts()}
         write_json(self._folder / "plan.json", data)
         return data
 

@@ -79,7 +79,7 @@ def _dry_run(config: RefreshConfig, day: str, console: Console) -> None:
         return
     with tempfile.TemporaryDirectory() as scratch:
         attempt = Attempt(Path(scratch))
-        Changes(config, recipe_of(settings_of(whole)), work.base(), attempt.folder).write({})
+        Changes(config, recipe_of(settings_of(whole)), work.base(), attempt.folder).write({}, {})
         console.print(sentence(attempt.counts), highlight=False)
         if attempt.num_todo:
             print_plan(data_plan(config, attempt.run, attempt.todo), console)

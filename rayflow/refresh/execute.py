@@ -21,7 +21,7 @@ from rayflow.refresh.changes import Base, rows_of
 from rayflow.refresh.folder import RefreshFolder, VersionRecord
 from rayflow.refresh.judge import Findings, Tried, examine
 from rayflow.refresh.lease import Lease
-from rayflow.refresh.recipe import Recipe, check_rows, data_plan, recipe_of, settings_of
+from rayflow.refresh.recipe import check_rows, data_plan, settings_of
 from rayflow.refresh.report import Made, write_report
 from rayflow.refresh.retention import clean
 from rayflow.refresh.rows import new_rows
@@ -65,7 +65,6 @@ class Refresh:
         self._config = config
         self._date = date
         self._console = console
-        self._settings: dict[str, dict[str, Any]] = {}
         self.folder = RefreshFolder(config.root)
         self.table = PreferenceTable(self.folder.table)
 
@@ -81,17 +80,16 @@ class Refresh:
             return Outcome(True, version, already=True)
         whole = build_plan(self._config)
         preflight(whole)
-        self._settings = settings_of(whole)
-        recipe = recipe_of(self._settings)
+        settings = settings_of(whole)
         self.folder.create(self._config.name)
         with Lease(self.folder.lease, self._config.refresh.lease_seconds).held(self._date) as lease:
             if (version := self.folder.day(self._date)) is not None:  # just before the lease was taken
                 return Outcome(True, version, already=True)
             self.table.create()
-            attempt, told = begin(self.folder.attempts, self._date, self.base(), recipe, self._config)
+            attempt, told = begin(self.folder.attempts, self._date, self.base(), settings, self._config)
             for text in filter(None, (told, sentence(attempt.counts))):
                 self._console.print(text, highlight=False)
-            outcome = self._finish(attempt, recipe, lease)
+            outcome = self._finish(attempt, lease)
             self._clean()
             return outcome
 
@@ -100,14 +98,14 @@ class Refresh:
         head = self.table.head if self.table.exists else None
         return Base(self.table, head, self.folder.latest)
 
-    def _finish(self, attempt: Attempt, recipe: Recipe, lease: Lease) -> Outcome:
+    def _finish(self, attempt: Attempt, lease: Lease) -> Outcome:
         """Compute, write, judge, promote: whatever of it has not been done yet."""
         plan = data_plan(self._config, attempt.run, attempt.todo) if attempt.num_todo else None
         written = self.table.written(attempt.name)
         if written is None and attempt.changes_nothing:
             written = self.table.head
         elif written is None:
-            written = self._write(attempt, plan, recipe, lease)
+            written = self._write(attempt, plan, lease)
         before = self.folder.promoted()
         if attempt.changes_nothing and written in before:
             self.folder.finish_day(self._date, written)
@@ -120,9 +118,9 @@ class Refresh:
             written,
             None if baseline is None else self.folder.record(baseline),
             self._config.gate,
-            Tried(attempt.num_wanted, sum(each.count for each in failures), recipe.reward),
+            Tried(attempt.num_wanted, sum(each.count for each in failures), attempt.recipe.reward),
         )
-        record = self._record(attempt, recipe, written, found)
+        record = self._record(attempt, written, found)
         self.folder.write_record(record)
         promoted = record.passed or written in before
         if promoted:
@@ -134,20 +132,20 @@ class Refresh:
             self.folder.finish_day(self._date, written)
         return Outcome(promoted, written, reasons=tuple(record.reasons), report=page)
 
-    def _write(self, attempt: Attempt, plan: Plan | None, recipe: Recipe, lease: Lease) -> int:
+    def _write(self, attempt: Attempt, plan: Plan | None, lease: Lease) -> int:
         """Compute what is to do and make a version of it; returns its number."""
         rows = iter(())
         if plan is not None:
             Pipeline(plan, make_runner(plan.config), self._console).run()
             check_rows(plan.artifacts["prompts"].manifest().num_rows, attempt.num_todo)
-            rows = new_rows(plan.artifacts, attempt.contents(), recipe, self._date, attempt.name)
+            rows = new_rows(plan.artifacts, attempt.contents(), attempt.recipe, self._date, attempt.name)
         restored = attempt.restored()
         if restored:
             rows = chain(rows_of(self.table, self.folder.latest, restored), rows)
         lease.check()
         return self.table.replace(set(attempt.carried()), rows, attempt.name)
 
-    def _record(self, attempt: Attempt, recipe: Recipe, version: int, found: Findings) -> VersionRecord:
+    def _record(self, attempt: Attempt, version: int, found: Findings) -> VersionRecord:
         """What is to be known of the version. One that is judged a second time keeps its origin."""
         known = next((each for each in self.folder.records() if each.version == version), None)
         fresh = known is None or known.attempt == attempt.name
@@ -156,8 +154,8 @@ class Refresh:
             date=self._date if fresh else known.date,
             attempt=attempt.name if fresh else known.attempt,
             created=time.time() if fresh else known.created,
-            recipe=recipe.to_dict(),
-            settings=self._settings,
+            recipe=attempt.recipe.to_dict(),
+            settings=attempt.settings,
             counts={**attempt.counts, "failed": found.evidence.failed} if fresh else known.counts,
             measures=found.measures(),
             verdicts=[verdict.to_dict() for verdict in found.verdicts],

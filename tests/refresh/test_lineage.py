@@ -11,6 +11,7 @@ from rayflow.cli.app import app
 from rayflow.errors import ArtifactError, ConfigError, DataError
 from rayflow.refresh.folder import RefreshFolder
 from rayflow.refresh.lineage import trace_row
+from rayflow.refresh.recipe import recipe_of
 from tests.refresh.conftest import DAYS, Nightly
 
 NO_RUNS = "refresh.retention={runs: 0, grace_hours: 0}"
@@ -54,8 +55,6 @@ def test_a_pair_is_told_with_the_settings_that_made_it_though_its_run_is_gone(ni
 
 
 def test_the_settings_of_a_record_are_those_of_its_fingerprints(nightly: Nightly) -> None:
-    from rayflow.refresh.recipe import recipe_of
-
     nightly.run(DAYS[0])
     record = nightly.root.record(nightly.root.latest)
     assert recipe_of(record.settings).to_dict() == record.recipe
@@ -99,3 +98,17 @@ def test_mistakes_are_sentences(nightly: Nightly) -> None:
     with pytest.raises(ArtifactError, match="has no version 99"):
         trace_row(nightly.root.root, 99, "x")
     assert not RefreshFolder.is_one(nightly.folder)
+
+
+def test_what_was_written_before_a_change_is_recorded_as_it_was_made(
+    nightly: Nightly, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between writing and judging, and gone on with under another reward."""
+    with monkeypatch.context() as patch:
+        patch.setattr("rayflow.refresh.execute.examine", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            nightly.run(DAYS[0])
+    assert nightly.run(DAYS[0], "reward.function=tests.pipeline.conftest:raises") == 0
+    (record,) = nightly.root.records()
+    assert {row["reward"] for row in nightly.rows()} == {record.recipe["reward"]}
+    assert recipe_of(record.settings).to_dict() == record.recipe
