@@ -126,3 +126,22 @@ def test_export_and_promotion_say_what_they_cannot_do(nightly: Nightly, tmp_path
     with pytest.raises(ConfigError, match="Chat and plain prompts"):
         rayflow("table", nightly.root.root, "--export", tmp_path / "new")
     assert not [path.name for path in tmp_path.iterdir() if "new" in path.name]
+
+
+def test_a_group_loses_what_teaches_nothing_and_keeps_the_rest() -> None:
+    row = {
+        "prompt_id": "p",
+        "prompt": "Say yes.",
+        "messages": [],
+        "target": None,
+        "responses": ["Yes.", " ", "No.", " Yes."],
+        "finish_reasons": ["stop", "stop", "length", "stop"],
+        "rewards": [1.0, 0.0, -1.0, 0.5],
+        "accepted": [0, 1, 2],
+        "pairs": [[0, 1], [0, 2], [0, 3]],
+    }
+    (made,) = module._group(row)
+    assert made["responses"] == ["Yes.", "No.", " Yes."] and made["scores"] == [1.0, -1.0, 0.5]
+    assert made["finish_reasons"] == ["stop", "length", "stop"]
+    assert made["pairs"] == [[0, 1]]  # the empty response is gone, and two that say the same are no pair
+    assert list(module._group({**row, "responses": [" "] * 4})) == []

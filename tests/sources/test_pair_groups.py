@@ -34,3 +34,15 @@ def test_a_group_keeps_its_pairs_and_scores(tmp_path: Path) -> None:
 def test_pairs_must_name_two_responses(tmp_path: Path, pairs: object) -> None:
     found = only(tmp_path, ROW | {"pairs": pairs})
     assert isinstance(found, Failure) and "of 3 responses" in found.detail
+
+
+def test_what_a_sampler_cut_is_told(tmp_path: Path) -> None:
+    reasons = ["stop", "length", "stop"]
+    assert only(tmp_path, ROW | {"finish_reasons": reasons}).finish_reasons == tuple(reasons)
+    assert only(tmp_path, ROW).finish_reasons == ()  # all ended by themselves
+
+
+@pytest.mark.parametrize("reasons", [["stop"], ["stop", "length", "cut"], "stop", [1, 2, 3]])
+def test_finish_reasons_are_two_words_one_for_each_response(tmp_path: Path, reasons: object) -> None:
+    found = only(tmp_path, ROW | {"finish_reasons": reasons})
+    assert isinstance(found, Failure) and "'finish_reasons' must be a list of 3 words" in found.detail
