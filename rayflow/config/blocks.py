@@ -141,9 +141,9 @@ class PoolOptions(Options):
     Attributes:
         num_workers: actors (each holds one engine or model), or training processes; {min: .., max: ..} for a
             pool of actors that follows its queue.
-        num_cpus, num_gpus: of each worker; fractions share a device. All GPUs of a worker are of one machine.
-            Actors with less than a core and no GPU compute, on a machine of up to 8 cores, on all of these
-            behind the others.
+        num_cpus, num_gpus: of each worker; fractions share a device. All GPUs of a worker are of one machine. On
+            Ray a worker of no GPU sees none. Actors with less than a core and no GPU compute, on a machine of up to
+            8 cores, on all of these behind the others.
         in_flight: shards that one worker works on at the same time.
         resources: Ray's custom resources of each worker, which pin it to the machines that offer them.
     """
