@@ -243,6 +243,7 @@ class Given(Row):
     responses: tuple[str, ...]
     pairs: tuple[np.ndarray, ...]
     rewards: np.ndarray
+    finish_reasons: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

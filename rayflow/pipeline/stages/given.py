@@ -15,6 +15,9 @@ from rayflow.pipeline.stage import StageContext, failure_of, read_rows
 from rayflow.sources.files import source_digest
 from rayflow.sources.read import DROPPED, read
 
+_Answer = tuple[str, str]
+"""A response, and its finish reason (see `core.rows.Example`)."""
+
 
 @dataclass
 class GivenStage:
@@ -69,19 +72,27 @@ class GivenStage:
             )
         return {}
 
-    def _answers(self) -> tuple[dict[str, tuple[str, ...]], list[Failure]]:
-        found: dict[str, tuple[str, ...]] = {}
+    def _answers(self) -> tuple[dict[str, list[_Answer]], list[Failure]]:
+        found: dict[str, list[_Answer]] = {}
         refused = []
         for row in read(self.source, Example):
             if isinstance(row, Failure):
                 refused += [] if row.reason in DROPPED else [row]
                 continue
             given = row.responses or ((row.target,) if row.target is not None else ())
-            name = prompt_id(row.prompt, row.messages)
             if given:
-                found[name] = found.get(name, ()) + given
+                reasons = row.finish_reasons or ("stop",) * len(given)
+                name = prompt_id(row.prompt, row.messages)
+                found.setdefault(name, []).extend(zip(given, reasons, strict=True))
         return found, refused
 
 
-def _given(name: str, responses: tuple[str, ...]) -> Given:
-    return Given(prompt_id=name, responses=responses, pairs=(), rewards=np.full(len(responses), np.nan))
+def _given(name: str, answers: list[_Answer]) -> Given:
+    responses, reasons = zip(*answers, strict=True)
+    return Given(
+        prompt_id=name,
+        responses=responses,
+        pairs=(),
+        rewards=np.full(len(responses), np.nan),
+        finish_reasons=reasons,
+    )
