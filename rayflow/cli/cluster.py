@@ -14,13 +14,6 @@ if TYPE_CHECKING:
     from rayflow.config.evaluate import EvaluateConfig
 
 Gpus = int | None
-COMMANDS = {
-    "RunConfig": "run",
-    "RefreshConfig": "refresh",
-    "EvaluateConfig": "evaluate",
-    "RewardConfig": "train-reward",
-}
-"""What is done with a configuration of each kind."""
 
 cluster = typer.Typer(help="Manifests for a GPU cluster.", no_args_is_help=True)
 
@@ -84,16 +77,16 @@ def _of_job(path: Path) -> dict[str, Any]:
     """What a job's configuration says about its cluster: its command, its engine's GPUs, its reward."""
     from rayflow.config import RunConfig, load_config, schema_of
     from rayflow.config.evaluate import EvaluateConfig
+    from rayflow.config.load import command_of
     from rayflow.errors import ConfigError
 
-    schema = schema_of(path)
-    command = COMMANDS.get(schema.__name__)
-    if command is None:
+    command = command_of(path)
+    if command == "study run":
         raise ConfigError(
             f"{path} does not say what a cluster needs: give a configuration of a run, a refresh, an evaluation or "
             "a reward; of a study, that of its runs."
         )
-    job = load_config(path, None, schema)
+    job = load_config(path, None, schema_of(path))
     told: dict[str, Any] = {"config": str(path), "command": command}
     if command == "refresh":
         told["refresh_config"] = str(path)

@@ -25,7 +25,7 @@ from rayflow.errors import ArtifactError
 _ROOM = 1 << 20
 """Bytes. A file that failed to be written, on a disk with less room than this, failed for that."""
 SHAPE = "shape.json"
-"""What a checkpoint's files are split by: `num_workers`, `zero_stage`. A single process writes none."""
+"""What a checkpoint's files depend on: `num_workers`, `zero_stage`, `precision`. A single process writes none."""
 _LISTS = CHECKSUMS.removesuffix(".json")
 """How the names of all lists of checksums begin, the only one's and each worker's."""
 _STEP = re.compile(r"step-(\d{8})")

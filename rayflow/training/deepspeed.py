@@ -58,7 +58,7 @@ class DeepSpeedBackend:
                 "Adafactor on ZeRO's flattened partitions is not the paper's Adafactor.", stacklevel=2
             )
         self.config = scorer.model.config
-        self.stage = options.zero_stage
+        self.stage, self.precision = options.zero_stage, options.precision
         self._optimizer_name, self._scratch = options.optimizer, Path(job.output_dir)
         self.engine, self.optimizer, _, _ = deepspeed.initialize(
             model=scorer,
@@ -118,7 +118,8 @@ class DeepSpeedBackend:
         do not depend on the workers, so training goes on with the step and the groups that come next.
 
         Raises:
-            StageError: DeepSpeed cannot convert it: another ZeRO stage with 3 on one side, or Adafactor.
+            StageError: DeepSpeed cannot convert it: another ZeRO stage with 3 on one side, Adafactor, or workers whose
+                processors compute in another type.
         """
         saved = json.loads((folder / SHAPE).read_text())
         if saved == self._shape():
@@ -132,12 +133,16 @@ class DeepSpeedBackend:
             _, client = self.engine.load_checkpoint(str(folder), tag=_TAG)
         return int(client["rayflow_step"])
 
-    def _shape(self) -> dict[str, int]:
-        return {"num_workers": self.world_size, "zero_stage": self.stage}
+    def _shape(self) -> dict[str, Any]:
+        return {"num_workers": self.world_size, "zero_stage": self.stage, "precision": self.precision}
 
-    def _check_convertible(self, saved: dict[str, int]) -> None:
+    def _check_convertible(self, saved: dict[str, Any]) -> None:
         reason = None
-        if saved["zero_stage"] != self.stage and 3 in (saved["zero_stage"], self.stage):
+        if saved["precision"] != self.precision:
+            reason = (
+                "these workers' processors compute in another type: go on with workers like the ones before"
+            )
+        elif saved["zero_stage"] != self.stage and 3 in (saved["zero_stage"], self.stage):
             reason = "ZeRO-3 splits weights in another way than ZeRO-1 and 2: keep the zero_stage"
         elif self._optimizer_name == "adafactor":
             reason = "Adafactor's state cannot be split anew: keep the number of workers and the zero_stage"

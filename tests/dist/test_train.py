@@ -230,13 +230,16 @@ def test_what_cannot_be_split_anew_is_refused_with_a_way_out(tmp_path):
     def load(saved, zero_stage, optimizer="adamw"):
         backend = object.__new__(DeepSpeedBackend)
         backend.world_size, backend.stage, backend._optimizer_name = 1, zero_stage, optimizer
-        (tmp_path / "shape.json").write_text(json.dumps(saved))
+        backend.precision = "float32"
+        (tmp_path / "shape.json").write_text(json.dumps({"precision": "float32", **saved}))
         backend.load_state(tmp_path)
 
     with pytest.raises(StageError, match="keep the zero_stage, or delete the unfinished"):
         load({"num_workers": 1, "zero_stage": 3}, zero_stage=1)
     with pytest.raises(StageError, match="Adafactor's state cannot be split anew"):
         load({"num_workers": 2, "zero_stage": 1}, zero_stage=1, optimizer="adafactor")
+    with pytest.raises(StageError, match="compute in another type: go on with workers like the ones before"):
+        load({"num_workers": 1, "zero_stage": 1, "precision": "bfloat16"}, zero_stage=1)
 
 
 class Attack:

@@ -162,16 +162,19 @@ def test_rewards_relative_to_the_group_are_computed_anew_for_the_whole_of_it(set
         assert apart == pytest.approx(apart[0], abs=1e-5)
 
 
-def test_a_prompt_whose_further_draw_fails_keeps_what_it_had(
-    settings: dict, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The reward fails on texts that only a further draw brings."""
+def with_further_draws_that_fail(settings: dict, rule: dict) -> tuple[Plan, set[str]]:
+    """A run whose reward fails on what a further draw brings to some prompts, and which ones these are."""
     reward = {"kind": "rule", "function": "tests.pipeline.test_resample:fails_on_many"}
-    changes = {"select": {**TOO_MANY, "max_resamples": 1, "num_accepted": 20}, "max_failed_fraction": 1.0}
     fails_on_many.seen = 0
+    changes = {"select": {**rule, "max_resamples": 1}, "max_failed_fraction": 1.0}
     plan = finish(with_settings(settings, reward=reward, **changes))
     failed = {failure.prompt_id for failure in plan.artifacts["rescore-1"].failures()}
     assert 0 < len(failed) < NUM_PROMPTS
+    return plan, failed
+
+
+def test_a_prompt_whose_further_draw_fails_keeps_what_it_had(settings: dict) -> None:
+    plan, failed = with_further_draws_that_fail(settings, {**TOO_MANY, "num_accepted": 20})
     rows = tables(plan)["select"]
     assert len(rows) == NUM_PROMPTS
     assert {row["prompt_id"] for row in rows if len(row["accepted"]) == 16} == failed
@@ -185,12 +188,7 @@ def test_a_prompt_whose_further_draw_fails_keeps_what_it_had(
 
 def test_rejection_goes_on_where_a_further_draw_could_not_be_scored(settings: dict) -> None:
     """Such a prompt has more texts than rewards; those that were not short have as many."""
-    reward = {"kind": "rule", "function": "tests.pipeline.test_resample:fails_on_many"}
-    changes = {"select": {**RULE, "max_resamples": 1}, "max_failed_fraction": 1.0}
-    fails_on_many.seen = 0
-    plan = finish(with_settings(settings, reward=reward, **changes))
-    failed = {failure.prompt_id for failure in plan.artifacts["rescore-1"].failures()}
-    assert 0 < len(failed) < NUM_PROMPTS
+    plan, failed = with_further_draws_that_fail(settings, RULE)
     rows = tables(plan)["select"]
     assert len(rows) == NUM_PROMPTS
     assert all(max(row["accepted"]) < 16 for row in rows if row["prompt_id"] in failed)
