@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -23,6 +24,11 @@ class Message(TypedDict):
 
     role: str
     content: str
+
+
+def cut_short(finish_reasons: Sequence[str]) -> np.ndarray:
+    """[n] bool, which of n responses were cut at max_tokens, by how each ended (see `Candidates`)."""
+    return np.array([reason == "length" for reason in finish_reasons], dtype=bool)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +78,11 @@ class Example(Prompt):
     pairs: tuple[np.ndarray, ...]
     rewards: np.ndarray
     finish_reasons: tuple[str, ...] = ()
+
+    @property
+    def cut(self) -> np.ndarray | None:
+        """[n] bool, which responses a sampler cut; None where all are complete."""
+        return cut_short(self.finish_reasons) if self.finish_reasons else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 
 from rayflow.core.chat import prompt_token_ids
 from rayflow.core.evaluation_rows import Answered, Answers
 from rayflow.core.options import KindOptions, build
+from rayflow.core.rows import cut_short
 from rayflow.core.schema import from_table
 from rayflow.core.seeds import sampling_seed
 from rayflow.engines.base import Engine, Generation, SamplingOptions
@@ -79,5 +79,5 @@ def _win_share(reward: Any, row: Any, made: Generation | DataError) -> float:
         raise made
     if is_pairwise(reward):
         return float(compare_all(reward, row, made.responses, row.responses).mean())
-    cut = np.array([reason == "length" for reason in made.finish_reasons])
-    return compare(scores_of(reward, row, made.responses, cut), row.rewards)[0]
+    rewards = scores_of(reward, row, made.responses, cut_short(made.finish_reasons))
+    return compare(rewards, row.rewards)[0]

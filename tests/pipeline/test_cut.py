@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from rayflow.config import RunConfig
+from rayflow.config import PoolOptions, RunConfig
 from rayflow.core.files import read_json
 from rayflow.core.options import KindOptions
+from rayflow.core.rows import Example
 from rayflow.pipeline.plan import build_plan
 from rayflow.pipeline.report import report
+from rayflow.pipeline.stages.judge import JudgeStage
 from tests.pipeline.helpers import run_data, tables
+from tests.pipeline.test_given import RRHF, plan_of, run
 from tests.pipeline.test_resample import TOO_MANY, finish
 
 CUT = {"kind": "tests.pipeline.test_cut:Cut"}
@@ -73,3 +79,34 @@ def test_the_summary_has_the_share_of_cut_candidates_and_accepted(settings: dict
     found = read_json(plan.config.root / "summary.json")["selection"]
     assert found["cut_candidates"] == pytest.approx(np.mean(list(cut.values())))
     assert found["cut_accepted"] == pytest.approx(np.mean(accepted)) and 0 < np.mean(accepted) < 1
+
+
+def test_given_responses_are_scored_as_their_data_says_they_ended(tmp_path: Path, tiny_model: str) -> None:
+    rows = [
+        {"prompt": f"Number {i}: ", "responses": ["a joy", "dull", "fine"], "finish_reasons": reasons}
+        for i, reasons in enumerate((["stop", "length", "stop"], ["length", "length", "stop"]))
+    ]
+    plan = plan_of(tmp_path, tiny_model, [row | {"pairs": [[0, 1]]} for row in rows], train=RRHF, reward=CUT)
+    run(plan)
+    assert [row["rewards"] for row in tables(plan)["score"]] == [was_cut(row) for row in rows]
+
+
+def test_a_trained_reward_is_judged_on_responses_as_they_ended(tiny_model: str) -> None:
+    stage = JudgeStage("judge", ("prompts", "train"), tiny_model, Cut.Config(), PoolOptions())
+    rows = [
+        Example(
+            prompt_id=str(i),
+            prompt="Hello",
+            messages=(),
+            target=None,
+            responses=("a joy", "dull"),
+            pairs=(np.array([0, 1], np.int32),),
+            rewards=np.full(2, np.nan),
+            finish_reasons=reasons,
+        )
+        for i, reasons in enumerate((("length", "stop"), ("stop", "length"), ()))
+    ]
+    stage.setup()
+    found = asyncio.run(stage.process(rows))
+    stage.close()
+    assert [row.margins.tolist() for row in found] == [[1.0], [-1.0], [0.0]]

@@ -16,7 +16,7 @@ from rayflow.core.rows import Example, Failure
 from rayflow.core.stats import logit
 from rayflow.errors import DataError, RewardError
 from rayflow.pipeline.stage import failure_of
-from rayflow.rewards.base import close_reward, is_pairwise, preferences
+from rayflow.rewards.base import close_reward, is_pairwise, preferences, scores_of
 
 
 @dataclass
@@ -61,7 +61,7 @@ class JudgeStage:
             if is_pairwise(self._reward):
                 margins = logit(preferences(self._reward, row, row.responses, pairs))
             else:
-                scores = self._reward.score(row, row.responses)
+                scores = scores_of(self._reward, row, row.responses, row.cut)
                 margins = scores[pairs[:, 0]] - scores[pairs[:, 1]]
         except (RewardError, DataError) as error:
             return failure_of(row.prompt_id, "reward failed", str(error))

@@ -10,7 +10,7 @@ import numpy as np
 
 from rayflow.config.evaluate import IntervalOptions, SideBySideOptions
 from rayflow.core.evaluation_rows import Answered, Diversity, SideBySideVerdicts
-from rayflow.core.rows import Row
+from rayflow.core.rows import Row, cut_short
 from rayflow.evaluation.divergence import Divergence, PolicyLogprobs, divergence
 from rayflow.evaluation.measures import (
     DiversityMeasure,
@@ -132,7 +132,7 @@ class MeasureStage:
                 policy=row.exact_logprobs,
                 sft=both[1][name].exact_logprobs,
                 num_tokens=np.array([len(ids) for ids in row.token_ids]),
-                cut=np.array([reason == "length" for reason in row.finish_reasons]),
+                cut=cut_short(row.finish_reasons),
             )
             for name, row in both[0].items()
             if name in both[1]

@@ -11,7 +11,16 @@ import numpy as np
 
 from rayflow.config import PoolOptions
 from rayflow.core.options import KindOptions, build
-from rayflow.core.rows import ComponentScores, Failure, OrderedScores, Prompt, Row, Scores
+from rayflow.core.rows import (
+    ComponentScores,
+    Example,
+    Failure,
+    OrderedScores,
+    Prompt,
+    Row,
+    Scores,
+    cut_short,
+)
 from rayflow.errors import DataError, RewardError
 from rayflow.pipeline.stage import failure_of
 from rayflow.rewards.base import (
@@ -46,7 +55,7 @@ class SampledResponses(Responses):
     @property
     def cut(self) -> np.ndarray:
         """See `Responses`."""
-        return np.array([reason == "length" for reason in self.finish_reasons], dtype=bool)
+        return cut_short(self.finish_reasons)
 
 
 @dataclass
@@ -144,11 +153,6 @@ class ScoreStage:
         self._reward = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class GivenResponses(Responses, Scores):
-    """View: given responses with the scores that the data has; NaN where it has none."""
-
-
 class GivenScoreStage(ScoreStage):
     """Rewards of given responses: the data's own scores, or the reward's for a group with any that has none.
 
@@ -156,14 +160,14 @@ class GivenScoreStage(ScoreStage):
     all scores the reward is never loaded.
     """
 
-    reads = GivenResponses
+    reads = Example
     writes = Scores
 
     def setup(self) -> None:
         """Nothing yet: most data either has scores or has none."""
         self._loaded = False
 
-    async def process(self, rows: Sequence[GivenResponses]) -> Sequence[Scores | Failure]:
+    async def process(self, rows: Sequence[Example]) -> Sequence[Scores | Failure]:
         """Row by row; what is to be scored as sampled responses are."""
         unscored = [row for row in rows if not np.isfinite(row.rewards).all()]
         if unscored and not self._loaded:
