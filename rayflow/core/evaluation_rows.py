@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rayflow.core.rows import Prompt, Row, Scores
+from rayflow.core.rows import Responses, Row, Scores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,10 +100,9 @@ class SideBySideVerdicts(Row):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answers(Prompt):
-    """View: a prompt with responses, wherever they came from."""
+class Answers(Responses):
+    """View: the same with the tokens of the responses."""
 
-    responses: tuple[str, ...]
     token_ids: tuple[np.ndarray, ...]
 
 

@@ -61,28 +61,39 @@ class Prompt(Row):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Example(Prompt):
+class Responses(Prompt):
+    """View: a prompt with responses, wherever they came from; what a reward reads.
+
+    Attributes:
+        responses: n texts.
+        finish_reasons: n strings as in `Candidates`, where it is told; none where all ended by themselves.
+    """
+
+    responses: tuple[str, ...]
+    finish_reasons: tuple[str, ...] = ()
+
+    @property
+    def cut(self) -> np.ndarray:
+        """[n] bool, which responses a sampler cut at max_tokens."""
+        reasons = self.finish_reasons or ("stop",) * len(self.responses)
+        return cut_short(reasons)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example(Responses):
     """A prompt with what the data gives beside it: responses, preferences between them, scores.
 
     Its id names the prompt and the responses together (see `prompt_id`): a file may hold many pairs for one
     prompt, and each is a row.
 
     Attributes:
-        responses: n texts; none where the data has only a prompt, or a prompt and a target.
+        responses: none where the data has only a prompt, or a prompt and a target.
         pairs: p arrays [2] int32, (chosen, rejected), as indices into `responses`.
         rewards: [n] float64, the given scores, higher is better; NaN where the data has none.
-        finish_reasons: n strings as in `Candidates`, where the data tells; none where all ended by themselves.
     """
 
-    responses: tuple[str, ...]
     pairs: tuple[np.ndarray, ...]
     rewards: np.ndarray
-    finish_reasons: tuple[str, ...] = ()
-
-    @property
-    def cut(self) -> np.ndarray | None:
-        """[n] bool, which responses a sampler cut; None where all are complete."""
-        return cut_short(self.finish_reasons) if self.finish_reasons else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +123,7 @@ class Encoded(Row):
 
     Attributes:
         prompt_token_ids: [P] int32, chat template applied.
-        responses, pairs, rewards: as in `Example`; of a supervised row the one response is its target.
+        responses, finish_reasons, pairs, rewards: as in `Example`; of a supervised row the one response is its target.
         token_ids: n arrays [R_i] int32, the end-of-turn token included.
         accepted: [n] int32, 0..n-1: given responses all go on.
     """
@@ -123,6 +134,7 @@ class Encoded(Row):
     accepted: np.ndarray
     pairs: tuple[np.ndarray, ...]
     rewards: np.ndarray
+    finish_reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

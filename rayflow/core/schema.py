@@ -6,7 +6,7 @@ The Arrow type of a column follows from the field's annotation in `rows`; arrays
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from functools import cache
 from typing import Any, TypeVar, get_type_hints
 
@@ -100,12 +100,13 @@ def _encode(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
 
 
 def from_table(table: pa.Table, record: type[R]) -> list[R]:
-    """Records of type `record` from a table that holds at least its columns.
+    """Records of type `record` from a table with at least its columns; those with a default may be missing.
 
     Raises:
-        KeyError: a column is missing.
+        KeyError: another column is missing.
     """
-    names = [f.name for f in fields(record)]
+    here = set(table.column_names)
+    names = [f.name for f in fields(record) if f.name in here or f.default is MISSING]
     columns = [_decode(table.column(name).combine_chunks()) for name in names]
     return [record(**dict(zip(names, values, strict=True))) for values in zip(*columns, strict=True)]
 

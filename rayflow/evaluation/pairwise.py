@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rayflow.core.evaluation_rows import Answers, ComparedVerdict
-from rayflow.core.rows import Prompt
+from rayflow.core.rows import Responses
 from rayflow.core.stats import logit
 from rayflow.rewards.base import PairwiseReward, preferences
 
@@ -20,9 +20,18 @@ TIE = 1e-6
 
 
 def compare_all(
-    reward: PairwiseReward, prompt: Prompt, policy: Sequence[str], baseline: Sequence[str]
+    reward: PairwiseReward,
+    baseline: Responses,
+    responses: Sequence[str],
+    cut: np.ndarray,
 ) -> np.ndarray:
     """Every response of the policy against every one of the baseline, in one call.
+
+    Args:
+        reward: who judges.
+        baseline: the prompt with the b responses of the baseline.
+        responses: the policy's, m texts.
+        cut: [m] bool, which of these a sampler cut at max_tokens.
 
     Returns:
         [m, b] float64 in (0, 1), the probability that the policy's is better.
@@ -30,9 +39,10 @@ def compare_all(
     Raises:
         RewardError: see `rewards.base.preferences`.
     """
-    m, b = len(policy), len(baseline)
+    m, b = len(responses), len(baseline.responses)
     pairs = np.stack([np.repeat(np.arange(m), b), np.tile(np.arange(m, m + b), m)], axis=1)
-    return preferences(reward, prompt, (*policy, *baseline), pairs).reshape(m, b)
+    texts, cuts = (*responses, *baseline.responses), np.concatenate([cut, baseline.cut])
+    return preferences(reward, baseline, texts, pairs, cuts).reshape(m, b)
 
 
 def compared_verdict(policy: Answers, baseline: Answers, preferred: np.ndarray) -> ComparedVerdict:

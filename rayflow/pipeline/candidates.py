@@ -127,10 +127,10 @@ def is_ranked(config: RunConfig) -> bool:
     return is_pairwise(build("reward", config.reward))
 
 
-def score_stage(config: RunConfig, name: str, inputs: tuple[str, ...], sampled: bool = True) -> ScoreStage:
-    """A stage that scores with the run's reward; `sampled`: the last input's responses come from an engine."""
+def score_stage(config: RunConfig, name: str, inputs: tuple[str, ...]) -> ScoreStage:
+    """A stage that scores with the run's reward."""
     assert config.reward is not None
-    return ScoreStage(name, inputs, config.reward, config.compute.score, sampled)
+    return ScoreStage(name, inputs, config.reward, config.compute.score)
 
 
 def sample_stage(

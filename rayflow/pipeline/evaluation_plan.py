@@ -144,9 +144,8 @@ def _judged(
     else:
         scores = ((f"policy-score-{name}",), (f"baseline-score-{name}",))
         for side, (score,) in zip((policy, baseline), scores, strict=True):
-            sampled = getattr(config, side.name).samples
             inputs = (PROMPTS, side.answer)
-            steps.append((ScoreStage(score, inputs, reward, config.compute.score, sampled),))
+            steps.append((ScoreStage(score, inputs, reward, config.compute.score),))
     verdict = EvaluateStage(
         name=f"verdict-{name}",
         policy=(PROMPTS, policy.answer, *scores[0]),

@@ -38,7 +38,6 @@ from rayflow.pipeline.stages.compare import CompareStage
 from rayflow.pipeline.stages.encode import EncodeStage, EncodeTargetStage
 from rayflow.pipeline.stages.evaluate import EvaluateStage
 from rayflow.pipeline.stages.reference import ReferenceStage
-from rayflow.pipeline.stages.sample import SampleStage
 from rayflow.pipeline.stages.score import GivenScoreStage
 from rayflow.pipeline.stages.train import TrainStage, Validation
 
@@ -254,5 +253,4 @@ def _scored(config: RunConfig, answer: Stage, name: str, prompts: str) -> tuple[
     """Answers with their scores; without, if two sides are to be compared by a pairwise reward."""
     if is_ranked(config):
         return (answer,)
-    sampled = isinstance(answer, SampleStage)
-    return (answer, score_stage(config, name, (prompts, answer.name), sampled))
+    return (answer, score_stage(config, name, (prompts, answer.name)))

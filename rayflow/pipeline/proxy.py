@@ -77,7 +77,7 @@ def _win_share(reward: Any, row: Any, made: Generation | DataError) -> float:
     """Of the policy's answers against the baseline's to one prompt."""
     if isinstance(made, DataError):
         raise made
+    cut = cut_short(made.finish_reasons)
     if is_pairwise(reward):
-        return float(compare_all(reward, row, made.responses, row.responses).mean())
-    rewards = scores_of(reward, row, made.responses, cut_short(made.finish_reasons))
-    return compare(rewards, row.rewards)[0]
+        return float(compare_all(reward, row, made.responses, cut).mean())
+    return compare(scores_of(reward, row, made.responses, cut), row.rewards)[0]

@@ -21,7 +21,8 @@ class Reward(Protocol):
 
     Some attributes are optional: `pairwise = True` says that the reward is a `PairwiseReward`, `components`
     that it is a `ComponentReward`, `relative = True` that a response's score depends on the others in its call,
-    `reads_cut = True` that `score` and `score_components` take a third, optional argument `cut` (see `scores_of`),
+    `reads_cut = True` that `score`, `score_components` and `compare` take one more, optional argument `cut` (see
+    `scores_of`),
     and `waits = True` that a call spends its time waiting for another process, so that prompts should be
     scored several at a time (`score` is then called from threads). `close()` ends what would outlive the reward,
     such as another process.
@@ -167,17 +168,23 @@ def close_reward(reward: Any) -> None:
 
 
 def preferences(
-    reward: PairwiseReward, prompt: Prompt, responses: Sequence[str], pairs: np.ndarray
+    reward: PairwiseReward,
+    prompt: Prompt,
+    responses: Sequence[str],
+    pairs: np.ndarray,
+    cut: np.ndarray | None = None,
 ) -> np.ndarray:
-    """`reward.compare`, held to its word: [p] float64 in [SURE, 1 - SURE].
+    """`reward.compare`, held to its word: [p] float64 in [SURE, 1 - SURE]; `cut` as in `scores_of`.
 
     Raises:
         RewardError: see `compare`, or what came back is no list of p probabilities.
     """
-    return judged(reward, prompt, responses, pairs).values
+    return judged(reward, prompt, responses, pairs, cut).values
 
 
-def judged(reward: Any, prompt: Prompt, responses: Sequence[str], pairs: np.ndarray) -> ByOrder:
+def judged(
+    reward: Any, prompt: Prompt, responses: Sequence[str], pairs: np.ndarray, cut: np.ndarray | None = None
+) -> ByOrder:
     """The same, with the judgements of each order where the reward tells them; else none, [0, 2].
 
     Raises:
@@ -188,7 +195,9 @@ def judged(reward: Any, prompt: Prompt, responses: Sequence[str], pairs: np.ndar
     if reads_orders(reward):
         found = reward.compare_orders(prompt, responses, pairs)
     else:
-        found = ByOrder(np.asarray(reward.compare(prompt, responses, pairs), np.float64), np.empty((0, 2)))
+        more = (cut,) if reads_cut(reward) else ()
+        values = np.asarray(reward.compare(prompt, responses, pairs, *more), np.float64)
+        found = ByOrder(values, np.empty((0, 2)))
     if found.values.shape != (len(pairs),):
         raise RewardError(f"compare gave the shape {found.values.shape} for {len(pairs)} pairs")
     bad = np.flatnonzero(~((found.values >= 0) & (found.values <= 1)))

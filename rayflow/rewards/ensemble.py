@@ -132,20 +132,30 @@ class EnsembleReward:
             parts = standardized(parts)
         return ComponentRewards(self._weights @ parts, tuple(parts), parts.var(axis=0))
 
-    def compare(self, prompt: Prompt, responses: Sequence[str], pairs: np.ndarray) -> np.ndarray:
+    def compare(
+        self, prompt: Prompt, responses: Sequence[str], pairs: np.ndarray, cut: np.ndarray | None = None
+    ) -> np.ndarray:
         """Probabilities [p] that the first of each pair [p, 2] is better (see `PairwiseReward`)."""
-        odds = np.stack([self._log_odds(i, prompt, responses, pairs) for i in range(len(self.members))])
+        odds = np.stack([self._log_odds(i, prompt, responses, pairs, cut) for i in range(len(self.members))])
         return sigmoid(self._weights @ odds)
 
     def _log_odds(
-        self, index: int, prompt: Prompt, responses: Sequence[str], pairs: np.ndarray
+        self,
+        index: int,
+        prompt: Prompt,
+        responses: Sequence[str],
+        pairs: np.ndarray,
+        cut: np.ndarray | None,
     ) -> np.ndarray:
         """[p] float64; a pointwise member reads only the responses that occur in the pairs."""
         if is_pairwise(self.members[index]):
             with _named(self.components[index]):
-                return logit(preferences(self.members[index], prompt, responses, pairs))
+                return logit(preferences(self.members[index], prompt, responses, pairs, cut))
         used, places = np.unique(pairs, return_inverse=True)
-        rewards = self._scores(index, prompt, [responses[i] for i in used])[places.reshape(-1, 2)]
+        texts = [responses[i] for i in used]
+        rewards = self._scores(index, prompt, texts, None if cut is None else cut[used])[
+            places.reshape(-1, 2)
+        ]
         return rewards[:, 0] - rewards[:, 1]
 
     def _scores(

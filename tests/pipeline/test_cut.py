@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from rayflow.config import PoolOptions, RunConfig
+from rayflow.config.evaluate import EvaluateConfig
 from rayflow.core.files import read_json
 from rayflow.core.options import KindOptions
 from rayflow.core.rows import Example
-from rayflow.pipeline.plan import build_plan
+from rayflow.core.stats import sigmoid
+from rayflow.pipeline.commands import make_runner
+from rayflow.pipeline.evaluation_plan import build_evaluation_plan
+from rayflow.pipeline.execute import Pipeline
 from rayflow.pipeline.report import report
 from rayflow.pipeline.stages.judge import JudgeStage
+from rayflow.rewards.pairwise import Pairwise, PairwiseOptions
+from tests.pipeline.evaluation_helpers import evaluation_settings
 from tests.pipeline.helpers import run_data, tables
 from tests.pipeline.test_given import RRHF, plan_of, run
 from tests.pipeline.test_resample import TOO_MANY, finish
@@ -42,6 +50,21 @@ class Cut:
         return np.zeros(len(responses)) if cut is None else cut.astype(np.float64)
 
 
+class Even(Pairwise):
+    """Prefers nothing."""
+
+    class Config(PairwiseOptions):
+        kind: str = "tests.pipeline.test_cut:Even"
+
+    models = ()
+
+    def setup(self) -> None:
+        pass
+
+    def judge(self, prompt, responses, pairs):
+        return np.full(len(pairs), 0.5)
+
+
 def was_cut(row: dict) -> list[float]:
     return [float(reason == "length") for reason in row["finish_reasons"]]
 
@@ -63,11 +86,19 @@ def test_it_is_told_so_of_further_draws_too(settings: dict, reward: dict) -> Non
         assert np.sign(scored["rewards"]).tolist() == was_cut(sampled) and len(scored["rewards"]) == 48
 
 
-def test_targets_are_complete(settings: dict) -> None:
-    prompts = {**settings["prompts"], "evaluation": settings["prompts"]["train"]}
-    changes = {"prompts": prompts, "evaluate": {"baseline": "target"}}
-    stages = build_plan(RunConfig.model_validate({**settings, **changes})).stages
-    assert stages["eval-score-policy"].sampled and not stages["eval-score-target"].sampled
+def test_comparisons_are_told_so_too(settings: dict) -> None:
+    """Labels of a pairwise ensemble: its pairwise member says nothing, so what was cut decides."""
+    members = [{"reward": {"kind": "tests.pipeline.test_cut:Even"}}, {"reward": CUT, "weight": 0.1}]
+    reward = {"kind": "ensemble", "members": members}
+    plan, _ = run_data(RunConfig.model_validate({**settings, "reward": reward}))
+    stored = tables(plan)
+    margins = [
+        (margin, was_cut(sampled)[chosen] - was_cut(sampled)[rejected])
+        for sampled, paired in zip(stored["sample"], stored["pair"], strict=True)
+        for margin, (chosen, rejected) in zip(paired["margins"], paired["pairs"], strict=True)
+    ]
+    assert margins and all(margin == pytest.approx(0.1 * difference) for margin, difference in margins)
+    assert {difference for _, difference in margins} == {1.0}  # ties are dropped
 
 
 def test_the_summary_has_the_share_of_cut_candidates_and_accepted(settings: dict) -> None:
@@ -110,3 +141,33 @@ def test_a_trained_reward_is_judged_on_responses_as_they_ended(tiny_model: str) 
     found = asyncio.run(stage.process(rows))
     stage.close()
     assert [row.margins.tolist() for row in found] == [[1.0], [-1.0], [0.0]]
+
+
+@pytest.mark.parametrize("pairwise", [False, True], ids=["pointwise", "pairwise"])
+def test_an_evaluation_hands_on_how_both_sides_ended(tmp_path: Path, tiny_model: str, pairwise: bool) -> None:
+    """The baseline's responses are given, half of them cut; the policy's are sampled, and all cut."""
+    settings = evaluation_settings(tmp_path, tiny_model, tiny_model)
+    prompts = [json.loads(line) for line in Path(settings["prompts"]["path"]).read_text().splitlines()]
+    given = tmp_path / "given.jsonl"
+    ended = {"responses": ["good", "bad"], "finish_reasons": ["length", "stop"], "pairs": []}
+    given.write_text("".join(json.dumps({"prompt": row["prompt"], **ended}) + "\n" for row in prompts))
+    even = [{"reward": {"kind": "tests.pipeline.test_cut:Even"}}] if pairwise else []
+    reward = {"kind": "ensemble", "members": [*even, {"reward": CUT}]}
+    baseline = {"responses": {"path": str(given), "layout": "groups"}}
+    sample = {**settings["sample"], "max_tokens": 1}
+    changes = {
+        "baseline": baseline,
+        "sample": sample,
+        "rewards": {"cut": reward},
+        "kl": None,
+        "side_by_side": None,
+    }
+    plan = build_evaluation_plan(EvaluateConfig.model_validate({**settings, **changes}))
+    Pipeline(plan, make_runner(plan.config), Console(quiet=True)).run()
+    stored = tables(plan)
+    assert all(reason == "length" for row in stored["policy-sample"] for reason in row["finish_reasons"])
+    found = plan.artifacts["measure"].manifest().extra["measures"]["rewards"]["cut"]
+    if pairwise:
+        assert found["win_rate"]["win_rate"] == pytest.approx((0.5 + sigmoid(1.0)) / 2)
+    else:
+        assert found["win_rate"]["win_rate"] == 0.75

@@ -64,7 +64,7 @@ class CompareStage:
 
     def _one(self, policy: Answers, baseline: Answers) -> ComparedVerdict | Failure:
         try:
-            preferred = compare_all(self._reward, policy, policy.responses, baseline.responses)
+            preferred = compare_all(self._reward, baseline, policy.responses, policy.cut)
         except (RewardError, DataError) as error:
             return failure_of(policy.prompt_id, "comparison failed", str(error))
         return compared_verdict(policy, baseline, preferred)

@@ -8,9 +8,9 @@ from typing import Any
 
 from rayflow.config import PoolOptions
 from rayflow.core.evaluation_rows import Diversity
+from rayflow.core.rows import Responses
 from rayflow.evaluation.diversity import diversity
 from rayflow.pipeline.stage import SimpleStage
-from rayflow.pipeline.stages.score import Responses
 
 
 @dataclass

@@ -63,14 +63,14 @@ class EncodeStage:
     def _one(self, row: Any) -> Encoded | Failure:
         given = self.answers == "responses"
         responses = row.responses if given else (row.target,) if row.target else ()
-        ended = [reason != "length" for reason in row.finish_reasons] if given else []
+        finish_reasons = row.finish_reasons if given else ()
         if not responses:
             return failure_of(row.prompt_id, f"no {self.answers}", "the row brings none")
         try:
             prompt_ids = prompt_token_ids(self._tokenizer, row)
             token_ids = tuple(
-                response_token_ids(self._tokenizer, row, text, end)
-                for text, end in zip_longest(responses, ended, fillvalue=True)
+                response_token_ids(self._tokenizer, row, text, reason != "length")
+                for text, reason in zip_longest(responses, finish_reasons)
             )
         except DataError as error:
             return failure_of(row.prompt_id, "response cannot be encoded", error)
@@ -85,6 +85,7 @@ class EncodeStage:
             accepted=np.arange(len(responses), dtype=np.int32),
             pairs=row.pairs if given else (),
             rewards=row.rewards if given else np.full(len(responses), np.nan),
+            finish_reasons=finish_reasons,
         )
 
     def count_tokens(self, rows: Sequence[Encoded]) -> int:

@@ -59,7 +59,7 @@ class JudgeStage:
         pairs, scores = np.stack(row.pairs), np.empty(0)
         try:
             if is_pairwise(self._reward):
-                margins = logit(preferences(self._reward, row, row.responses, pairs))
+                margins = logit(preferences(self._reward, row, row.responses, pairs, row.cut))
             else:
                 scores = scores_of(self._reward, row, row.responses, row.cut)
                 margins = scores[pairs[:, 0]] - scores[pairs[:, 1]]

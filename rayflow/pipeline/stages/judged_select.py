@@ -10,12 +10,11 @@ import numpy as np
 
 from rayflow.config import PoolOptions
 from rayflow.core.options import KindOptions, build
-from rayflow.core.rows import Accepted, Failure, OrderedAccepted, Row, Scores
+from rayflow.core.rows import Accepted, Failure, OrderedAccepted, Responses, Row, Scores
 from rayflow.core.seeds import rng
 from rayflow.errors import DataError, RewardError
 from rayflow.pipeline.stage import SimpleStage, failure_of
 from rayflow.pipeline.stages.pair import Verdicts
-from rayflow.pipeline.stages.score import Responses
 from rayflow.rewards.base import reads_orders
 
 

@@ -10,14 +10,13 @@ import numpy as np
 
 from rayflow.config import PoolOptions
 from rayflow.core.options import KindOptions, build
-from rayflow.core.rows import Failure, OrderedPairs, PreferencePairs, Row, Scores
+from rayflow.core.rows import Failure, OrderedPairs, PreferencePairs, Responses, Row, Scores
 from rayflow.core.seeds import rng
 from rayflow.core.stats import logit
 from rayflow.errors import DataError, RewardError
 from rayflow.pairing.base import Prefer
 from rayflow.pairing.labels import by_reward
 from rayflow.pipeline.stage import SimpleStage, failure_of
-from rayflow.pipeline.stages.score import Responses
 from rayflow.rewards.base import PairwiseReward, judged, reads_orders
 
 
@@ -142,7 +141,7 @@ class Verdicts:
         Raises:
             RewardError: the ranker failed.
         """
-        found = judged(self._ranker, self._row, self._row.responses, pairs)
+        found = judged(self._ranker, self._row, self._row.responses, pairs, self._row.cut)
         self._found |= zip(map(tuple, pairs.tolist()), logit(found.values).tolist(), strict=True)
         self._orders.append(found.orders)
         return found.values

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from rayflow.core.rows import Candidates, ComponentScores, Failure, Row, Scored, Scores
+from rayflow.core.rows import Candidates, ComponentScores, Failure, Responses, Row, Scored, Scores
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.stage import read_rows
 from rayflow.pipeline.stages.sample import SampleStage
-from rayflow.pipeline.stages.score import SampledResponses, ScoreStage
+from rayflow.pipeline.stages.score import ScoreStage
 from rayflow.pipeline.stages.select import SelectStage
 from rayflow.rewards.base import is_relative
 
@@ -87,12 +87,12 @@ class ResampleStage(SampleStage):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PartlyScored(SampledResponses, Scores):
+class PartlyScored(Responses, Scores):
     """View: a grown group with the rewards of its first candidates."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class PartlyScoredParts(SampledResponses, ComponentScores):
+class PartlyScoredParts(Responses, ComponentScores):
     """View: the same with the parts of those rewards."""
 
 

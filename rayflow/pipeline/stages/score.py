@@ -16,10 +16,9 @@ from rayflow.core.rows import (
     Example,
     Failure,
     OrderedScores,
-    Prompt,
+    Responses,
     Row,
     Scores,
-    cut_short,
 )
 from rayflow.errors import DataError, RewardError
 from rayflow.pipeline.stage import failure_of
@@ -34,50 +33,17 @@ from rayflow.rewards.base import (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Responses(Prompt):
-    """View: what a reward reads. Token ids and log-probabilities stay on disk."""
-
-    responses: tuple[str, ...]
-
-    @property
-    def cut(self) -> np.ndarray | None:
-        """[n] bool, which responses the sampler cut at max_tokens; None where all are complete."""
-        return None
-
-
-@dataclass(frozen=True, kw_only=True)
-class SampledResponses(Responses):
-    """View: what a reward reads of candidates, which may have been cut."""
-
-    finish_reasons: tuple[str, ...]
-
-    @property
-    def cut(self) -> np.ndarray:
-        """See `Responses`."""
-        return cut_short(self.finish_reasons)
-
-
 @dataclass
 class ScoreStage:
-    """Holds one reward per worker. A crash or a non-finite reward is a failure of the row, never 0.0.
-
-    Attributes:
-        sampled: the responses come from an engine, which says how each ended; given ones are complete.
-    """
+    """Holds one reward per worker. A crash or a non-finite reward is a failure of the row, never 0.0."""
 
     name: str
     inputs: tuple[str, ...]
     reward_options: KindOptions
     pool: PoolOptions
-    sampled: bool = False
 
+    reads = Responses
     actor = True
-
-    @property
-    def reads(self) -> type[Row]:
-        """With how each response ended, where that is known."""
-        return SampledResponses if self.sampled else Responses
 
     @property
     def writes(self) -> type[Row]:
