@@ -125,7 +125,7 @@ class Encoded(Row):
         prompt_token_ids: [P] int32, chat template applied.
         responses, finish_reasons, pairs, rewards: as in `Example`; of a supervised row the one response is its target.
         token_ids: n arrays [R_i] int32, the end-of-turn token included.
-        accepted: [n] int32, 0..n-1: given responses all go on.
+        accepted: [k] int32, ascending: of given responses all go on, or those that were preferred.
     """
 
     prompt_token_ids: np.ndarray

@@ -30,7 +30,7 @@ class Slic:
         Attributes:
             delta: the margin in nats: a pair stops to count once L_w - L_l reaches it.
             regularization: lambda, the weight of log pi(y_ref).
-            y_ref: "target": the prompt's own target (a group without one is not regularised); "best": the
+            y_ref: "target": the prompt's own target (a prompt without one is a failed row); "best": the
                 response with the highest reward in the group.
         """
 

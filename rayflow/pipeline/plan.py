@@ -192,7 +192,9 @@ def _given(config: RunConfig, model: str) -> list[tuple[Stage, ...]]:
     """The data's own responses, scored where the loss reads rewards, or its targets."""
     answers = "responses" if config.source == "direct" else "target"
     prompts = PromptStage("prompts", config.prompts.train, config.compute.shard_size, writes=Example)
-    encode = EncodeStage("encode", ("prompts",), model, answers, config.compute.encode)
+    # A loss over single responses, such as cross_entropy, knows nothing of preferences: it gets the preferred ones.
+    preferred = config.source == "direct" and build("loss", config.train.loss).unit == "responses"
+    encode = EncodeStage("encode", ("prompts",), model, answers, config.compute.encode, preferred)
     if "score" not in _given_groups(config):
         return [(prompts,), (encode,)]
     assert config.reward is not None

@@ -151,6 +151,7 @@ def training_section(plan: Plan, loss: KindOptions) -> TrainingSection:
 
 
 def _evaluation(plan: Plan) -> EvaluationSection:
+    config = plan.config
     policy, baseline = zip(*_answered(plan), strict=True)
 
     def lengths(rows: Sequence[Answered]) -> np.ndarray:
@@ -162,7 +163,8 @@ def _evaluation(plan: Plan) -> EvaluationSection:
         baseline_rewards=np.concatenate([row.rewards for row in baseline]),
         policy_lengths=lengths(policy),
         baseline_lengths=lengths(baseline),
-        baseline="SFT model" if plan.config.evaluate.baseline == "sft" else "targets",
+        baseline="SFT model" if config.evaluate.baseline == "sft" else "targets",
+        optimised=config.source == "sampled" or "score" in plan.stages or config.train.choose is not None,
     )
 
 

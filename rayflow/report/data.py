@@ -79,7 +79,8 @@ class EvaluationSection:
         num_resamples: bootstrap resamples behind the interval.
         policy_rewards, baseline_rewards: [responses] rewards on the held-out prompts, trained and SFT.
         policy_lengths, baseline_lengths: [responses] lengths in tokens.
-        reward: what judged; None if it is the reward that selected the training data.
+        optimised: whether the reward that judges also selected, ordered or weighted what was trained on, or chose
+            the checkpoint.
         baseline: what the policy is compared with.
     """
 
@@ -98,7 +99,7 @@ class EvaluationSection:
     baseline_rewards: Values | None = None
     policy_lengths: Values | None = None
     baseline_lengths: Values | None = None
-    reward: str | None = None
+    optimised: bool = True
     baseline: str = "SFT model"
 
     @property

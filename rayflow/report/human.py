@@ -17,7 +17,7 @@ from rayflow.report.render import PAGE, SUMMARY, Card, render_template, replace_
 from rayflow.report.summary import FEW_PROMPTS, strict
 
 if TYPE_CHECKING:
-    from rayflow.evaluation.human import HumanResult
+    from rayflow.evaluation.human import HumanResult, SystemResult
 
 LETTERS = "ABCDEFGH"
 """Names of the responses of a task; the page's other keys are j, k, n and u."""
@@ -86,7 +86,7 @@ def write_human_report(result: HumanResult, facts: Mapping[str, Any], folder: Pa
 
 def lead(result: HumanResult) -> str:
     """The result in a sentence or two."""
-    best = max(result.systems, key=lambda each: each.majority)
+    best = _preferred(result)
     raters, tasks = words.count(result.num_raters, "rater"), words.count(result.num_tasks, "task")
     said = f"{raters} on {tasks}: {best.name} is preferred on {words.percent(best.majority)} of the tasks"
     if len(result.systems) == 2:
@@ -102,9 +102,14 @@ def lead(result: HumanResult) -> str:
     return f"{said}, no system on {words.percent(result.no_preference + result.no_majority)}."
 
 
+def _preferred(result: HumanResult) -> SystemResult:
+    """The system that most raters prefer on the most tasks."""
+    return max(result.systems, key=lambda each: each.majority)
+
+
 def cards(result: HumanResult) -> list[Card]:
     """The headline numbers: the best system's quality, how often it is preferred, and the agreement."""
-    best = max(result.systems, key=lambda each: each.quality.mean)
+    best, preferred = max(result.systems, key=lambda each: each.quality.mean), _preferred(result)
     quality, fixed = best.quality, words.fixed
     return [
         Card(
@@ -113,8 +118,8 @@ def cards(result: HumanResult) -> list[Card]:
             detail=f"of 5; {fixed(quality.low, 2)} – {fixed(quality.high, 2)}",
         ),
         Card(
-            "Preferred by most raters",
-            words.percent(best.majority),
+            f"Preferred by most raters: {preferred.name}",
+            words.percent(preferred.majority),
             detail=f"of {words.count(result.num_voted, 'task')}",
         ),
         Card(

@@ -39,9 +39,9 @@
     }
     rater.value = state.rater;
     for (const task of tasks) {
-      const answer = state.answers[task.id];
-      if (!answer) continue;
-      responses(task).forEach((each, i) => check(each, "quality", answer.quality[i]));
+      // Also where there is none: some browsers fill in anew what was there before a page was loaded again.
+      const answer = state.answers[task.id] || { quality: [], best: null, comment: "" };
+      responses(task).forEach((each, i) => check(each, "quality", answer.quality[i] ?? null));
       check(task, "best", answer.best);
       task.querySelector("textarea").value = answer.comment;
     }

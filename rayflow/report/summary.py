@@ -99,7 +99,7 @@ def _evaluation(section: EvaluationSection, reward: str) -> dict[str, Any]:
         "win_rate low high tie_rate excludes_half confidence num_resamples num_prompts policy_reward "
         "baseline_reward policy_tokens baseline_tokens length_change baseline"
     )
-    return {name: getattr(section, name) for name in names.split()} | {"reward": section.reward or reward}
+    return {name: getattr(section, name) for name in names.split()} | {"reward": reward}
 
 
 def _selection(section: SelectionSection) -> dict[str, Any]:
@@ -151,7 +151,7 @@ def strict(value: Any) -> Any:
 
 def notes(data: ReportData) -> list[str]:
     """What a reader must know before quoting the numbers: derived from the data, then the run's own notes."""
-    found = _evaluation_notes(data.evaluation, data.reward) if data.evaluation else []
+    found = _evaluation_notes(data.evaluation) if data.evaluation else []
     section = data.selection
     if section and not section.scored:
         found.append(
@@ -209,9 +209,9 @@ def _bias_note(bias: PositionBias) -> str:
     )
 
 
-def _evaluation_notes(section: EvaluationSection, reward: str) -> list[str]:
+def _evaluation_notes(section: EvaluationSection) -> list[str]:
     found = []
-    if section.reward in (None, reward):
+    if section.optimised:
         found.append(
             "The reward that selected the training data also judges this evaluation, so the win rate is "
             "optimistic: it shows that training optimised the reward, not that people prefer the result. "

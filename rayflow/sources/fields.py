@@ -144,12 +144,30 @@ def target_of(row: dict[str, Any]) -> str | None:
     return answer(row["target"], "target") if has(row, "target") else None
 
 
+def finish_reasons_of(row: dict[str, Any], num_responses: int) -> tuple[str, ...]:
+    """How each response ended, where the row says it; else none.
+
+    Raises:
+        RowError: not one of two words for each response.
+    """
+    if not has(row, "finish_reasons"):
+        return ()
+    value = row["finish_reasons"]
+    known = isinstance(value, list | tuple) and all(each in ("stop", "length") for each in value)
+    if not known or len(value) != num_responses:
+        raise RowError(
+            WRONG_TYPE, f"'finish_reasons' must be a list of {num_responses} words, stop or length"
+        )
+    return tuple(value)
+
+
 def group(
     given: Context,
     responses: tuple[str, ...],
     scores: Sequence[float],
     paired: bool = False,
     target: str | None = None,
+    finish_reasons: tuple[str, ...] = (),
 ) -> Example:
     """A prompt with its responses; `paired`: the first was preferred to the second. A target is part of the id."""
     prompt, messages = (given, ()) if isinstance(given, str) else (None, given)
@@ -161,6 +179,7 @@ def group(
         responses=responses,
         pairs=(np.array([0, 1], dtype=np.int32),) if paired else (),
         rewards=np.asarray(scores, dtype=np.float64),
+        finish_reasons=finish_reasons,
     )
 
 

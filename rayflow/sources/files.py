@@ -9,6 +9,7 @@ import difflib
 import gzip
 import hashlib
 import json
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from rayflow.config import PromptSource
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
+_SPLIT = re.compile(r"(train|test|validation|valid|val|dev|eval)(_[^-.]*)?([-.]|$)")
+"""How the file of a split is named, or the folder of its files: "train.jsonl", "test_prefs-00000-of-00001.parquet"."""
 _IN_FOLDERS = ("data-*.arrow", "**/*.parquet", "*.jsonl", "*.jsonl.gz", "*.json", "*.json.gz")
 
 
@@ -75,16 +78,30 @@ def data_files(source: PromptSource) -> list[Path]:
     found = (sorted(folder.glob(pattern)) for pattern in _IN_FOLDERS)
     files = next((files for files in found if files), [])
     if source.split and folder == path:
-        files = [file for file in files if _is_of_split(file.name, source.split)]
+        files = [file for file in files if _is_of_split(file.relative_to(path), source.split)]
+    elif folder == path:
+        _refuse_several_splits(path, files)
     if not files:
         split = f" of split '{source.split}'" if source.split else ""
         raise DataError(f"Folder '{path}' holds no Parquet, JSON or saved Hugging Face data{split}.")
     return files
 
 
-def _is_of_split(name: str, split: str) -> bool:
-    """Whether a file is named "train-..." or "train.jsonl", as the hub's data sets name theirs."""
-    return name.startswith((f"{split}-", f"{split}."))
+def _is_of_split(file: Path, split: str) -> bool:
+    """Whether a file is named "train-..." or "train.jsonl", as the hub's data sets name theirs, or lies in "train"."""
+    return file.name.startswith((f"{split}-", f"{split}.")) or split in file.parts[:-1]
+
+
+def _refuse_several_splits(folder: Path, files: list[Path]) -> None:
+    """Nobody means to read a test split with the training split.
+
+    Raises:
+        DataError: the files' names, or their folders', are those of several splits.
+    """
+    parts = [part for file in files for part in file.relative_to(folder).parts]
+    splits = sorted({re.split(r"[-.]", part)[0] for part in parts if _SPLIT.match(part)})
+    if len(splits) > 1:
+        raise DataError(f"'{folder}' holds several splits: set 'split' to one of {', '.join(splits)}.")
 
 
 def read_rows(source: PromptSource) -> Iterator[RawRow]:

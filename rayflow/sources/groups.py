@@ -15,7 +15,7 @@ import numpy as np
 from rayflow.core.options import KindOptions
 from rayflow.core.rows import Example
 from rayflow.sources.base import EMPTY_RESPONSE, WRONG_TYPE, RowError
-from rayflow.sources.fields import answer, context, first_of, group, has, score, target_of
+from rayflow.sources.fields import answer, context, finish_reasons_of, first_of, group, has, score, target_of
 
 
 class Groups:
@@ -51,18 +51,9 @@ class Groups:
             if not isinstance(row["scores"], list | tuple) or len(row["scores"]) != len(texts):
                 raise RowError(WRONG_TYPE, f"'scores' must be a list of {len(texts)} numbers")
             scores = [score(value, f"scores[{i}]") for i, value in enumerate(row["scores"])]
-        made = group(context(given, key), texts, scores, target=target_of(row))
-        reasons = _finish_reasons(row["finish_reasons"], len(texts)) if has(row, "finish_reasons") else ()
-        return replace(made, pairs=_pairs(first_of(row, "pairs")[1], len(texts)), finish_reasons=reasons)
-
-
-def _finish_reasons(value: Any, num_responses: int) -> tuple[str, ...]:
-    known = isinstance(value, list | tuple) and all(each in ("stop", "length") for each in value)
-    if not known or len(value) != num_responses:
-        raise RowError(
-            WRONG_TYPE, f"'finish_reasons' must be a list of {num_responses} words, stop or length"
-        )
-    return tuple(value)
+        ended = finish_reasons_of(row, len(texts))
+        made = group(context(given, key), texts, scores, target=target_of(row), finish_reasons=ended)
+        return replace(made, pairs=_pairs(first_of(row, "pairs")[1], len(texts)))
 
 
 def _pairs(value: Any, num_responses: int) -> tuple[np.ndarray, ...]:

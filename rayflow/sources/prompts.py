@@ -1,8 +1,8 @@
 """Prompts, and supervised data: a prompt with an optional target. Row out: `Example` without responses.
 
 `prompt` is text or chat messages, `messages` are chat messages; where a row has both, `messages` are the
-whole conversation and are taken. The target is `target` (or `completion`, TRL's name for it), or else a
-final assistant turn, the usual layout of supervised chat data.
+whole conversation and are taken. The target is `target` (or `completion`, TRL's name for it, unless its `label` is
+false), or else a final assistant turn, the usual layout of supervised chat data.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ def parse_prompt(row: dict[str, Any]) -> Example:
     key, given = first_of(row, "messages", "prompt")
     conversation = context(given, key)
     target = None
-    for name in ("target", "completion"):
+    # TRL's unpaired preferences: one that is labelled as not desired is nothing to learn.
+    undesired = row.get("label") is False
+    for name in ("target",) if undesired else ("target", "completion"):
         if target is None and has(row, name):
             target = answer(row[name], name)
     if not isinstance(conversation, str) and conversation[-1]["role"] == "assistant":

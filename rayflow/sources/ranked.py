@@ -14,18 +14,18 @@ from typing import Any
 from rayflow.core.options import KindOptions
 from rayflow.core.rows import Example
 from rayflow.sources.base import EMPTY_RESPONSE, WRONG_TYPE, RowError
-from rayflow.sources.fields import answer, context, first_of, group, has, score, target_of
+from rayflow.sources.fields import answer, context, finish_reasons_of, first_of, group, has, score, target_of
 
 
 class Ranked:
-    """`prompt` or `messages`, `responses` [n], optionally `scores` [n] and `target`."""
+    """`prompt` or `messages`, `responses` [n], optionally `scores` [n], `target`, `finish_reasons` [n]."""
 
     class Config(KindOptions):
         """Nothing to set."""
 
         kind: str = "ranked"
 
-    wants = "prompt or messages, and responses (optional: scores, target)"
+    wants = "prompt or messages, and responses (optional: scores, target, finish_reasons)"
 
     def __init__(self, options: Config) -> None:
         self.options = options
@@ -48,7 +48,8 @@ class Ranked:
             if len(given_scores) != len(texts):
                 raise RowError(WRONG_TYPE, f"{len(given_scores)} scores for {len(texts)} responses")
             scores = [score(value, f"scores[{i}]") for i, value in enumerate(given_scores)]
-        return group(context(given, key), texts, scores, target=target_of(row))
+        ended = finish_reasons_of(row, len(texts))
+        return group(context(given, key), texts, scores, target=target_of(row), finish_reasons=ended)
 
 
 def _list(value: Any, name: str) -> list[Any]:

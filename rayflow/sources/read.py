@@ -6,14 +6,14 @@ are held.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rayflow.core.options import build
 from rayflow.core.rows import Example, Failure, Prompt, prompt_id
 from rayflow.errors import DataError
-from rayflow.sources.base import EMPTY_RESPONSE, IDENTICAL, OTHER_SPLIT, Layout, RowError
+from rayflow.sources.base import EMPTY_RESPONSE, IDENTICAL, NO_ANSWER, OTHER_SPLIT, Layout, RowError
 from rayflow.sources.files import read_rows
 
 if TYPE_CHECKING:
@@ -35,16 +35,10 @@ def read(source: PromptSource, record: type[Prompt] = Example) -> Iterator[Promp
     Raises:
         DataError: a file cannot be read.
     """
-    layout: Layout = build("layout", source.layout)
     seen: set[bytes] = set()
-    for count, row in enumerate(islice(read_rows(source), source.limit), start=1):
-        where = f"{row.path}, row {row.number}"
-        try:
-            made = layout.example(row.values)
-            found = _checked(made) if record is Example else _prompt(made)
-        except DataError as error:
-            reason = error.reason if isinstance(error, RowError) else "malformed row"
-            yield Failure(prompt_id=f"row-{count}", reason=reason, detail=f"{where}: {error}"[:1000])
+    for where, found in _made(source, _checked if record is Example else _prompt):
+        if isinstance(found, Failure):
+            yield found
             continue
         key = bytes.fromhex(found.prompt_id)  # half the memory of the text
         if key in seen:
@@ -52,6 +46,38 @@ def read(source: PromptSource, record: type[Prompt] = Example) -> Iterator[Promp
             continue
         seen.add(key)
         yield found
+
+
+def read_answers(source: PromptSource) -> Iterator[Example | Failure]:
+    """What somebody answered, row by row: to be judged, so an answer that is empty or was given before counts, too.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    return (found for _, found in _made(source, lambda made: made, of_one=True))
+
+
+def _made(
+    source: PromptSource, taken: Callable[[Example], Any], of_one: bool = False
+) -> Iterator[tuple[str, Any]]:
+    """Where each row stands, and what `taken` makes of its example; or a `Failure`.
+
+    Args:
+        source: as above.
+        taken: from an `Example` to what is wanted of it; may raise DataError.
+        of_one: refuse rows whose responses are not from one author: a chosen and a rejected one.
+    """
+    layout: Layout = build("layout", source.layout)
+    for count, row in enumerate(islice(read_rows(source), source.limit), start=1):
+        where = f"{row.path}, row {row.number}"
+        try:
+            made = layout.example(row.values)
+            if of_one and made.pairs and "responses" not in row.values:
+                raise RowError(NO_ANSWER, "a chosen and a rejected response are no answers of one policy")
+            yield where, taken(made)
+        except DataError as error:
+            reason = error.reason if isinstance(error, RowError) else "malformed row"
+            yield where, Failure(prompt_id=f"row-{count}", reason=reason, detail=f"{where}: {error}"[:1000])
 
 
 def _prompt(made: Example) -> Prompt:

@@ -1,10 +1,10 @@
 """TRL's preference format: `chosen` and `rejected`, with the prompt explicit or implicit. Row out: `Example`.
 
 String form: texts, the responses are continuations of the prompt. Conversational form: lists of messages.
-Without a `prompt` it is what chosen and rejected begin with in common, found as TRL finds it: turn by turn,
-or character by character with a space before the difference given back to the responses. By characters the
-cut can fall inside a word ("bl|ue", "bl|ack"): give string data an explicit prompt where you can. Where one
-text is the beginning of the other the cut is unknown, and the row is refused.
+Without a `prompt`, or `messages` as in other layouts, it is what chosen and rejected begin with in common, found
+as TRL finds it: turn by turn, or character by character with a space before the difference given back to the
+responses. By characters the cut can fall inside a word ("bl|ue", "bl|ack"): give string data an explicit prompt
+where you can. Where one text is the beginning of the other the cut is unknown, and the row is refused.
 
 Source: the dataset formats of TRL's documentation, preference type.
 """
@@ -22,14 +22,14 @@ from rayflow.sources.fields import answer, context, first_of, has, preference, t
 
 
 class Trl:
-    """`chosen` and `rejected`, optionally `prompt`, `target`, `score_chosen`, `score_rejected`."""
+    """`chosen` and `rejected`, optionally `prompt` or `messages`, `target`, `score_chosen`, `score_rejected`."""
 
     class Config(KindOptions):
         """Nothing to set."""
 
         kind: str = "trl"
 
-    wants = "chosen and rejected (optional: prompt, target, score_chosen, score_rejected)"
+    wants = "chosen and rejected (optional: prompt or messages, target, score_chosen, score_rejected)"
 
     def __init__(self, options: Config) -> None:
         self.options = options
@@ -50,8 +50,9 @@ class Trl:
 
 
 def _plain(row: dict[str, Any], chosen: str, rejected: str) -> Example:
-    if has(row, "prompt"):
-        return preference(context(row["prompt"], "prompt"), chosen, rejected, row)
+    for key in ("prompt", "messages"):
+        if has(row, key):
+            return preference(context(row[key], key), chosen, rejected, row)
     shared = len(commonprefix([chosen, rejected]))
     if shared == min(len(chosen), len(rejected)):
         reason = (
@@ -77,6 +78,8 @@ def _chat(row: dict[str, Any], chosen: tuple[Message, ...], rejected: tuple[Mess
         chosen, rejected = chosen[len(given) :], rejected[len(given) :]
         if given and not chosen and not rejected:
             raise RowError(IDENTICAL, "chosen and rejected are the same")
+    if not given and has(row, "messages"):
+        given = turns(row["messages"], "messages")
     if not given:
         raise RowError(EMPTY_PROMPT, "no 'prompt', and chosen and rejected do not begin alike")
     return preference(given, answer(chosen, "chosen"), answer(rejected, "rejected"), row)

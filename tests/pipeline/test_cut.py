@@ -149,11 +149,11 @@ def test_an_evaluation_hands_on_how_both_sides_ended(tmp_path: Path, tiny_model:
     settings = evaluation_settings(tmp_path, tiny_model, tiny_model)
     prompts = [json.loads(line) for line in Path(settings["prompts"]["path"]).read_text().splitlines()]
     given = tmp_path / "given.jsonl"
-    ended = {"responses": ["good", "bad"], "finish_reasons": ["length", "stop"], "pairs": []}
+    ended = {"responses": ["good", "bad"], "finish_reasons": ["length", "stop"]}
     given.write_text("".join(json.dumps({"prompt": row["prompt"], **ended}) + "\n" for row in prompts))
     even = [{"reward": {"kind": "tests.pipeline.test_cut:Even"}}] if pairwise else []
     reward = {"kind": "ensemble", "members": [*even, {"reward": CUT}]}
-    baseline = {"responses": {"path": str(given), "layout": "groups"}}
+    baseline = {"responses": {"path": str(given)}}
     sample = {**settings["sample"], "max_tokens": 1}
     changes = {
         "baseline": baseline,

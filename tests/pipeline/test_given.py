@@ -26,6 +26,7 @@ PAIRS = [{"prompt": f"Number {i}: ", "chosen": "a joy " * (i + 1), "rejected": "
 
 RAISES = {"kind": "rule", "function": "tests.pipeline.conftest:raises"}
 CROSS_ENTROPY = {"kind": "cross_entropy"}
+CROSS = {"batch_size": 2, "precision": "float32", "loss": CROSS_ENTROPY}
 RRHF = {"batch_size": 2, "precision": "float32", "loss": {"kind": "rrhf"}}
 SLIC = {
     "batch_size": 2,
@@ -231,3 +232,19 @@ def test_raft_with_one_candidate_is_supervised_training_on_it(tmp_path, tiny_mod
         np.testing.assert_array_equal(one.response_token_ids, other.response_token_ids)
         assert len(one.response_token_ids) == 1 and not len(one.pairs) and not len(other.pairs)
     assert len(losses) > 3 and losses == expected
+
+
+def test_supervised_on_pairs_learns_what_was_preferred_alone(tmp_path, tiny_model):
+    """A loss over single responses cannot tell a rejected one from a chosen one."""
+    group = {"prompt": "Number 9: ", "responses": ["a", "b", "c", "d"], "pairs": [[1, 0], [2, 1], [2, 3]]}
+    plan = plan_of(tmp_path, tiny_model, PAIRS, train={**CROSS, "learning_rate": 1e-3})
+    groups = run(plan)
+    assert [len(groups[i].response_token_ids) for i in range(len(groups))] == [1] * len(PAIRS)
+    assert [row["accepted"] for row in tables(plan)["encode"]] == [[0]] * len(PAIRS)
+    chosen = load_tokenizer(tiny_model).encode(PAIRS[0]["chosen"], add_special_tokens=False)
+    assert groups[0].response_token_ids[0].tolist()[: len(chosen)] == chosen
+    rows = [group, {"prompt": "Number 8: ", "responses": ["a", "b"], "pairs": []}]
+    (tmp_path / "groups").mkdir()
+    plan = plan_of(tmp_path / "groups", tiny_model, rows, train=CROSS)
+    run(plan)
+    assert [row["accepted"] for row in tables(plan)["encode"]] == [[2], [0, 1]]

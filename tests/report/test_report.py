@@ -83,7 +83,7 @@ def test_names_and_labels_cannot_plant_markup():
         notes=(bad,),
         failures=(FailureCount(stage=bad, reason=bad, count=1, example=bad),),
         timings=(StageTiming(stage=bad, seconds=1.0),),
-        evaluation=replace(data.evaluation, baseline=bad, reward=bad),
+        evaluation=replace(data.evaluation, baseline=bad),
     )
     assert "<script" not in render(data)
 
@@ -254,7 +254,7 @@ def test_many_cut_responses_are_told_with_what_to_do() -> None:
 
 def test_the_same_reward_twice_is_called_optimistic():
     assert any("optimistic" in note for note in notes(replace(bare(), evaluation=evaluated())))
-    other = evaluated(reward="another judge")
+    other = evaluated(optimised=False)
     assert not any("optimistic" in note for note in notes(replace(bare(), evaluation=other)))
 
 

@@ -81,6 +81,34 @@ def test_json_lines_in_a_folder_are_told_apart_by_split(tmp_path: Path) -> None:
         packed = gzip.compress(json.dumps({"prompt": split}).encode())
         (tmp_path / f"{split}.jsonl.gz").write_bytes(packed)
     assert texts(tmp_path, split="test") == ["test"]
+    with pytest.raises(DataError, match="holds several splits: set 'split' to one of test, train"):
+        texts(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("names", "splits"),
+    [
+        (("data/train-00000-of-00001.parquet", "data/test-00000-of-00001.parquet"), "test, train"),
+        (("train_prefs-0.parquet", "train_sft-0.parquet"), "train_prefs, train_sft"),
+        (("default/train/0000.parquet", "default/validation/0000.parquet"), "train, validation"),
+    ],
+)
+def test_splits_are_told_by_the_names_that_the_hub_gives_them(
+    tmp_path: Path, names: tuple, splits: str
+) -> None:
+    for name in names:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table({"prompt": [name]}), path)
+    with pytest.raises(DataError, match=f"set 'split' to one of {splits}\\."):
+        texts(tmp_path)
+    assert texts(tmp_path, split=splits.partition(", ")[0]) in ([names[0]], [names[1]])
+
+
+def test_parts_of_one_split_are_read_together(tmp_path: Path) -> None:
+    for name in ("train-a.jsonl", "train-b.jsonl", "testimony.jsonl"):
+        (tmp_path / name).write_text(json.dumps({"prompt": name}) + "\n")
+    assert texts(tmp_path) == ["testimony.jsonl", "train-a.jsonl", "train-b.jsonl"]
 
 
 def test_a_bare_value_on_a_line_is_a_prompt(tmp_path: Path) -> None:

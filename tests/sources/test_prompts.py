@@ -32,6 +32,15 @@ def test_a_completion_is_a_target_in_either_form(completion: object) -> None:
     assert parse_prompt({"prompt": "The sky is", "completion": completion}).target == " blue."
 
 
+def test_a_completion_that_is_labelled_as_not_desired_is_no_target() -> None:
+    """TRL's unpaired preferences: their prompts serve, and the desired ones are supervised data."""
+    found = [
+        parse_prompt({"prompt": "The sky is", "completion": " blue.", "label": label})
+        for label in (True, False)
+    ]
+    assert [row.target for row in found] == [" blue.", None] and found[1].prompt == "The sky is"
+
+
 def test_the_whole_conversation_is_taken_where_a_row_has_its_first_turn_too() -> None:
     row = parse_prompt({"prompt": "hi", "messages": TURNS})
     assert (row.prompt, row.messages, row.target) == (None, (TURNS[0],), "hello")

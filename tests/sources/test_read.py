@@ -10,7 +10,7 @@ import pytest
 
 from rayflow.config import PromptSource
 from rayflow.core.rows import Example, Failure, Prompt, prompt_id
-from rayflow.sources.read import read
+from rayflow.sources.read import read, read_answers
 
 SKY, BLUE, GREEN = (
     {"role": role, "content": content}
@@ -47,6 +47,19 @@ def test_the_same_file_gives_its_prompts_once_where_only_they_are_wanted(tmp_pat
     assert first == Prompt(prompt_id=prompt_id("Sky?", ()), prompt="Sky?", messages=(), target=None)
     assert again.reason == "duplicate prompt"
     assert unusable_pair.prompt == "Sea?"
+
+
+def test_answers_are_taken_as_they_stand(tmp_path: Path) -> None:
+    """They are to be judged: the second of two like ones counts as much as the first, and an empty one loses."""
+    rows = [{"prompt": "Sky?", "completion": text} for text in ("blue", "blue", "")]
+    rows.append(
+        {"prompt": "Sky?", "responses": ["blue", "", "blue"], "finish_reasons": ["stop", "stop", "length"]}
+    )
+    found = list(read_answers(source(tmp_path / "p.jsonl", rows)))
+    assert [row.target for row in found[:3]] == ["blue", "blue", ""]
+    assert found[3].responses == ("blue", "", "blue") and found[3].cut.tolist() == [False, False, True]
+    (refused,) = read_answers(source(tmp_path / "pairs.jsonl", [PAIR]))
+    assert refused.reason == "no answer" and "no answers of one policy" in refused.detail
 
 
 def test_two_targets_of_one_prompt_are_two_examples_and_one_prompt(tmp_path: Path) -> None:

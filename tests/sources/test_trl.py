@@ -32,6 +32,9 @@ def read(row: dict) -> tuple:
         ({"chosen": [SKY, BLUE], "rejected": [SKY, GREEN]}, CHAT),
         ({"prompt": None, "chosen": [SKY, BLUE], "rejected": [SKY, GREEN]}, CHAT),
         ({"prompt": [SKY], "chosen": "It is blue.", "rejected": "It is green."}, CHAT),
+        ({"messages": [SKY], "chosen": "It is blue.", "rejected": "It is green."}, CHAT),
+        ({"messages": [SKY], "chosen": [BLUE], "rejected": [GREEN]}, CHAT),
+        ({"messages": [SKY, BLUE], "chosen": [SKY, BLUE], "rejected": [SKY, GREEN]}, CHAT),
     ],
 )
 def test_every_form_gives_prompt_and_pair(row: dict, expected: tuple) -> None:

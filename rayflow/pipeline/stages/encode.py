@@ -26,6 +26,7 @@ class EncodeStage:
 
     Attributes:
         answers: "responses" encodes those of an `Example`, "target" the prompt's target as the one response.
+        preferred: of a row with pairs only the responses that were chosen, and never rejected, go on.
     """
 
     name: str
@@ -33,6 +34,7 @@ class EncodeStage:
     model: str
     answers: Literal["responses", "target"]
     pool: PoolOptions
+    preferred: bool = False
 
     writes = Encoded
     actor = True
@@ -49,7 +51,7 @@ class EncodeStage:
 
     def identity(self) -> dict[str, Any]:
         """Which answers."""
-        return {"answers": self.answers}
+        return {"answers": self.answers} | ({"preferred": True} if self.preferred else {})
 
     def setup(self) -> None:
         """Load the tokenizer, and look up how long a sequence may be."""
@@ -66,6 +68,13 @@ class EncodeStage:
         finish_reasons = row.finish_reasons if given else ()
         if not responses:
             return failure_of(row.prompt_id, f"no {self.answers}", "the row brings none")
+        pairs = row.pairs if given else ()
+        accepted = np.arange(len(responses), dtype=np.int32)
+        if self.preferred and pairs:
+            chosen, rejected = np.stack(pairs).T
+            accepted, pairs = np.setdiff1d(chosen, rejected).astype(np.int32), ()
+            if not len(accepted):
+                return failure_of(row.prompt_id, "no preferred response", "each was rejected for another one")
         try:
             prompt_ids = prompt_token_ids(self._tokenizer, row)
             token_ids = tuple(
@@ -82,8 +91,8 @@ class EncodeStage:
             prompt_token_ids=prompt_ids,
             responses=responses,
             token_ids=token_ids,
-            accepted=np.arange(len(responses), dtype=np.int32),
-            pairs=row.pairs if given else (),
+            accepted=accepted,
+            pairs=pairs,
             rewards=row.rewards if given else np.full(len(responses), np.nan),
             finish_reasons=finish_reasons,
         )

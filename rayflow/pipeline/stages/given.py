@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from rayflow.config import PromptSource
-from rayflow.core.rows import Example, Failure, Given, Row, prompt_id
+from rayflow.core.rows import Failure, Given, Row, prompt_id
 from rayflow.core.schema import to_table
 from rayflow.errors import DataError
 from rayflow.pipeline.stage import StageContext, failure_of, read_rows
+from rayflow.sources.base import OTHER_SPLIT
 from rayflow.sources.files import source_digest
-from rayflow.sources.read import DROPPED, read
+from rayflow.sources.read import read_answers
 
 _Answer = tuple[str, str]
 """A response, and its finish reason (see `core.rows.Example`)."""
@@ -75,9 +76,9 @@ class GivenStage:
     def _answers(self) -> tuple[dict[str, list[_Answer]], list[Failure]]:
         found: dict[str, list[_Answer]] = {}
         refused = []
-        for row in read(self.source, Example):
+        for row in read_answers(self.source):
             if isinstance(row, Failure):
-                refused += [] if row.reason in DROPPED else [row]
+                refused += [] if row.reason == OTHER_SPLIT else [row]
                 continue
             given = row.responses or ((row.target,) if row.target is not None else ())
             if given:
