@@ -39,6 +39,10 @@ class BusyError(RayflowError):
     exit_code = 75  # EX_TEMPFAIL, which schedulers know
 
 
+class LockedError(ArtifactError, BusyError):
+    """Another process works in a run's folder."""
+
+
 class LeaseError(RayflowError):
     """Another process took over what this one was doing, because it had not been heard of for too long."""
 

@@ -199,6 +199,17 @@ def run_now(
 
 
 @schedule.command()
+def day(
+    cron: Annotated[str, typer.Argument(help="Five fields, such as '0 2 * * *'.", show_default=False)],
+    timezone: Annotated[str, typer.Option(help="The zone that the times are in.")] = "UTC",
+) -> None:
+    """Print the day of the latest time at which such a schedule was due: what exported schedules run for."""
+    from rayflow.schedule.times import Times
+
+    print(Times(cron, timezone).latest_day(datetime.now(UTC)))
+
+
+@schedule.command()
 def serve(state: State = None) -> None:
     """Wait in the foreground and start what is due, until SIGTERM or Ctrl-C. Keep one up, under systemd, say."""
     from rayflow.schedule.server import Clock, Server

@@ -35,6 +35,7 @@ class ClusterOptions(Options):
         image, head_image: with rayflow installed (cluster/Dockerfile.gpu); None: the head's is the same.
         kubectl_image: with a shell and kubectl, for the pod that starts the nightly refresh.
         config: the job's configuration, a path in the image or on the shared storage.
+        model: of the jobs, a hub id or a folder on the shared storage; None: the configurations' own.
         command: what is done with it.
         refresh_config: the nightly refresh's configuration.
         schedule, time_zone: of the nightly refresh, as cron writes it; the zone says which day it is for, too.
@@ -67,6 +68,7 @@ class ClusterOptions(Options):
     head_image: str | None = None
     kubectl_image: str = "alpine/k8s:1.34.1"
     config: str = "jobs/configs/quickstart.yaml"
+    model: str | None = None
     command: Literal["run", "refresh", "evaluate", "train-reward"] = "run"
     refresh_config: str = "jobs/configs/refresh.yaml"
     schedule: str = "0 2 * * *"

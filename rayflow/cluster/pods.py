@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 from rayflow.cluster.gpus import find_gpu
@@ -31,17 +32,32 @@ def names(options: ClusterOptions) -> dict[str, str]:
 def job_line(options: ClusterOptions, command: str | None = None) -> str:
     """What a job runs on the cluster, as a line of shell in the project's folder, where paths in configurations start.
 
-    A refresh is for the day of the schedule's zone, where two in the morning may still be yesterday in UTC.
+    A refresh is for the day of its schedule's latest time.
     """
     command = command or options.command
     config = options.refresh_config if command == "refresh" else options.config
-    line = shlex.join(["env", "-C", WORKDIR, "rayflow", command, config, "--set", f"@{COMPUTE}"])
-    return f"{line} --date {today(options.time_zone)}" if command == "refresh" else line
+    settings = [f"@{COMPUTE}", *([] if options.model is None else [f"model={options.model}"])]
+    line = shlex.join(
+        [
+            "env",
+            "-C",
+            WORKDIR,
+            "rayflow",
+            command,
+            config,
+            *(word for each in settings for word in ("--set", each)),
+        ]
+    )
+    day = scheduled_day(options.schedule, options.time_zone)
+    return f"{line} --date {day}" if command == "refresh" else line
 
 
-def today(time_zone: str) -> str:
-    """A shell's word for the day in a zone."""
-    return f'"$(TZ={time_zone} date +%F)"'
+def scheduled_day(cron: str, time_zone: str, program: Sequence[str] = ("rayflow",)) -> str:
+    """A shell's word for the day of a schedule's latest time, as the clocks of its zone show it.
+
+    Not the day of the start: what starts late, or anew after a loss, is for the day that it was planned for.
+    """
+    return f'"$({shlex.join([*program, "schedule", "day", cron, "--timezone", time_zone])})"'
 
 
 def head_pod(options: ClusterOptions) -> Manifest:

@@ -36,6 +36,7 @@ def ray_up(options: ClusterOptions) -> Manifest:
         "auth": {"ssh_user": "ubuntu"},
         "docker": {
             "image": options.image,
+            **({} if options.head_image is None else {"head_image": options.head_image}),
             "container_name": "rayflow",
             "run_options": [
                 "--shm-size=16g",

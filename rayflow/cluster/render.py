@@ -44,7 +44,8 @@ GCS fault tolerance needs a Redis (--set redis_address=redis:6379, password in t
 a lost head ends the running job and nothing else: the same command goes on from the committed shards and checkpoints.
 """,
     "rayjob.yaml": """
-One job on a cluster of its own, which is removed after it. Needs all that raycluster.yaml needs, not raycluster.yaml.
+One job on a cluster of its own, which is removed after it. Needs all that raycluster.yaml needs, not raycluster.yaml,
+and a model that the pods can load: a hub id, or a folder on the shared storage (--set model=...).
 """,
     "cronjob.yaml": """
 The nightly refresh on a cluster of its own each time: a pod creates a RayJob, waits for it and ends as it does. Needs
@@ -64,6 +65,7 @@ and nfs (its root writable by user {user}), and make the token that is copied to
   ray rsync-up ray-up.yaml compute.yaml {workdir}/compute.yaml
   ray exec ray-up.yaml "env -C {workdir} rayflow {command} {config} --set @compute.yaml"
 `ray dashboard ray-up.yaml` opens the way to the dashboard and the job server through SSH; no port is open otherwise.
+Variables such as HF_TOKEN are not carried there: send them with a job (rayflow submit --env HF_TOKEN).
 """,
 }
 

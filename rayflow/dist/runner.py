@@ -59,13 +59,13 @@ class RayRunner:
             try:
                 context = ray.init(
                     # "local", for with None Ray would join a cluster that someone else runs on this machine.
-                    address=self._compute.address or os.environ.get("RAY_ADDRESS") or "local",
+                    address=self._address,
                     log_to_driver=False,
                     logging_level=logging.ERROR,
                     **({} if self._elsewhere else {"include_dashboard": False}),
                 )
             except ConnectionError as error:
-                raise StageError(f"No Ray cluster answers at '{self._compute.address}': {error}") from error
+                raise StageError(f"No Ray cluster answers at '{self._address}': {error}") from error
             self._started = True
             raise_when_terminated()  # Ray has set a handler of its own
             warn(open_to_others(context.dashboard_url))
@@ -73,8 +73,12 @@ class RayRunner:
         self._check_resources(stages)
 
     @property
+    def _address(self) -> str:
+        return self._compute.address or os.environ.get("RAY_ADDRESS") or "local"
+
+    @property
     def _elsewhere(self) -> bool:
-        return self._compute.address is not None or "RAY_ADDRESS" in os.environ
+        return self._address != "local"
 
     def _check_resources(self, stages: Sequence[ShardStage]) -> None:
         have = ray.cluster_resources()

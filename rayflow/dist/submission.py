@@ -84,12 +84,13 @@ def prepare(
         ConfigError, DataError: see `pack`; an unknown job, or an option that it lacks; a variable that cannot be
             sent.
     """
-    options = replace(options, job=options.job or JOB_OF[type(config).__name__])
+    own = JOB_OF[type(config).__name__]
+    options = replace(options, job=options.job or own)
+    passed_on = _passed_on(options, own)
     if isinstance(config, RefreshConfig) and options.job == "refresh":
         # The day is settled here: its data is sent, and a job that starts after midnight is still for it.
         options = replace(options, date=checked_date(options.date))
         config = for_date(config, options.date)
-    passed_on = _passed_on(options)
     env = _environment(options)
     package = pack(config, folder, options.shared, parts)
     command = shlex.join([*_command(options, package), *passed_on])
@@ -113,14 +114,20 @@ def _command(options: SubmitOptions, package: Package) -> list[str]:
     return [options.python, "-m", "rayflow.cli", *JOBS[options.job or ""], "config.yaml"]
 
 
-def _passed_on(options: SubmitOptions) -> list[str]:
+def _passed_on(options: SubmitOptions, own: str) -> list[str]:
     """Options of the job's own command.
 
     Raises:
-        ConfigError: there is no such job, or its command has no such option.
+        ConfigError: there is no such job, it is for another kind of configuration than the job `own`, or its command
+            has no such option.
     """
     if options.job not in JOBS:
         raise ConfigError(f"Unknown job '{options.job}'. Known: {', '.join(JOBS)}.")
+    if JOBS[options.job][0] != JOBS[own][0]:
+        fitting = ", ".join(job for job, command in JOBS.items() if command[0] == JOBS[own][0])
+        raise ConfigError(f"The job '{options.job}' is for another kind of configuration; for this one: {fitting}.")
+    if options.until and "--only" in JOBS[options.job]:
+        raise ConfigError(f"--until: the job '{options.job}' is one stage alone. Leave it out, or submit the job pipeline.")
     given = {"--force-stage": options.force, "--until": (options.until,), "--date": (options.date,)}
     words = [(name, value) for name, values in given.items() for value in values if value]
     command = JOBS[options.job][0]

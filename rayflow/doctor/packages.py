@@ -157,5 +157,5 @@ def _applies(requirement: Requirement, extras: bool) -> bool:
     """Whether a requirement holds here; `extras` also counts those of any extra, for what is installed."""
     if requirement.marker is None:
         return True
-    names = ("", "ray", "train", "cpu", "gpu", "track", "test") if extras else ("",)
+    names = ("", *(metadata.metadata("rayflow").get_all("Provides-Extra") or ())) if extras else ("",)
     return any(requirement.marker.evaluate({"extra": name}) for name in names)

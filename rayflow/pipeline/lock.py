@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from rayflow.core.files import writing
-from rayflow.errors import ArtifactError
+from rayflow.errors import ArtifactError, LockedError
 
 BEAT_S = 5.0
 """How often a living owner says so."""
@@ -39,7 +39,7 @@ def folder_lock(folder: Path, beat_s: float = BEAT_S) -> Iterator[None]:
         beat_s: seconds between two signs of life; every process that uses the folder must have the same.
 
     Raises:
-        ArtifactError: another process holds it: on which machine, its id, since when.
+        LockedError: another process holds it: on which machine, its id, since when.
     """
     path = folder / ".lock"
     with writing(path):
@@ -141,7 +141,7 @@ def _has_ended(owner: dict[str, Any]) -> bool:
     return False
 
 
-def _busy(folder: Path, owner: dict[str, Any]) -> ArtifactError:
+def _busy(folder: Path, owner: dict[str, Any]) -> LockedError:
     who = ""
     if owner:
         since = datetime.fromtimestamp(float(owner.get("since", 0)), tz=UTC)
@@ -149,7 +149,7 @@ def _busy(folder: Path, owner: dict[str, Any]) -> ArtifactError:
             f": process {owner.get('pid')} of {owner.get('user')} on {owner.get('host')}, "
             f"since {since:%Y-%m-%d %H:%M:%S} UTC"
         )
-    return ArtifactError(
+    return LockedError(
         f"Another process is working in {folder}{who}. Wait for it, or give this run another name."
     )
 

@@ -88,6 +88,7 @@ def pack(
     store = PurePosixPath(config.runs_dir, STORE)
     sources = [(k, source) for k, source in sources_of(found) if not (parts and _MADE.fullmatch(source.path))]
     inputs, elsewhere = _take_inputs(sources, settings, folder, shared, store)
+    inputs += _take_templates(found, settings, folder, store)
     _write_settings(own, dumped, folder)
     _take_code(folder, plugins.sources)
     return Package(
@@ -148,16 +149,30 @@ def _take_inputs(
             elsewhere.append(f"data {path}")
             _set(settings, keys, str(path))
             continue
-        size += sum(file.stat().st_size for file in _files(keys, source))
+        files = [file.absolute() for file in _files(keys, source)]
+        size += sum(file.stat().st_size for file in files)
         if size > MAX_INPUT_BYTES:
             raise DataError(
                 f"{dotted(keys[:-1])}: with '{path}' the data is larger than {MAX_INPUT_BYTES >> 20} MiB, too much "
                 "to send with a job. Put it on storage that the cluster's machines see; name that with --shared FOLDER."
             )
-        name = _take(path, folder / INPUTS)
+        name = _take(path, files, folder / INPUTS)
         _set(settings, keys, str(store / name))
         taken.append(str(path))
     return taken, elsewhere
+
+
+def _take_templates(
+    found: Iterable[tuple[Keys, Any]], settings: dict[str, Any], folder: Path, store: PurePosixPath
+) -> list[str]:
+    """Copy the judges' own templates, likewise; a name of one that comes with rayflow is no file."""
+    taken = []
+    for keys, value in found:
+        if keys[-1] == "template" and isinstance(value, str) and (path := Path(value).expanduser()).is_file():
+            path = path.absolute()
+            _set(settings, keys, str(store / _take(path, [path], folder / INPUTS)))
+            taken.append(str(path))
+    return taken
 
 
 def _files(keys: Keys, source: PromptSource) -> list[Path]:
@@ -180,18 +195,24 @@ def _is_shared(path: Path, shared: Iterable[str]) -> bool:
     return any(path.absolute().is_relative_to(Path(each).expanduser().absolute()) for each in shared)
 
 
-def _take(path: Path, folder: Path) -> str:
-    """Copy a data file or folder; returns its name there, which begins with its content's hash."""
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+def _take(path: Path, files: Sequence[Path], folder: Path) -> str:
+    """Copy a data file, or the data files of a folder and nothing that lies beside them.
+
+    What else such a folder holds is nobody's to send, and its .gitignore would keep data behind: Ray heeds it.
+
+    Returns:
+        The name there, which begins with the hash of the content.
+    """
     digest = hashlib.sha256()
     for file in files:
         digest.update(f"{file.relative_to(path)}\0".encode())
         with file.open("rb") as opened:
             digest.update(hashlib.file_digest(opened, "sha256").digest())
     name = f"{digest.hexdigest()[:16]}-{path.name}"
-    folder.mkdir(exist_ok=True)
-    if not (folder / name).exists():  # the same file may be named twice
-        (shutil.copytree if path.is_dir() else shutil.copy)(path, folder / name)
+    for file in files:
+        target = folder / name / file.relative_to(path)  # of a single file that is the name itself
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, target)
     return name
 
 

@@ -122,9 +122,13 @@ def begin(
     if attempt is not None and not attempt.done:
         stored = attempt.plan
         if stored is not None:
-            if base.table.written(attempt.name) is not None or stored["identity"] == wanted:
+            written = base.table.written(attempt.name)
+            gone = written is not None and not base.table.readable(written)
+            if not gone and (written is not None or stored["identity"] == wanted):
                 return attempt, f"Going on with {attempt.name}."
-            changes = "; ".join(differences(stored["identity"], wanted))
+            changes = f"retention removed the data of version {written}, which it wrote"
+            if not gone:
+                changes = "; ".join(differences(stored["identity"], wanted))
             attempt.finish({"abandoned": changes})
             told = f"{attempt.name} was unfinished and is given up, because something has changed: {changes}."
     if attempt is None or attempt.done:

@@ -82,7 +82,8 @@ class Refresh:
         preflight(whole)
         settings = settings_of(whole)
         self.folder.create(self._config.name)
-        with Lease(self.folder.lease, self._config.refresh.lease_seconds).held(self._date) as lease:
+        lease = Lease(self.folder.lease, self._config.refresh.lease_seconds)
+        with lease.held(self._date, self._console.print):
             if (version := self.folder.day(self._date)) is not None:  # just before the lease was taken
                 return Outcome(True, version, already=True)
             self.table.create()

@@ -7,6 +7,7 @@ pairs and scores together, which rayflow's own layout `groups` reads back.
 
 from __future__ import annotations
 
+import secrets
 import shutil
 from collections.abc import Iterator
 from itertools import chain, islice
@@ -59,8 +60,7 @@ def export(table: PreferenceTable, record: VersionRecord, folder: Path, format: 
     if first is None:
         what = "pairs" if format == "trl" else "responses"
         raise DataError(f"Version {record.version} has no {what} to export.")
-    pending = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(pending, ignore_errors=True)
+    pending = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
     schema = _schema(first, format)
     try:
         total, size = _write(chain([first], made), schema, pending / "data")

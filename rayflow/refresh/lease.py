@@ -16,7 +16,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -44,15 +44,20 @@ class Lease:
         self._expires = 0.0
         self._turn = threading.RLock()  # the heartbeat and the work both look at it, and may both renew it
 
-    def acquire(self, what: str) -> None:
+    def acquire(self, what: str, say: Callable[[str], None] | None = None) -> None:
         """Take the lease.
 
         Args:
             what: is being done, for those who find it taken.
+            say: tells why it takes a while. Given, a holder of which nothing can be known is watched for a sign of
+                life, and one that gives none is waited out: so a refresh whose machine was lost, or started anew,
+                is gone on with by the first call after that.
 
         Raises:
             BusyError: somebody else holds it, or was faster.
         """
+        if say is not None:
+            self._outwait(say)
         newest = max(numbers(self._folder), default=0)
         if newest:
             _refuse_if_held(self._read(newest))
@@ -98,9 +103,9 @@ class Lease:
                 write_json(self._path(self._generation), {**self._content(), "released": True})
 
     @contextmanager
-    def held(self, what: str) -> Iterator[Lease]:
-        """Hold the lease until the block ends, renewed from a thread."""
-        self.acquire(what)
+    def held(self, what: str, say: Callable[[str], None] | None = None) -> Iterator[Lease]:
+        """Hold the lease until the block ends, renewed from a thread; see `acquire`."""
+        self.acquire(what, say)
         stop = threading.Event()
 
         def beat() -> None:
@@ -122,6 +127,23 @@ class Lease:
             with suppress(OSError):
                 self.release()
 
+    def _outwait(self, say: Callable[[str], None]) -> None:
+        """Wait until the newest lease has run out, or its holder has given a sign of life."""
+        newest = max(numbers(self._folder), default=0)
+        record = self._read(newest) if newest else None
+        if record is None or not _is_held(record) or is_alive(record["owner"]):
+            return
+        who, left = record["owner"], record["expires"] - time.time()
+        say(
+            f"Process {who['pid']} of {who['host']} holds this table ({record['doing']}). Looking for a sign of life: "
+            f"at most {left:.0f} s."
+        )
+        while _is_held(record) and max(numbers(self._folder)) == newest:
+            time.sleep(min(1.0, self._seconds / 20))
+            seen = self._read(newest)
+            if seen["expires"] != record["expires"]:
+                return
+
     def _take(self, generation: int) -> bool:
         """Create a generation as one's own; False if somebody was faster."""
         expires = time.time() + self._seconds
@@ -140,11 +162,15 @@ class Lease:
         return self._folder / f"{generation:08d}.json"
 
 
+def _is_held(record: dict[str, Any]) -> bool:
+    """Whether it was neither given back nor ran out, and its holder is not known to be dead."""
+    return not (record["released"] or record["expires"] < time.time() or is_gone(record["owner"]))
+
+
 def _refuse_if_held(record: dict[str, Any]) -> None:
-    left = record["expires"] - time.time()
-    if record["released"] or left < 0 or is_gone(record["owner"]):
+    if not _is_held(record):
         return
-    who = record["owner"]
+    who, left = record["owner"], record["expires"] - time.time()
     raise BusyError(
         f"Another process is refreshing this table ({record['doing']}): {who['host']}, process {who['pid']}. It is "
         f"given up for dead if it is silent for {left:.0f} s more."
@@ -161,10 +187,18 @@ def is_gone(who: dict[str, Any]) -> bool:
 
     False where that cannot be known: another machine, or another container, which counts its own processes.
     """
+    return _is_of_here(who) and _started(who["pid"]) != who["started"]
+
+
+def is_alive(who: dict[str, Any]) -> bool:
+    """Whether an owner is known to run; False where that cannot be known."""
+    return _is_of_here(who) and _started(who["pid"]) == who["started"]
+
+
+def _is_of_here(who: dict[str, Any]) -> bool:
     here = _machine()
     known = bool(here["boot"] and here["namespace"])
-    same = known and all(who.get(key) == value for key, value in here.items())
-    return same and _started(who["pid"]) != who["started"]
+    return known and all(who.get(key) == value for key, value in here.items())
 
 
 def _machine() -> dict[str, str]:

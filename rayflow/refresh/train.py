@@ -27,10 +27,19 @@ def train_config(config: RefreshConfig, folder: RefreshFolder, version: int) -> 
 
 
 def train(config: RefreshConfig, version: int, console: Console) -> Path:
-    """Train on a version, or go on with that, or find it done; returns the policy's folder."""
+    """Train on a version, or go on with that, or find it done; returns the policy's folder.
+
+    Raises:
+        BusyError: another process is training on it.
+    """
     folder = RefreshFolder(config.root)
-    if not _groups(folder, version).exists():
-        export(PreferenceTable(folder.table), folder.record(version), _groups(folder, version), "groups")
+    groups = _groups(folder, version)
+    if not groups.exists():
+        try:
+            export(PreferenceTable(folder.table), folder.record(version), groups, "groups")
+        except OSError:
+            if not groups.exists():  # another call was faster, with the same rows
+                raise
     run = train_config(config, folder, version)
     commands.run(run, console)
     return next(run.root.glob("*-train")) / "model"

@@ -64,6 +64,17 @@ class Times:
                 return found
         return None
 
+    def latest_day(self, now: datetime) -> str:
+        """The zone's day of the last time up to now, ISO.
+
+        Raises:
+            ConfigError: there was none for many years.
+        """
+        found = self.latest(now - _WINDOWS[-1], now)
+        if found is None:
+            raise ConfigError(f"The cron expression '{self.cron}' has had no time before {now:%Y-%m-%d}.")
+        return self.date(found)
+
     def local(self, instant: datetime) -> datetime:
         """An instant as the zone's clocks show it."""
         return instant.astimezone(self.zone)

@@ -6,11 +6,12 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import field_validator
 
 from rayflow.core.options import KindOptions
+from rayflow.core.private import is_secret_parameter
 from rayflow.errors import MissingPackageError
 from rayflow.tracking.base import TrackedRun
 
@@ -38,8 +39,13 @@ class Mlflow:
         @field_validator("uri")
         @classmethod
         def _has_no_password(cls, uri: str | None) -> str | None:
-            if uri and urlsplit(uri).password:
-                raise ValueError("must not hold a password; MLflow reads MLFLOW_TRACKING_PASSWORD")
+            parts = urlsplit(uri or "")
+            named = [name for name, _ in parse_qsl(parts.query) if is_secret_parameter(name)]
+            if parts.username or parts.password or named:
+                raise ValueError(
+                    "must not hold a user, a password or a token; MLflow reads MLFLOW_TRACKING_USERNAME, "
+                    "MLFLOW_TRACKING_PASSWORD and MLFLOW_TRACKING_TOKEN"
+                )
             return uri
 
     def __init__(self, options: Config) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import os
 import re
 import shlex
 import subprocess
-from datetime import datetime
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import jsonschema
 import pytest
@@ -20,6 +21,7 @@ from typer.testing import CliRunner
 from rayflow.cli.app import app
 from rayflow.cluster.options import RAY_VERSION, ClusterOptions
 from rayflow.cluster.render import render
+from rayflow.schedule.times import Times
 from tests.cluster.schemas import ROOT, check
 
 SPLIT = ClusterOptions(gpus_sampling=16, gpus_reward=4, gpus_train=8)
@@ -205,21 +207,23 @@ def test_the_nightly_refresh_never_overlaps_itself_and_says_what_becomes_of_a_mi
 
 
 @pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Etc/GMT+12"])
-def test_a_refresh_is_for_the_day_of_the_schedules_zone(zone: str) -> None:
-    """At any time one of the two has another day than UTC."""
-    options = ClusterOptions(gpus=8, time_zone=zone, command="refresh")
+def test_a_refresh_is_for_the_day_of_its_schedules_latest_time(zone: str) -> None:
+    """At any time one of the two zones has another day than UTC; and what starts late is for its own day."""
+    options = ClusterOptions(gpus=8, time_zone=zone, schedule="0 22 * * *", command="refresh")
+    times = Times("0 22 * * *", zone)
     files = rendered(options)
     lines = {
         night(files["cronjob"])["spec"]["entrypoint"],
         files["raycronjob"]["spec"]["jobTemplate"]["entrypoint"],
     }
     (line,) = lines
-    before = datetime.now(ZoneInfo(zone))
+    before = times.latest_day(datetime.now(UTC))
+    here = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     said = subprocess.run(
-        ["sh", "-c", f"echo {line}"], capture_output=True, text=True, check=True
+        ["sh", "-c", f"echo {line}"], capture_output=True, text=True, check=True, env=here
     ).stdout.split()
     assert said[-2] == "--date"
-    assert said[-1] in {f"{each:%Y-%m-%d}" for each in (before, datetime.now(ZoneInfo(zone)))}
+    assert said[-1] in {before, times.latest_day(datetime.now(UTC))}
     with pytest.raises(ValidationError, match="time_zone"):
         ClusterOptions(gpus=8, time_zone="UTC $(touch x)")
 

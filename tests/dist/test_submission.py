@@ -88,6 +88,13 @@ def test_an_option_that_the_job_lacks_is_refused(config: RunConfig, refresh: Ref
         prepared(config, tmp_path / "b", date="2026-11-20")
 
 
+def test_a_job_for_another_kind_of_configuration_is_refused(config: RunConfig, tmp_path: Path) -> None:  # noqa: F811
+    with pytest.raises(ConfigError, match="'train_reward' is for another kind .* pipeline, sample, score"):
+        prepared(config, tmp_path / "a", job="train_reward")
+    with pytest.raises(ConfigError, match="--until: the job 'score' is one stage alone"):
+        prepared(config, tmp_path / "b", job="score", until="select")
+
+
 @pytest.fixture
 def refresh(settings: dict, tmp_path: Path) -> RefreshConfig:  # noqa: F811
     """Its prompts lie in a file for each day."""

@@ -12,12 +12,14 @@ import pytest
 import yaml
 
 from rayflow.config import RunConfig, load_config, schema_of
+from rayflow.config.evaluate import EvaluateConfig
 from rayflow.config.reward import RewardConfig
 from rayflow.errors import ConfigError, DataError
 from rayflow.pipeline import package
 from rayflow.pipeline.arrival import REQUIRED, arrive, place
 from rayflow.pipeline.package import pack
 from rayflow.pipeline.plan import build_plan
+from tests.pipeline.evaluation_helpers import evaluation_settings
 
 
 @pytest.fixture
@@ -189,3 +191,34 @@ def test_a_variable_that_the_cluster_lacks_is_named(
     monkeypatch.setenv("NO_SUCH_SECRET", "now it is")
     arrive(made.folder)
     assert len(list((Path(own.runs_dir) / ".inputs").iterdir())) == 1
+
+
+def test_of_a_folder_only_its_data_files_go_along(own: RunConfig, tmp_path: Path) -> None:
+    """Ray heeds a .gitignore inside what it sends, and what lies beside data may be a secret."""
+    folder = tmp_path / "data"
+    (folder / "more").mkdir(parents=True)
+    rows = Path(own.prompts.train.path).read_text()
+    (folder / "big.jsonl").write_text(rows)
+    (folder / ".gitignore").write_text("*.jsonl\n")
+    (folder / ".env").write_text("TOKEN=x\n")
+    (folder / "more" / "notes.txt").write_text("later\n")
+    train = own.prompts.train.model_copy(update={"path": str(folder)})
+    changed = own.model_copy(update={"prompts": own.prompts.model_copy(update={"train": train})})
+    made = packed(changed, tmp_path / "out")
+    sent = [path for path in (made.folder / "inputs").rglob("*") if path.is_file()]
+    assert [path.name for path in sent] == ["big.jsonl"] and sent[0].read_text() == rows
+    place(made.folder / "inputs", Path(own.runs_dir) / ".inputs")
+    assert build_plan(made.config).identities == build_plan(changed).identities
+
+
+def test_a_judges_own_template_goes_along(tmp_path: Path, tiny_model: str) -> None:
+    template = tmp_path / "mine.txt"
+    template.write_text("{prompt} {response_a} {response_b}")
+    settings = evaluation_settings(tmp_path, tiny_model, tiny_model)
+    judge = {**settings["side_by_side"], "template": str(template)}
+    made = packed(EvaluateConfig.model_validate({**settings, "side_by_side": judge}), tmp_path / "out")
+    stored = Path(made.config.side_by_side.template)
+    assert stored.parent == Path(settings["runs_dir"]) / ".inputs" and str(template) in made.inputs
+    assert (made.folder / "inputs" / stored.name).read_text() == template.read_text()
+    named = packed(EvaluateConfig.model_validate(settings), tmp_path / "named")
+    assert named.config.side_by_side.template == "generic"

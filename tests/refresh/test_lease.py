@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from rayflow.core.files import read_json, write_json
 from rayflow.errors import BusyError, LeaseError
 from rayflow.refresh import lease as lease_module
 from rayflow.refresh.folder import RefreshFolder, create_json
@@ -64,6 +65,32 @@ def elsewhere(generation: int, folder: Path, **changes: object) -> None:
     who = {**owner(), "host": "elsewhere", "boot": "another"}
     record = {"owner": who, "doing": "x", "acquired": 0.0, "expires": time.time() + 60, "released": False}
     assert create_json(folder / f"{generation:08d}.json", record | changes)
+
+
+def test_a_holder_of_which_nothing_is_known_is_watched_and_waited_out(folder: Path) -> None:
+    """What a machine had that was started anew: nobody renews it, and the same call goes on with its work."""
+    said: list[str] = []
+    elsewhere(1, folder, expires=time.time() + 1.0)
+    Lease(folder, 2).acquire("x", said.append)
+    assert len(said) == 1 and "elsewhere holds this table (x)" in said[0]
+
+
+def test_a_watched_holder_that_gives_a_sign_of_life_is_left_alone(folder: Path) -> None:
+    elsewhere(1, folder)
+    path = folder / "00000001.json"
+    renewed = threading.Timer(0.3, lambda: write_json(path, read_json(path) | {"expires": time.time() + 60}))
+    renewed.start()
+    begin = time.monotonic()
+    with pytest.raises(BusyError, match="elsewhere"):
+        Lease(folder, 2).acquire("x", lambda _: None)
+    assert time.monotonic() - begin < 30
+
+
+def test_a_holder_that_is_known_to_run_is_not_watched(folder: Path) -> None:
+    said: list[str] = []
+    with Lease(folder, 60).held("x"), pytest.raises(BusyError):
+        Lease(folder, 60).acquire("y", said.append)
+    assert said == []
 
 
 def test_a_silent_holder_elsewhere_is_waited_for_until_its_lease_runs_out(folder: Path) -> None:

@@ -274,6 +274,21 @@ def test_a_day_that_died_after_writing_costs_the_next_day_nothing(
     assert len(nightly.root.records()) == 2 and nightly.root.day(DAYS[1]) == nightly.root.day(DAYS[2])
 
 
+def test_a_day_whose_version_was_removed_before_it_was_judged_is_computed_anew(
+    nightly: Nightly, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Later days replaced its rows, and retention removed the files that nobody had promoted."""
+    keep_one = ("refresh.retention={versions: 1, days: 0, grace_hours: 0}",)
+    nightly.run(DAYS[0], *keep_one)
+    with monkeypatch.context() as patch:
+        patch.setattr(RefreshFolder, "write_record", lambda *_: (_ for _ in ()).throw(OSError("no space")))
+        with pytest.raises(OSError):
+            nightly.run(DAYS[1], "sample.temperature=0.8", *keep_one)
+    assert nightly.run(DAYS[2], "sample.temperature=0.9", *keep_one) == 0
+    assert nightly.run(DAYS[1], "sample.temperature=0.9", *keep_one) == 0
+    assert nightly.root.day(DAYS[1]) is not None and len(nightly.rows()) == 20
+
+
 def test_a_prompt_with_too_few_accepted_is_sampled_again(nightly: Nightly) -> None:
     more = ("select.num_accepted=20", "select.shortfall=resample", "select.max_resamples=1")
     assert nightly.run(DAYS[0], *more) == 0

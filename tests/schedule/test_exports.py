@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -38,9 +39,10 @@ CRONS = [
 
 
 def around_a_call(since: datetime, call: Callable[[], Any]) -> set[str]:
-    """The days on which the call may have thought to be."""
+    """The days that the call may have been for: those of the latest times before and after it."""
     call()
-    return {f"{since.astimezone(BERLIN):%Y-%m-%d}", f"{datetime.now(BERLIN):%Y-%m-%d}"}
+    times = Times("0 2 * * *", "Europe/Berlin")
+    return {times.latest_day(since), times.latest_day(datetime.now(UTC))}
 
 
 @pytest.mark.parametrize(
@@ -134,7 +136,7 @@ def test_systemds_units_are_valid_and_call_the_command(
     (line,) = [t for t in (units / "nightly.service").read_text().splitlines() if t.startswith("ExecStart=")]
     shell = (
         line.removeprefix("ExecStart=/bin/sh -c '").removesuffix("'").replace("$$", "$").replace("%%", "%")
-    )
+    ).replace("\\'", "'")
     subprocess.run(["/bin/sh", "-c", shell], check=True)
     assert program.events("begin")[0]["arguments"][-1].startswith("20")
 
@@ -214,6 +216,11 @@ def test_a_cronjob_forbids_overlaps_and_knows_zone_and_deadline(nightly: Callabl
     assert command[command.index("rayflow") + 1 :][:2] == ["refresh", "jobs/refresh.yaml"]
 
 
+def with_rayflow() -> dict[str, str]:
+    """This environment, with the command on its path, as in the image."""
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+
 def submitted(text: str) -> str:
     """The line that the shell on the cluster's head is given."""
     first, *_ = yaml.safe_load_all(text)
@@ -231,7 +238,9 @@ def test_on_kubernetes_the_day_is_that_of_the_zone(format: str, nightly: Callabl
     days = around_a_call(
         datetime.now(UTC),
         lambda: out.append(
-            subprocess.run(["sh", "-c", shown + line], capture_output=True, text=True, check=True).stdout
+            subprocess.run(
+                ["sh", "-c", shown + line], capture_output=True, text=True, check=True, env=with_rayflow()
+            ).stdout
         ),
     )
     arguments = json.loads(out[0])

@@ -117,6 +117,12 @@ def test_the_latest_is_the_last_of_all(cron: str, zone: str, since: datetime, le
     assert found == sorted(set(found))
 
 
+def test_what_starts_late_is_for_the_day_of_its_time() -> None:
+    late = Times("0 22 * * *", BERLIN)
+    assert late.latest_day(at("2026-11-20T20:59")) == "2026-11-19"
+    assert late.latest_day(at("2026-11-20T21:00")) == late.latest_day(at("2026-11-21T12:00")) == "2026-11-20"
+
+
 def test_a_clock_that_jumps_by_decades_is_not_walked_minute_by_minute() -> None:
     """60 years of minutes are 31 million; a second would not do for a hundredth of them."""
     assert Times("* * * * *", BERLIN).latest(at("2000-01-01T00:00"), at("2060-01-01T00:00")) == at(

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 from rich.console import Console
 
 from rayflow.config import RunConfig
@@ -180,6 +181,12 @@ def test_a_password_in_the_address_is_refused(settings: dict, tmp_path: Path) ->
     with pytest.raises(ConfigError, match="MLFLOW_TRACKING_PASSWORD") as caught:
         load_config(path)
     assert "secret" not in str(caught.value) and "//***@host" in str(caught.value)
+
+
+@pytest.mark.parametrize("uri", ["https://dapi0123@host", "https://host/?token=abc"])
+def test_nor_may_a_token_stand_there(settings: dict, uri: str) -> None:
+    with pytest.raises(ValidationError, match="must not hold a user, a password or a token"):
+        RunConfig.model_validate({**settings, "track": {"kind": "mlflow", "uri": uri}})
 
 
 def test_the_trackers_are_those_of_the_table() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 
-from rayflow.cluster.pods import today
 from rayflow.schedule.exports.fields import portable
 from rayflow.schedule.exports.shell import command
 from rayflow.schedule.records import Schedule
@@ -13,9 +12,7 @@ from rayflow.schedule.records import Schedule
 def export(schedule: Schedule) -> dict[str, str]:
     """The file, for `crontab FILE` or to be added with `crontab -e`."""
     # In a crontab an unescaped % ends the command.
-    line = f"cd {shlex.quote(str(schedule.folder))} && {command(schedule, today(schedule.timezone))}".replace(
-        "%", r"\%"
-    )
+    line = f"cd {shlex.quote(str(schedule.folder))} && {command(schedule)}".replace("%", r"\%")
     text = f"""\
 # Schedule '{schedule.name}' of rayflow.
 # CRON_TZ is read by cronie (Fedora, RHEL, Arch, SUSE). Debian's and Ubuntu's cron ignores it and goes by the

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from rayflow.cluster.pods import today
 from rayflow.schedule.exports.fields import field_sets
 from rayflow.schedule.exports.shell import command
 from rayflow.schedule.records import Schedule
@@ -13,7 +12,7 @@ _WEEKDAYS = ("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat")
 def export(schedule: Schedule) -> dict[str, str]:
     """The two units, for /etc/systemd/system, or ~/.config/systemd/user with `systemctl --user`."""
     elapses = "\n".join(f"OnCalendar={text} {schedule.timezone}" for text in calendar(schedule))
-    shell = command(schedule, today(schedule.timezone)).replace("\\", "\\\\").replace("'", "\\'")
+    shell = command(schedule).replace("\\", "\\\\").replace("'", "\\'")
     line = shell.replace("%", "%%").replace("$", "$$")  # systemd's own signs, the way it escapes them
     folder = str(schedule.folder).replace("%", "%%")
     timer = f"""\
