@@ -105,6 +105,14 @@ class StudyConfig(JobConfig):
     keep_models: bool = False
 
     @model_validator(mode="after")
+    def _is_tracked_by_its_parts(self) -> StudyConfig:
+        if self.track.kind != "none":
+            raise ValueError(
+                f"track: the runs of a study are tracked, not the study: --set run.track={self.track.kind}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _names_are_known(self) -> StudyConfig:
         named = [(f"tables.{key}", name) for key, table in self.tables.items() for name in table.rows]
         named += [

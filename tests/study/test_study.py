@@ -151,6 +151,13 @@ def test_a_table_that_names_an_unknown_row_is_an_error(tiny_model, tmp_path, mon
         small(tiny_model, tmp_path, "tables.table1.rows=[slic]")
 
 
+def test_a_study_says_where_tracking_is_set(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(ConfigError, match="--set run.track=tensorboard"):
+        load_study(SENTIMENT, ["track=tensorboard"])
+    assert load_study(SENTIMENT, ["run.track=tensorboard"]).base().track.kind == "tensorboard"
+
+
 def test_a_row_whose_setting_does_not_exist_is_an_error_before_anything_runs(
     tiny_model, tmp_path, monkeypatch
 ):
