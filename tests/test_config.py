@@ -82,6 +82,20 @@ def test_a_kind_keeps_what_is_set_beside_it_and_the_same_kind_keeps_everything(f
     assert load_config(file, ["select.kind=rejection"]).select.beta == 0.25
 
 
+def test_a_block_over_a_kind_alone_keeps_the_kind(file: Path, tmp_path: Path) -> None:
+    """`select: gumbel` is short for {kind: gumbel}, in a base, too."""
+    file.write_text(yaml.safe_dump({**MINIMAL, "select": "gumbel", "train": {"loss": "hinge_norm"}}))
+    child = tmp_path / "child.yaml"
+    settings = {"select": {"beta": 0.125}, "train": {"loss": {"gamma": 0.25}}}
+    child.write_text(yaml.safe_dump({"extends": file.name, **settings}))
+    found = load_config(child)
+    assert (found.select.kind, found.select.beta) == ("gumbel", 0.125)
+    assert (found.train.loss.kind, found.train.loss.gamma) == ("hinge_norm", 0.25)
+    more = tmp_path / "more.yaml"
+    more.write_text(yaml.safe_dump(settings))
+    assert load_config(file, [f"@{more}"]).select == found.select
+
+
 def test_a_key_that_stands_twice_is_an_error_and_what_is_taken_over_may_be_written_again(
     file: Path, tmp_path: Path
 ) -> None:

@@ -91,6 +91,9 @@ class EvaluationOptions(Options):
         num_resamples: bootstrap resamples.
     """
 
+    # What a model holds is in the fingerprint of the stage that samples from it, not where it lies.
+    HARDWARE = frozenset({"baseline_model"})
+
     baseline: Literal["sft", "target"] = "sft"
     baseline_model: str | None = None
     num_samples: int = Field(default=8, gt=0)

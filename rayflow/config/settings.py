@@ -115,8 +115,11 @@ def _merge(base: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
     """Block by block; one that names its `kind` replaces the whole block, whose settings were another kind's."""
     merged = dict(base)
     for key, value in data.items():
-        inside = isinstance(value, dict) and isinstance(base.get(key), dict) and "kind" not in value
-        merged[key] = _merge(base[key], value) if inside else value
+        below = base.get(key)
+        if isinstance(below, str) and key in _FAMILIES:
+            below = {"kind": below}
+        inside = isinstance(value, dict) and isinstance(below, dict) and "kind" not in value
+        merged[key] = _merge(below, value) if inside else value
     return merged
 
 

@@ -14,6 +14,7 @@ import re
 import struct
 import sys
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -236,11 +237,32 @@ def _store_digests(fresh: dict[str, list[Any]]) -> None:
 
 
 def _hub_revision(model: str) -> str:
-    """ "id@commit" from the local Hugging Face cache, or the id where the model was never downloaded."""
+    """ "id@commit"; the id where neither the local Hugging Face cache nor the hub tells the commit.
+
+    A model that was never downloaded has its config.json fetched first: it is then the same one before and after the
+    rest of it is.
+    """
     home = Path(os.environ.get("HF_HOME") or _cache_home() / "huggingface")
     hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
     ref = hub / f"models--{model.replace('/', '--')}" / "refs" / "main"
+    if not ref.exists():
+        fetch_config(model)
     try:
         return f"{model}@{ref.read_text().strip()}"
     except OSError:
         return model
+
+
+@cache
+def fetch_config(model: str) -> Path | None:
+    """Where the config.json of a hub id lies, downloaded if it has to be; None where that is not possible."""
+    try:
+        from huggingface_hub import hf_hub_download
+
+        return Path(hf_hub_download(model, "config.json"))
+    except (
+        ImportError,
+        OSError,
+        ValueError,
+    ):  # no network, no such model, no token for it: loading it will say so
+        return None

@@ -21,7 +21,7 @@ from rayflow.pipeline.plan import Plan, build_plan
 from rayflow.pipeline.preflight import preflight
 from rayflow.pipeline.reselect import reselected, take_over
 from rayflow.pipeline.reward_plan import build_reward_plan
-from rayflow.pipeline.rounds import SELECTING, SHARED, round_configs, write_summary
+from rayflow.pipeline.rounds import SELECTING, SHARED, round_config, round_configs, write_summary
 from rayflow.pipeline.runner import LocalRunner, Runner
 from rayflow.pipeline.tracking import Tracking
 
@@ -46,8 +46,12 @@ def run(
     Raises:
         RayflowError: see the stages.
     """
+    # All of them now: what the last round cannot do is not to be found out after the others.
+    rounds = [round_config(config, number, config.model) for number in range(1, config.rounds.num + 1)]
+    for each in rounds[1:]:
+        preflight(build_plan(each))
     if config.rounds.num == 1:
-        plan = build_plan(config)
+        plan = build_plan(rounds[0])
         _run_once(plan, console, force, dry_run, stages_of(plan, only, until))
     elif only or until:
         raise ConfigError(
@@ -55,7 +59,7 @@ def run(
             "or set rounds.num=1."
         )
     elif dry_run:
-        _run_once(build_plan(next(round_configs(config))), console, force, dry_run=True)
+        _run_once(build_plan(rounds[0]), console, force, dry_run=True)
     else:
         _run_rounds(config, console, force)
 

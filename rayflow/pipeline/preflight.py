@@ -11,10 +11,16 @@ from rayflow.config.evaluate import EvaluateConfig
 from rayflow.config.reward import RewardConfig
 from rayflow.core.branches import why_not_shared
 from rayflow.core.files import read_json
-from rayflow.core.model_folder import check_model_folder, resolve_model
+from rayflow.core.model_folder import (
+    check_model_folder,
+    fetch_config,
+    is_hub_id,
+    load_tokenizer,
+    resolve_model,
+)
 from rayflow.core.options import build
 from rayflow.core.rows import Prompt
-from rayflow.errors import ConfigError
+from rayflow.errors import ConfigError, DataError
 from rayflow.losses.base import needs
 from rayflow.pipeline.candidates import num_resamples
 from rayflow.pipeline.placement import place
@@ -67,8 +73,10 @@ def _check_training(config: RunConfig | RewardConfig) -> None:
             "train.attention=sdpa."
         )
     if config.train.share_prompt is True:
-        stored = SimpleNamespace(**read_json(Path(resolve_model(config.model)) / "config.json"))
-        reason = why_not_shared(stored, longest=0)
+        model = resolve_model(config.model)
+        path = fetch_config(model) if is_hub_id(model) else Path(model) / "config.json"
+        # Of a model that cannot be looked at from here the trainer will say it.
+        reason = path and why_not_shared(SimpleNamespace(**read_json(path)), longest=0)
         if reason is not None:
             raise ConfigError(f"train.share_prompt=true cannot be used: {reason}. Set it to auto or false.")
 
@@ -78,10 +86,63 @@ def _check_run(config: RunConfig) -> None:
     others = (config.sample.model, config.reference.model, config.evaluate.baseline_model)
     for model in set(filter(None, others)):
         check_model_folder(resolve_model(model))
+    _check_tokens(config)
     if config.reward is not None:
         _check_reward(build("reward", config.reward))
     _check_method(config)
     _check_targets(config)
+    _check_held_out(config)
+
+
+def _check_tokens(config: RunConfig) -> None:
+    """Refuse models whose token ids mean something else than the policy's: ids go from one to the other.
+
+    Raises:
+        ConfigError: with the model to change.
+    """
+    sampler = config.sample.model if config.source == "sampled" else None
+    named = {"sample.model": sampler, "reference.model": config.reference.model}
+    others = {key: model for key, model in named.items() if model not in (None, config.model)}
+    if not others:
+        return
+    own = load_tokenizer(config.model).get_vocab()
+    for key, model in others.items():
+        known = load_tokenizer(model).get_vocab()
+        shared = own.keys() & known.keys()
+        # Tokens that one of them has been given besides, such as for padding, do no harm.
+        if len(shared) < 0.9 * len(own) or any(own[token] != known[token] for token in shared):
+            raise ConfigError(
+                f"{key} '{model}' has other tokens than the policy '{config.model}', which would take its token ids "
+                "for other texts. Use a model with the policy's tokenizer, or give that model's responses as data "
+                "(source: direct)."
+            )
+
+
+def _check_held_out(config: RunConfig) -> None:
+    """Prompts that are first read after hours of work.
+
+    Raises:
+        DataError: none of a file's rows can be used.
+        ConfigError: no prompt has a target to compare with.
+    """
+    for name in ("validation", "evaluation"):
+        source = getattr(config.prompts, name)
+        if source is None:
+            continue
+        refused = None
+        for row in read(source, Prompt):
+            if isinstance(row, Prompt):
+                break
+            refused = refused or row
+        else:
+            detail = refused.detail if refused else f"{source.path} has none."
+            raise DataError(f"prompts.{name}: no row can be used. {detail}")
+    source = config.prompts.evaluation
+    if source is not None and config.evaluate.baseline == "target" and not _has_targets(source):
+        raise ConfigError(
+            f"evaluate.baseline=target compares with the targets of {source.path}, and no row there has a 'target'. "
+            "Add targets, or set evaluate.baseline: sft."
+        )
 
 
 def _check_targets(config: RunConfig) -> None:

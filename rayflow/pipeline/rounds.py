@@ -34,20 +34,31 @@ def round_configs(config: RunConfig) -> Iterator[RunConfig]:
     The policy starts from the previous round's. The reference is the previous policy or the original, as
     `rounds.reference` says; the evaluation always compares with the original.
     """
-    rounds, model = config.rounds, config.model
-    for number in range(1, rounds.num + 1):
-        settings: dict[str, Any] = {
-            "runs_dir": str(config.root),
-            "name": round_name(number),
-            "rounds": RoundOptions(),
-            "model": model,
-        }
-        if number > 1:
-            settings |= _later(config, model)
-        later = config.model_copy(update=settings)
-        overrides = rounds.overrides[number - 1] if number <= len(rounds.overrides) else {}
-        yield (made := override(later, overrides))
+    model = config.model
+    for number in range(1, config.rounds.num + 1):
+        yield (made := round_config(config, number, model))
         model = str(trained_model(made))
+
+
+def round_config(config: RunConfig, number: int, model: str) -> RunConfig:
+    """The configuration of one round, from 1, that starts from `model`.
+
+    Raises:
+        ConfigError: its overrides cannot be used.
+    """
+    overrides = config.rounds.overrides[number - 1 : number]
+    if config.rounds.num == 1:  # the run itself
+        alone = config.model_copy(update={"rounds": RoundOptions()})
+        return override(alone, overrides[0]) if overrides else alone
+    settings: dict[str, Any] = {
+        "runs_dir": str(config.root),
+        "name": round_name(number),
+        "rounds": RoundOptions(),
+        "model": model,
+    }
+    if number > 1:
+        settings |= _later(config, model)
+    return override(config.model_copy(update=settings), overrides[0] if overrides else {})
 
 
 def _later(config: RunConfig, model: str) -> dict[str, Any]:

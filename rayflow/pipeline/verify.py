@@ -108,6 +108,8 @@ def _to_take_back(plan: Plan, found: dict[str, Finding]) -> dict[str, _Step]:
             # The prompts follow from their file alone: written again, they are the same.
             below[name] = shards if is_sharded(stage) else frozenset()
         elif finding.model:
-            steps[name] = _Step(frozenset(), "the model")  # trained on from the newest checkpoint
+            # Trained on from the newest checkpoint; a chosen model may be an earlier one, which is not there any more.
+            chosen = getattr(plan.config.train, "choose", None) is not None
+            steps[name] = _Step(None, "all of it") if chosen else _Step(frozenset(), "the model")
             wholly.add(name)
     return steps

@@ -146,6 +146,7 @@ class FailureCount:
 
     Attributes:
         kept: the rows went on all the same, with what they had before.
+        dropped: they were left out on purpose: repeats, and rows of another split.
     """
 
     stage: str
@@ -153,6 +154,12 @@ class FailureCount:
     count: int
     example: str = ""
     kept: bool = False
+    dropped: bool = False
+
+    @property
+    def lost(self) -> int:
+        """Rows that should have gone on, and did not."""
+        return 0 if self.kept or self.dropped else self.count
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,7 @@ def notes(data: EvaluationReport) -> list[str]:
         remarks += _judge_notes(found.side_by_side)
     if found.kl is not None:
         remarks += _kl_notes(found.kl)
-    lost = sum(failure.count for failure in data.failures)
+    lost = sum(failure.lost for failure in data.failures)
     if lost:
         remarks.append(
             f"{words.count(lost, 'row')} left out, for the reasons that are listed under Failures."

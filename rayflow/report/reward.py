@@ -187,7 +187,7 @@ def notes(data: RewardReport) -> list[str]:
             f"With {words.count(found.num_prompts, 'prompt')} the interval is too narrow; use at least "
             f"{FEW_PROMPTS} held-out prompts, better several hundred."
         )
-    lost = sum(failure.count for failure in data.failures)
+    lost = sum(failure.lost for failure in data.failures)
     if lost:
         remarks.append(
             f"{words.count(lost, 'row')} left out, for the reasons that are listed under Failures."

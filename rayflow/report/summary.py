@@ -57,7 +57,7 @@ def summary(data: ReportData) -> dict[str, Any]:
             of the largest training process, and `first` and `last`, the first and last logged value of each metric;
         `reference`: `source`, `num_compared`, `mean_difference`, `max_difference` (nats), `threshold`;
         `samples`: `num_shown`, `num_prompts`, `seed`;
-        `failures`: list of `stage`, `reason`, `count`, `example`, `kept`;
+        `failures`: list of `stage`, `reason`, `count`, `example`, `kept`, `dropped`;
         `timings`: list of `stage`, `seconds`, `rows`, `tokens`, `peak_memory_bytes`;
         `total_seconds`, `versions`, `notes`.
     """
@@ -183,7 +183,7 @@ def notes(data: ReportData) -> list[str]:
             f"Training read the prompt anew for every response: {data.training.unshared}. That is slower, and gives "
             "the same numbers."
         )
-    lost = sum(failure.count for failure in data.failures if not failure.kept)
+    lost = sum(failure.lost for failure in data.failures)
     if lost:
         found.append(
             f"{words.count(lost, 'row')} failed and {'is' if lost == 1 else 'are'} not in any number above; "

@@ -13,6 +13,7 @@ from rayflow.config import RunConfig
 from rayflow.errors import ConfigError
 from rayflow.pipeline import commands
 from rayflow.pipeline.plan import build_plan
+from rayflow.pipeline.verify import repair, verify
 from tests.pipeline.helpers import tables
 from tests.test_whole import finished_run, small_settings
 
@@ -88,3 +89,15 @@ def test_without_targets_checkpoints_are_compared_with_the_policy_before(
     assert "valid-score-sft" in plan.stages and "valid-score-target" not in plan.stages
     lines = (plan.artifacts["train"].folder / "metrics.jsonl").read_text().splitlines()
     assert 0 < json.loads(lines[-1])["eval/win_rate"] < 1
+
+
+def test_a_chosen_model_that_is_damaged_is_trained_anew(tmp_path: Path, tiny_model: str) -> None:
+    """The step that was chosen may lie before the newest checkpoint, and is not there to be taken again."""
+    config = RunConfig.model_validate(settings_of(tmp_path, tiny_model, targets=6))
+    plan = finished_run(config)
+    (weights,) = (plan.artifacts["train"].folder / "model").glob("*.safetensors")
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert repair(plan, verify(plan))["train"] == "all of it"
+    again = finished_run(config)
+    assert again.artifacts["train"].committed and not any(each.details for each in verify(again))

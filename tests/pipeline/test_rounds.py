@@ -78,8 +78,18 @@ def test_a_second_call_computes_nothing(settings: dict) -> None:
 def test_overrides_must_name_settings_that_exist(settings: dict) -> None:
     with pytest.raises(ConfigError, match=r"select\.num_acepted: unknown key"):
         run(settings, overrides=[{"select.num_acepted": 2}])
+    with pytest.raises(ConfigError, match=r"select\.num_acepted: unknown key"):
+        run(settings, overrides=[{}, {"select.num_acepted": 2}])
+    with pytest.raises(ConfigError, match="trains on pairs, and this run makes none"):
+        run(settings, overrides=[{}, {"pair": "none"}])
+    assert not Path(settings["runs_dir"]).exists()  # the first round has not begun
     with pytest.raises(ValueError, match="3 entries for 2 rounds"):
         run(settings, overrides=[{}, {}, {}])
+
+
+def test_a_single_round_has_its_overrides_too(settings: dict) -> None:
+    root, _ = run(settings, num=1, overrides=[{"select.num_accepted": 2}])
+    assert load_config(root / "config.yaml").select.num_accepted == 2
 
 
 @pytest.mark.parametrize(

@@ -252,6 +252,13 @@ def test_many_cut_responses_are_told_with_what_to_do() -> None:
     assert not any("cut at" in note for note in notes(unknown)) and "Cut at" not in render(unknown)
 
 
+def test_rows_that_were_left_out_on_purpose_are_not_called_failed() -> None:
+    failed = FailureCount(stage="prompts", reason="malformed row", count=2)
+    dropped = FailureCount(stage="prompts", reason="duplicate prompt", count=40_000, dropped=True)
+    assert any("2 rows failed" in note for note in notes(replace(bare(), failures=(failed, dropped))))
+    assert not any("failed" in note for note in notes(replace(bare(), failures=(dropped,))))
+
+
 def test_the_same_reward_twice_is_called_optimistic():
     assert any("optimistic" in note for note in notes(replace(bare(), evaluation=evaluated())))
     other = evaluated(optimised=False)
