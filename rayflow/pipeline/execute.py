@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 from rich.console import Console
@@ -14,7 +16,7 @@ from rayflow.config import JobConfig
 from rayflow.core.files import read_json, write_json, writing
 from rayflow.core.signals import stoppable
 from rayflow.errors import ArtifactError
-from rayflow.pipeline.artifact import Manifest
+from rayflow.pipeline.artifact import Artifact, Manifest
 from rayflow.pipeline.lock import folder_lock
 from rayflow.pipeline.plan import Plan, Stage
 from rayflow.pipeline.preflight import preflight
@@ -109,6 +111,7 @@ class Pipeline:
         first = next(a for name, a in plan.artifacts.items() if name == stages[0].inputs[0])
         for stage, artifact in zip(stages, artifacts, strict=True):
             artifact.begin(plan.identities[stage.name], first.num_shards)
+        earlier = _earlier(artifacts)
         pending = sorted({index for artifact in artifacts for index in artifact.pending_shards()})
         rows = first.manifest().num_rows
         counts = [StageCount(artifact, rows) for artifact in artifacts]
@@ -120,10 +123,10 @@ class Pipeline:
             if pending:  # none is left where only the stages' own commits are
                 self._runner.run_shards(workers, pending, check=lambda: monitor.check(limit))
         monitor.check(limit)
-        for artifact in artifacts:
+        for artifact, spent in zip(artifacts, earlier, strict=True):
             # Stages of a stream overlap: each is charged what it added, so that the times add up to the run's.
             finish = max((artifact.marker(index).finished for index in pending), default=before)
-            self._say("[green]✓[/]", artifact.commit(start, max(0.0, finish - before)))
+            self._say("[green]✓[/]", artifact.commit(start, spent + max(0.0, finish - before)))
             before = max(before, finish)
 
     def _run_whole(self, stage: WholeStage) -> None:
@@ -142,6 +145,30 @@ class Pipeline:
         took = note or clock(manifest.seconds)
         parts = ", ".join(part for part in (rows, failed, took) if part)
         self._console.print(f"{mark} {manifest.name:<20} {parts}", highlight=False)
+
+
+def _earlier(artifacts: Sequence[Artifact]) -> list[float]:
+    """Seconds that calls before this one spent on each stage of a stream, beyond the stages before it.
+
+    What their committed shards tell: times at which none of these was worked on, such as an engine's start, or a
+    night between two calls, are not in it.
+    """
+    spans: list[tuple[float, float]] = []
+    totals = [0.0]
+    for artifact in artifacts:
+        done = (artifact.marker(index) for index in artifact.committed_shards())
+        spans += [(each.finished - each.seconds, each.finished) for each in done]
+        totals.append(covered(spans))
+    return [after - before for before, after in pairwise(totals)]
+
+
+def covered(spans: Iterable[tuple[float, float]]) -> float:
+    """Length of the union of (begin, end) intervals."""
+    total, until = 0.0, -math.inf
+    for begin, end in sorted(spans):
+        total += max(0.0, end - max(begin, until))
+        until = max(until, end)
+    return total
 
 
 def _store_config(config: JobConfig) -> None:

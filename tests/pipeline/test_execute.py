@@ -6,12 +6,15 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rayflow.config import RunConfig, load_config
+from rayflow.core.files import read_json
 from rayflow.errors import ArtifactError, ConfigError, DataError, ModelError, StageError
 from rayflow.pipeline import commands
 from rayflow.pipeline.artifact import Artifact
-from rayflow.pipeline.execute import open_run
+from rayflow.pipeline.execute import covered, open_run
 from rayflow.pipeline.reselect import reselected
 from rayflow.pipeline.runner import LocalRunner
 from rayflow.pipeline.stage import ShardWorker
@@ -245,3 +248,23 @@ def test_a_folder_of_something_else_is_left_alone(config: RunConfig) -> None:
     with pytest.raises(ArtifactError, match="is not a run of rayflow"):
         run_data(config)
     assert [path.name for path in config.root.iterdir()] == ["thesis.txt"]
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 9)), max_size=8))
+def test_times_that_overlap_are_counted_once(spans: list[tuple[int, int]]) -> None:
+    found = covered([(begin, begin + length) for begin, length in spans])
+    assert found == len({second for begin, length in spans for second in range(begin, begin + length)})
+
+
+def test_a_resumed_stage_says_what_all_calls_took(config: RunConfig) -> None:
+    """Two shards of an earlier call took 100 s each, 40 of them together; the scores' nothing beyond the samples'."""
+    plan, _ = run_data(config)
+    sample, score = plan.artifacts["sample"], plan.artifacts["score"]
+    for artifact in (score, sample):
+        artifact.forget({0})
+        for index, finished in ((1, 1000.0), (2, 1060.0)):
+            path = artifact.shards / f"{index:05d}.json"
+            path.write_text(json.dumps(read_json(path) | {"seconds": 100.0, "finished": finished}))
+    again, _ = run_data(config)
+    assert 160.0 <= again.artifacts["sample"].manifest().seconds < 260.0
+    assert again.artifacts["score"].manifest().seconds < 100.0
