@@ -65,6 +65,7 @@ class Pipeline:
             for name, artifact in plan.artifacts.items():
                 if name not in redo:
                     artifact.check(plan.identities[name])
+            self._tell_of_others()
             for name in reversed(redo):  # killed in between, nothing is left that was made of what is gone
                 plan.artifacts[name].set_aside()
             # Only now: a refused configuration must not replace the one that the stored stages were made from.
@@ -73,6 +74,17 @@ class Pipeline:
                 self._run_steps(plan.stages if only is None else only)
             finally:
                 self._runner.stop()
+
+    def _tell_of_others(self) -> None:
+        """Say which stages are made anew because the plan has others before them than the one that is stored."""
+        for name, artifact in self._plan.artifacts.items():
+            others = [
+                path for path in artifact.folder.parent.glob(f"[0-9][0-9]-{name}") if path != artifact.folder
+            ]
+            if others and not artifact.folder.exists():
+                left = ", ".join(path.name for path in sorted(others))
+                told = f"{artifact.folder.name} is new, {left} stays as it was."
+                self._console.print(f"[yellow]The stages are others than before:[/] {told}", highlight=False)
 
     def _run_steps(self, wanted: Collection[str]) -> None:
         started = False

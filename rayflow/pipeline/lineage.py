@@ -95,8 +95,10 @@ def trace(folder: Path, text: str) -> dict[str, Any]:
 
 
 def _stages(folder: Path) -> list[Artifact]:
-    """The stored stages, in order."""
-    found = [Artifact(each) for each in sorted(folder.glob("[0-9][0-9]-*")) if (each / "stage.json").exists()]
+    """The stored stages, in order; of two of a name, as a changed plan leaves them, the one that was begun last."""
+    begun = {path.parent: path.stat().st_mtime_ns for path in folder.glob("[0-9][0-9]-*/stage.json")}
+    newest = {path.name[3:]: path for path in sorted(begun, key=begun.__getitem__)}
+    found = [Artifact(each) for each in sorted(newest.values())]
     if not found or not (folder / "run.json").exists():
         raise ArtifactError(f"{folder} is not a run's folder, or nothing is stored in it yet.")
     return found

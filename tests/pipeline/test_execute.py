@@ -250,6 +250,16 @@ def test_a_folder_of_something_else_is_left_alone(config: RunConfig) -> None:
     assert [path.name for path in config.root.iterdir()] == ["thesis.txt"]
 
 
+def test_a_stage_that_moves_because_others_come_before_it_is_named(settings: dict) -> None:
+    first, text = run_data(with_settings(settings))
+    assert "others than before" not in text
+    unscored = {"select": "first_k", "pair": "none", "train": {"loss": "cross_entropy"}}
+    plan, text = run_data(with_settings(settings, **unscored))
+    old, new = (each.artifacts["select"].folder.name for each in (first, plan))
+    assert old != new and f"{new} is new, {old} stays as it was" in text
+    assert first.artifacts["select"].committed
+
+
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 9)), max_size=8))
 def test_times_that_overlap_are_counted_once(spans: list[tuple[int, int]]) -> None:
     found = covered([(begin, begin + length) for begin, length in spans])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -105,6 +107,19 @@ def test_given_responses_have_a_lineage_too(settings: dict, tmp_path: Path, tiny
     assert found["candidates"]["0"]["response"] == " blue." and found["candidates"]["0"]["reward"] is None
     assert found["pair"]["label_source"] == "data" and found["seed"] is None
     json.dumps(found, allow_nan=False)
+
+
+def test_of_two_stages_of_a_name_the_one_that_was_begun_last_counts(plan: Plan) -> None:
+    """A changed plan numbers its stages anew and leaves the old ones."""
+    row, chosen, rejected = a_pair(plan)
+    name = f"{row['prompt_id']}/{chosen}>{rejected}"
+    before = trace(plan.config.root, name)
+    score = plan.artifacts["score"].folder
+    old = plan.config.root / "99-score"
+    (old / "shards").mkdir(parents=True)
+    shutil.copy(score / "stage.json", old)
+    os.utime(old / "stage.json", ns=(0, 0))
+    assert trace(plan.config.root, name) == before
 
 
 def test_a_person_and_a_machine_can_read_it(plan: Plan) -> None:
