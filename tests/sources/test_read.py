@@ -52,12 +52,15 @@ def test_the_same_file_gives_its_prompts_once_where_only_they_are_wanted(tmp_pat
 def test_answers_are_taken_as_they_stand(tmp_path: Path) -> None:
     """They are to be judged: the second of two like ones counts as much as the first, and an empty one loses."""
     rows = [{"prompt": "Sky?", "completion": text} for text in ("blue", "blue", "")]
-    rows.append(
-        {"prompt": "Sky?", "responses": ["blue", "", "blue"], "finish_reasons": ["stop", "stop", "length"]}
-    )
-    found = list(read_answers(source(tmp_path / "p.jsonl", rows)))
-    assert [row.target for row in found[:3]] == ["blue", "blue", ""]
-    assert found[3].responses == ("blue", "", "blue") and found[3].cut.tolist() == [False, False, True]
+    found = read_answers(source(tmp_path / "p.jsonl", rows))
+    assert [row.target for row in found] == ["blue", "blue", ""]
+    group = {
+        "prompt": "Sky?",
+        "responses": ["blue", "", "blue"],
+        "finish_reasons": ["stop", "stop", "length"],
+    }
+    (row,) = read_answers(source(tmp_path / "groups.jsonl", [group]))
+    assert row.responses == ("blue", "", "blue") and row.cut.tolist() == [False, False, True]
     (refused,) = read_answers(source(tmp_path / "pairs.jsonl", [PAIR]))
     assert refused.reason == "no answer" and "no answers of one policy" in refused.detail
 
