@@ -36,18 +36,8 @@ def job_line(options: ClusterOptions, command: str | None = None) -> str:
     """
     command = command or options.command
     config = options.refresh_config if command == "refresh" else options.config
-    settings = [f"@{COMPUTE}", *([] if options.model is None else [f"model={options.model}"])]
-    line = shlex.join(
-        [
-            "env",
-            "-C",
-            WORKDIR,
-            "rayflow",
-            command,
-            config,
-            *(word for each in settings for word in ("--set", each)),
-        ]
-    )
+    model = [] if options.model is None else ["--set", f"model={options.model}"]
+    line = shlex.join(["env", "-C", WORKDIR, "rayflow", command, config, "--set", f"@{COMPUTE}", *model])
     day = scheduled_day(options.schedule, options.time_zone)
     return f"{line} --date {day}" if command == "refresh" else line
 

@@ -260,9 +260,6 @@ def fetch_config(model: str) -> Path | None:
         from huggingface_hub import hf_hub_download
 
         return Path(hf_hub_download(model, "config.json"))
-    except (
-        ImportError,
-        OSError,
-        ValueError,
-    ):  # no network, no such model, no token for it: loading it will say so
+    # No network, no such model, no token for it: whoever loads it will say so.
+    except (ImportError, OSError, ValueError):
         return None

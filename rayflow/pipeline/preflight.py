@@ -90,8 +90,8 @@ def _check_run(config: RunConfig) -> None:
     if config.reward is not None:
         _check_reward(build("reward", config.reward))
     _check_method(config)
-    _check_targets(config)
     _check_held_out(config)
+    _check_targets(config)
 
 
 def _check_tokens(config: RunConfig) -> None:
@@ -123,7 +123,6 @@ def _check_held_out(config: RunConfig) -> None:
 
     Raises:
         DataError: none of a file's rows can be used.
-        ConfigError: no prompt has a target to compare with.
     """
     for name in ("validation", "evaluation"):
         source = getattr(config.prompts, name)
@@ -137,16 +136,10 @@ def _check_held_out(config: RunConfig) -> None:
         else:
             detail = refused.detail if refused else f"{source.path} has none."
             raise DataError(f"prompts.{name}: no row can be used. {detail}")
-    source = config.prompts.evaluation
-    if source is not None and config.evaluate.baseline == "target" and not _has_targets(source):
-        raise ConfigError(
-            f"evaluate.baseline=target compares with the targets of {source.path}, and no row there has a 'target'. "
-            "Add targets, or set evaluate.baseline: sft."
-        )
 
 
 def _check_targets(config: RunConfig) -> None:
-    """Targets for the loss, and to compare checkpoints with, where they are asked for.
+    """Targets for the loss, and to compare checkpoints and the trained policy with, where they are asked for.
 
     Raises:
         ConfigError: no prompt has one.
@@ -163,6 +156,12 @@ def _check_targets(config: RunConfig) -> None:
         raise ConfigError(
             f"train.choose compares checkpoints with the targets of {source.path}, and no row there has a 'target'. "
             "Add targets, or set train.choose.baseline: sft to compare with samples of the policy before training."
+        )
+    source = config.prompts.evaluation
+    if source is not None and config.evaluate.baseline == "target" and not _has_targets(source):
+        raise ConfigError(
+            f"evaluate.baseline=target compares with the targets of {source.path}, and no row there has a 'target'. "
+            "Add targets, or set evaluate.baseline: sft."
         )
 
 

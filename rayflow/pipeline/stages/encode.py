@@ -71,8 +71,7 @@ class EncodeStage:
         pairs = row.pairs if given else ()
         accepted = np.arange(len(responses), dtype=np.int32)
         if self.preferred and pairs:
-            chosen, rejected = np.stack(pairs).T
-            accepted, pairs = np.setdiff1d(chosen, rejected).astype(np.int32), ()
+            accepted, pairs = preferred_of(pairs), ()
             if not len(accepted):
                 return failure_of(row.prompt_id, "no preferred response", "each was rejected for another one")
         try:
@@ -103,6 +102,12 @@ class EncodeStage:
 
     def close(self) -> None:
         """Nothing outlives the worker."""
+
+
+def preferred_of(pairs: Sequence[np.ndarray]) -> np.ndarray:
+    """[k] int32, ascending: the responses that were chosen in a (chosen, rejected) pair and rejected in none."""
+    chosen, rejected = np.stack(pairs).T
+    return np.setdiff1d(chosen, rejected).astype(np.int32)
 
 
 class EncodeTargetStage(EncodeStage):
