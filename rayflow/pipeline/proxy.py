@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,11 +46,18 @@ class ProxyJudge:
     def __call__(self, model_dir: Path, rank: int, world_size: int) -> tuple[float, int]:
         """See `training.choice.Judge`. A prompt without an answer, or whose answers have no score, does not count."""
         engine, reward = build("engine", self.engine), build("reward", self.reward)
-        engine.setup(str(model_dir))
-        reward.setup()
+        with contextlib.ExitStack() as ends:
+            # Before `setup`: one that fails half-way has started something, too.
+            ends.callback(close_reward, reward)
+            ends.callback(engine.close)
+            engine.setup(str(model_dir))
+            reward.setup()
+            view = Answers if is_pairwise(reward) else Answered
+            return self._wins(engine, reward, from_table(pq.read_table(self.rows), view)[rank::world_size])
+
+    def _wins(self, engine: Engine, reward: Any, rows: Sequence[Any]) -> tuple[float, int]:
+        """The sum of the win shares on these prompts, and how many of them count."""
         wins, count = 0.0, 0
-        view = Answers if is_pairwise(reward) else Answered
-        rows = from_table(pq.read_table(self.rows), view)[rank::world_size]
         for row, made in zip(rows, asyncio.run(self._answers(engine, rows)), strict=True):
             try:
                 wins += _win_share(reward, row, made)
@@ -57,8 +65,6 @@ class ProxyJudge:
                 print(f"Validation prompt {row.prompt_id} does not count: {error}", flush=True)
             else:
                 count += 1
-        engine.close()
-        close_reward(reward)
         return wins, count
 
     async def _answers(self, engine: Engine, rows: Sequence[Answers]) -> list[Generation | DataError]:

@@ -46,3 +46,27 @@ class Failing(Counting):
         if "number 3" in prompt.text:
             raise RewardError("context too long")
         return super().judge(prompt, responses, pairs)
+
+
+class Closing(Counting):
+    """Notes how often an instance was closed."""
+
+    class Config(PairwiseOptions):
+        kind: str = "tests.pipeline.judges:Closing"
+        turned: bool = False
+
+    closed = 0
+
+    def close(self) -> None:
+        Closing.closed += 1
+
+
+class Breaking(Closing):
+    """Meets an error that is no prompt's fault."""
+
+    class Config(PairwiseOptions):
+        kind: str = "tests.pipeline.judges:Breaking"
+        turned: bool = False
+
+    def judge(self, prompt, responses, pairs):
+        raise RuntimeError("out of memory")

@@ -15,7 +15,7 @@ from rayflow.core.seeds import rng
 from rayflow.errors import DataError, RewardError
 from rayflow.pipeline.stage import SimpleStage, failure_of
 from rayflow.pipeline.stages.pair import Verdicts
-from rayflow.rewards.base import reads_orders
+from rayflow.rewards.base import close_reward, reads_orders
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,5 +85,6 @@ class JudgedSelectStage(SimpleStage):
         return Accepted(prompt_id=row.prompt_id, **columns)
 
     def close(self) -> None:
-        """Drop the ranker."""
+        """End what the ranker has started, and drop its model."""
+        close_reward(self._ranker)
         self._ranker = None

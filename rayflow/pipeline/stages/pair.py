@@ -17,7 +17,7 @@ from rayflow.errors import DataError, RewardError
 from rayflow.pairing.base import Prefer
 from rayflow.pairing.labels import by_reward
 from rayflow.pipeline.stage import SimpleStage, failure_of
-from rayflow.rewards.base import PairwiseReward, judged, reads_orders
+from rayflow.rewards.base import PairwiseReward, close_reward, judged, reads_orders
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +122,8 @@ class PairStage(SimpleStage):
         return PreferencePairs(prompt_id=row.prompt_id, **columns)
 
     def close(self) -> None:
-        """Drop the ranker."""
+        """End what the ranker has started, and drop its model."""
+        close_reward(self._ranker)
         self._ranker = None
 
 
