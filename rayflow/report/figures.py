@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from rayflow.report import words
+from rayflow.report.curve import Curve
 from rayflow.report.data import (
     EvaluationSection,
     PairingSection,
     SelectionSection,
     TrainingSection,
 )
-from rayflow.report.plots import Curve, Layer, curves, histogram
+from rayflow.report.plots import Layer, curves, histogram
 from rayflow.report.values import mean_of, size_of
 
 

@@ -15,14 +15,13 @@ from html import escape
 import numpy as np
 
 from rayflow.report import words
+from rayflow.report.curve import Curve, finite, is_noisy, smoothed, thinned
 from rayflow.report.svg import Frame, nice_step, percents, plain, ticks
 from rayflow.report.values import Histogram, Values, size_of
 
 MAX_BINS = 32
 BIN_FACTORS = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
 """Bins have finer round widths than ticks, so that their number varies little between runs."""
-MAX_POINTS = 400
-"""Points kept of a long training curve: more than the pixels it is drawn on."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +37,6 @@ class Layer:
     style: str
     label: str
     values: Values
-
-
-@dataclass(frozen=True)
-class Curve:
-    """One curve: `steps` [n] and `values` [n], values that are not finite are left out."""
-
-    style: str
-    label: str
-    steps: np.ndarray
-    values: np.ndarray
 
 
 def bin_edges(
@@ -190,8 +179,7 @@ def curves(
         shares: the values are shares, the axis runs from 0 to 100%.
         from_zero: the axis starts at zero.
     """
-    kept = [_kept(curve) for curve in series]
-    kept = [curve for curve in kept if curve.values.size]
+    kept = [curve for curve in map(finite, series) if curve.values.size]
     if not kept:
         return ""
     frame = Frame(_range([c.steps for c in kept]), _height(kept, reference, shares, from_zero), 320.0, 190.0)
@@ -200,30 +188,13 @@ def curves(
         y, left, right = frame.y(reference), frame.x(frame.x_range[0]), frame.x(frame.x_range[1])
         body.append(f'<line class="reference" x1="{left:.1f}" x2="{right:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>')
     for curve in kept:
-        smooth = _smoothed(curve)
-        # A schedule is no noise: its running mean would only round off the corners.
-        jitter = np.median(np.abs(curve.values - smooth.values)) > 0.01 * np.ptp(curve.values)
-        noisy = curve.values.size > 40 and jitter
-        body.append(_line(frame, curve, "line raw" if noisy else "line"))
+        # Before anything is left out: a mean of what is drawn would be one of spikes.
+        smooth = smoothed(curve)
+        noisy = is_noisy(curve, smooth)
+        body.append(_line(frame, thinned(curve), "line raw" if noisy else "line"))
         if noisy:
-            body.append(_line(frame, smooth, "line"))
+            body.append(_line(frame, thinned(smooth), "line"))
     return frame.wrap("".join(body), f"Training curves: {', '.join(curve.label for curve in kept)}")
-
-
-def _kept(curve: Curve) -> Curve:
-    """The finite points, thinned evenly where there are more than a screen shows."""
-    keep = np.flatnonzero(np.isfinite(curve.values))
-    if keep.size > MAX_POINTS:
-        keep = keep[np.linspace(0, keep.size - 1, MAX_POINTS).round().astype(int)]
-    return Curve(curve.style, curve.label, curve.steps[keep], curve.values[keep])
-
-
-def _smoothed(curve: Curve) -> Curve:
-    """Centred running mean over a twelfth of the points, shorter at the ends."""
-    size, half = curve.values.size, max(1, curve.values.size // 24)
-    sums = np.concatenate([[0.0], np.cumsum(curve.values)])
-    start, stop = np.maximum(np.arange(size) - half, 0), np.minimum(np.arange(size) + half + 1, size)
-    return Curve(curve.style, curve.label, curve.steps, (sums[stop] - sums[start]) / (stop - start))
 
 
 def _range(arrays: Sequence[np.ndarray], padding: float = 0.0) -> tuple[float, float]:

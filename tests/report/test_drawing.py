@@ -1,12 +1,15 @@
 """Numbers in words, ticks and bins, against values worked out by hand."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rayflow.report import words
-from rayflow.report.plots import MAX_BINS, Curve, _smoothed, bin_edges, curves
+from rayflow.report.curve import MAX_POINTS, Curve, is_noisy, smoothed, thinned
+from rayflow.report.plots import MAX_BINS, bin_edges, curves
 from rayflow.report.svg import Frame, percents, plain, ticks
 
 finite = st.floats(-1e6, 1e6, allow_nan=False)
@@ -82,7 +85,7 @@ def test_a_frame_maps_its_corners_to_the_margins():
 
 def test_running_mean_keeps_a_line_and_its_ends():
     steps = np.arange(100.0)
-    smooth = _smoothed(Curve("after", "x", steps, 2 * steps))
+    smooth = smoothed(Curve("after", "x", steps, 2 * steps))
     assert smooth.values[10:90] == pytest.approx(2 * steps[10:90])
     assert smooth.values[0] == pytest.approx(np.mean(2 * steps[:5]))
 
@@ -92,3 +95,29 @@ def test_long_curves_are_thinned_and_gaps_are_skipped():
     drawing = curves([Curve("after", "x", np.arange(10_000.0), values)])
     assert "nan" not in drawing
     assert len(drawing) < 20_000
+
+
+def test_a_spike_of_a_single_step_stays_in_a_long_curve_and_its_mean_is_that_of_all_steps():
+    values = 1 + 0.1 * np.random.default_rng(0).normal(size=10_000)
+    values[[1234, 7777]] = 50.0, -20.0
+    curve = Curve("after", "x", np.arange(10_000.0), values)
+    seen = thinned(curve)
+    assert set(zip(seen.steps, seen.values, strict=True)) >= {(1234, 50), (7777, -20), (0, values[0])}
+    assert seen.steps[-1] == 9999 and np.all(np.diff(seen.steps) > 0) and len(seen.steps) <= MAX_POINTS + 2
+    lines = re.findall(r'<polyline class="(.*?)" points="(.*?)"', curves([curve]))
+    assert [kind for kind, _ in lines] == ["line raw after", "line after"]
+    heights = [[float(point.split(",")[1]) for point in points.split()] for _, points in lines]
+    # One spike in a window of 833 steps lifts the mean by 0.06; the chart is 70 high.
+    assert np.ptp(heights[0]) > 20 * np.ptp(heights[1])
+
+
+def test_a_schedule_is_no_noise_and_noise_beside_a_spike_is():
+    def noisy(values):
+        curve = Curve("after", "x", np.arange(len(values)), values)
+        return is_noisy(curve, smoothed(curve))
+
+    steps = np.arange(1000.0)
+    assert not any(map(noisy, (np.minimum(steps, 100), np.cos(steps / 1000 * np.pi), np.ones(1000))))
+    spiked = np.random.default_rng(0).normal(size=1000)
+    spiked[500] = 1e4
+    assert noisy(spiked)
