@@ -125,6 +125,18 @@ def test_selecting_again_needs_no_model_and_leaves_the_first_run_alone(finished:
     assert json.loads((again / "summary.json").read_text())["selection"] is not None
 
 
+def test_a_selection_is_trained_where_the_first_run_was(finished: Path, settings: dict) -> None:  # noqa: F811
+    """Selecting needs no Ray; what comes after it does what the first run would have done."""
+    path = finished / "config.yaml"
+    path.write_text(path.read_text().replace("runner: local", "runner: ray"))
+    told = rayflow("select", finished, "--beta", 1.5, "--name", "again")
+    again = finished.with_name("again")
+    assert f"Train with it: rayflow run {again}" in told and "Nothing has been trained yet." in told
+    assert load_config(again / "config.yaml").compute.runner == "ray"
+    shown = rayflow("run", again, "--dry-run", "--set", "compute.runner=local")
+    assert shown.count("stored") == 5 and f"again: {again}" in shown.replace("\n", "")
+
+
 def test_selecting_again_cannot_change_the_scores(finished: Path) -> None:
     with pytest.raises(ArtifactError, match="sample.temperature"):
         rayflow("select", finished, "--set", "sample.temperature=0.1")
@@ -213,3 +225,22 @@ def test_a_report_of_an_unfinished_run_says_what_is_missing(finished: Path) -> N
     summary = json.loads((finished / "summary.json").read_text())
     assert summary["selection"]["num_prompts"] == NUM_PROMPTS
     assert summary["evaluation"] is None and "evaluation" in summary["missing"]
+
+
+def test_export_tells_of_responses_that_were_cut(finished: Path, tmp_path: Path) -> None:
+    told = rayflow("export", finished, "--output", tmp_path / "pairs.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text().splitlines()]
+    cut = sum("length" in (row["finish_reason_chosen"], row["finish_reason_rejected"]) for row in rows)
+    assert 0 < cut < len(rows) and f"{cut} of them hold a response that was cut" in told
+
+
+def test_export_of_a_run_on_given_pairs_says_where_they_are(settings: dict, tmp_path: Path) -> None:  # noqa: F811
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text(json.dumps({"prompt": "a", "chosen": "b", "rejected": "c"}) + "\n")
+    given = {key: value for key, value in settings.items() if key not in ("sample", "select", "reward")}
+    given |= {"source": "direct", "prompts": {"train": {"path": str(pairs)}}}
+    folder = tmp_path / "runs" / "small"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(given))
+    with pytest.raises(ConfigError, match="makes no pairs: its responses are the data's own.*pairs.jsonl"):
+        rayflow("export", folder)

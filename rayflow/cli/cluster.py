@@ -42,7 +42,9 @@ def render(
     ] = None,
     image: Annotated[str | None, typer.Option(help="Image with rayflow, see cluster/Dockerfile.gpu.")] = None,
     config: Annotated[
-        Path | None, typer.Option(help="The job's configuration; its reward decides on the reward's pools.")
+        Path | None, typer.Option(
+            help="The job's configuration, a file of the image or on its shared storage; its reward decides on pools."
+        ),
     ] = None,
     set_: Annotated[
         list[str] | None,
@@ -51,7 +53,7 @@ def render(
     output: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("cluster-manifests"),
 ) -> None:
     """Write KubeRay, Kubernetes and `ray up` files and the matching compute block, from one sizing."""
-    from rayflow.cluster.options import ClusterOptions
+    from rayflow.cluster.options import SHARED, WORKDIR, ClusterOptions
     from rayflow.cluster.render import write
     from rayflow.config.load import load_options
 
@@ -69,6 +71,9 @@ def render(
     options = load_options(data, set_, ClusterOptions, "The cluster")
     for path in write(options, output):
         console.print(str(path), soft_wrap=True)
+    if not options.config.startswith(("jobs/", f"{SHARED}/", f"{WORKDIR}/")):
+        told = f"The pods start in {WORKDIR} and see {SHARED}: put {options.config}, its data and its code there."
+        console.print(f"\n[yellow]{told}[/]", soft_wrap=True)
     command = f"rayflow {options.command} {options.config} --set @{output / 'compute.yaml'} --dry-run"
     console.print(f"\nDoes every stage find its place? {command}", soft_wrap=True)
 

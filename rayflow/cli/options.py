@@ -11,6 +11,12 @@ from rich.console import Console
 console = Console(highlight=False)
 
 Config = Annotated[Path, typer.Argument(help="The run's YAML configuration.", show_default=False)]
+Job = Annotated[
+    Path,
+    typer.Argument(
+        metavar="CONFIG", help="A YAML configuration; or the folder of a job, to go on.", show_default=False
+    ),
+]
 RunFolder = Annotated[
     Path, typer.Argument(help="A run's folder, such as runs/quickstart.", show_default=False)
 ]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rayflow.cli.options import Config, DryRun, Force, Only, Overrides, RunFolder, Until, console
+from rayflow.cli.options import DryRun, Force, Job, Only, Overrides, RunFolder, Until, console
 
 
 def register(app: typer.Typer) -> None:
@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 
 def run(
-    config: Config,
+    config: Job,
     set_: Overrides = None,
     force_stage: Force = None,
     dry_run: DryRun = False,
@@ -25,24 +25,26 @@ def run(
     until: Until = None,
 ) -> None:
     """Run the job: sample, score, select, pair, train, evaluate, report. Run again to go on or to skip."""
-    from rayflow.config import load_config
+    from rayflow.config import RunConfig
     from rayflow.pipeline import commands
+    from rayflow.pipeline.folders import config_of
 
-    commands.run(load_config(config, set_), console, force_stage or (), dry_run, only, until)
+    commands.run(config_of(config, set_ or (), RunConfig), console, force_stage or (), dry_run, only, until)
 
 
 def train_reward(
-    config: Config,
+    config: Job,
     set_: Overrides = None,
     force_stage: Force = None,
     dry_run: DryRun = False,
 ) -> None:
     """Train a reward model on preferences, and measure it on held-out pairs. Run again to go on or to skip."""
-    from rayflow.config import load_config
     from rayflow.config.reward import RewardConfig
     from rayflow.pipeline import commands
+    from rayflow.pipeline.folders import config_of
 
-    commands.train_reward(load_config(config, set_, RewardConfig), console, force_stage or (), dry_run)
+    settings = config_of(config, set_ or (), RewardConfig)
+    commands.train_reward(settings, console, force_stage or (), dry_run)
 
 
 def report(run_folder: RunFolder) -> None:

@@ -39,4 +39,4 @@ def verify(
     for stage, what in checks.repair(plan, findings).items():
         console.print(f"taken back: {stage}, {what}")
     command = command_of(run_folder / "config.yaml")
-    console.print(f"Now run it again: rayflow {command} {run_folder}/config.yaml", soft_wrap=True)
+    console.print(f"Now run it again: rayflow {command} {run_folder}", soft_wrap=True)

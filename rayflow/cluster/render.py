@@ -45,7 +45,8 @@ a lost head ends the running job and nothing else: the same command goes on from
 """,
     "rayjob.yaml": """
 One job on a cluster of its own, which is removed after it. Needs all that raycluster.yaml needs, not raycluster.yaml,
-and a model that the pods can load: a hub id, or a folder on the shared storage (--set model=...).
+a model that the pods can load: a hub id, or a folder on the shared storage (--set model=...); and the configuration,
+its data and its code in the image ({workdir}) or on the shared storage (--config {shared}/mine.yaml).
 """,
     "cronjob.yaml": """
 The nightly refresh on a cluster of its own each time: a pod creates a RayJob, waits for it and ends as it does. Needs

@@ -136,7 +136,8 @@ class IntervalOptions(Options):
 
 
 class EvaluateComputeOptions(ComputeOptions):
-    """As for a run; `judge` holds the judge of the side-by-side comparison, null: where and as wide as `sample`."""
+    """As for a run. `judge` holds the judge of the side-by-side comparison; null: where and as wide as `sample`, or
+    one worker without a GPU where an endpoint answers."""
 
     judge: PoolOptions | None = None
 

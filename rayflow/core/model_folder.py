@@ -10,17 +10,15 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 import struct
 import sys
 import tempfile
-from functools import cache
 from pathlib import Path
 from typing import Any
 
+from rayflow.core.hub import HUB_ID, fetch_config, hub_identity, local_copy
 from rayflow.errors import ModelError
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 # A fast tokenizer is one file; the others are the vocabularies that slow tokenizers read.
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "tekken.json")
 _CONTENT = (
@@ -40,21 +38,32 @@ def resolve_model(model: str) -> str:
 
 
 def is_hub_id(model: str) -> bool:
-    """Whether `model` is a hub id ("org/name" or "name") rather than a path: no such folder exists here."""
+    """Whether `model` is a hub id ("org/name" or "name", with or without "@revision"): no such folder exists here."""
     path = resolve_model(model)
-    return not os.path.exists(path) and _HUB_ID.fullmatch(path) is not None
+    return not os.path.exists(path) and HUB_ID.fullmatch(path) is not None
+
+
+def loadable(model: str) -> str:
+    """What transformers and vLLM take: a folder, or a hub id without a revision; the named revision is downloaded.
+
+    Raises:
+        ModelError: that is not possible.
+    """
+    path = resolve_model(model)
+    return local_copy(path) if is_hub_id(path) else path
 
 
 def check_model_folder(model: str) -> None:
     """Refuse, in seconds and with the remedy, a local model folder that an engine could not load.
 
-    Hub ids pass: what they hold is known only after the download.
+    Of a hub id only the configuration is looked at, where the hub can be reached.
 
     Raises:
-        ModelError: no such folder, no config.json, no tokenizer, no safetensors weights, or a weights file
+        ModelError: no such folder or model, no config.json, no tokenizer, no safetensors weights, or a weights file
             that is missing, cut short, or not what the folder's checksums say.
     """
     if is_hub_id(model):
+        fetch_config(model)
         return
     folder = Path(resolve_model(model))
     if not model or not folder.is_dir():
@@ -147,7 +156,7 @@ def load_tokenizer(model: str) -> Any:
     """
     from transformers import AutoTokenizer
 
-    path = resolve_model(model)
+    path = loadable(model)
     try:
         return AutoTokenizer.from_pretrained(
             path, trust_remote_code=False, local_files_only=not is_hub_id(path)
@@ -160,7 +169,7 @@ def context_length(model: str) -> int:
     """Longest sequence that a model's configuration allows, in tokens."""
     from transformers import AutoConfig
 
-    path = resolve_model(model)
+    path = loadable(model)
     try:
         config = AutoConfig.from_pretrained(
             path, trust_remote_code=False, local_files_only=not is_hub_id(path)
@@ -178,14 +187,14 @@ def model_digest(model: str) -> str:
 
     Returns:
         For a folder, 64 hexadecimal digits: SHA-256 over the names and SHA-256s of its configuration,
-        weights, tokenizer and chat template. For a hub id, "org/name@commit" where the local hub cache knows
-        the commit of `main`, else the id.
+        weights, tokenizer and chat template. For a hub id, "org/name@commit" where that can be
+        found out, else the id.
 
     Raises:
         ModelError: neither a folder nor a hub id.
     """
     if is_hub_id(model):
-        return _hub_revision(model)
+        return hub_identity(model)
     folder = Path(resolve_model(model))
     if not folder.is_dir():
         raise ModelError(f"Model folder '{folder}' does not exist.")
@@ -234,32 +243,3 @@ def _store_digests(fresh: dict[str, list[Any]]) -> None:
         with tempfile.NamedTemporaryFile("w", dir=folder, prefix="digests.", delete=False) as file:
             json.dump(_load_digests() | fresh, file)
         os.replace(file.name, folder / "digests.json")
-
-
-def _hub_revision(model: str) -> str:
-    """ "id@commit"; the id where neither the local Hugging Face cache nor the hub tells the commit.
-
-    A model that was never downloaded has its config.json fetched first: it is then the same one before and after the
-    rest of it is.
-    """
-    home = Path(os.environ.get("HF_HOME") or _cache_home() / "huggingface")
-    hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
-    ref = hub / f"models--{model.replace('/', '--')}" / "refs" / "main"
-    if not ref.exists():
-        fetch_config(model)
-    try:
-        return f"{model}@{ref.read_text().strip()}"
-    except OSError:
-        return model
-
-
-@cache
-def fetch_config(model: str) -> Path | None:
-    """Where the config.json of a hub id lies, downloaded if it has to be; None where that is not possible."""
-    try:
-        from huggingface_hub import hf_hub_download
-
-        return Path(hf_hub_download(model, "config.json"))
-    # No network, no such model, no token for it: whoever loads it will say so.
-    except (ImportError, OSError, ValueError):
-        return None

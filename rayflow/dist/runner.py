@@ -91,6 +91,7 @@ class RayRunner:
                     f"has {have.get(name, 0):g}. Lower {setting} in the compute block, or set compute.address "
                     "to a cluster."
                 )
+        warn(_idle_gpus(stages, have.get("GPU", 0)))
 
     def run_shards(
         self, workers: Sequence[ShardWorker], shards: Sequence[int], check: Callable[[], None]
@@ -104,6 +105,9 @@ class RayRunner:
     def train(self, job: TrainJob, pool: PoolOptions, max_restarts: int, on_step: OnStep) -> list[Metrics]:
         """Ray Train with DeepSpeed over `pool.num_workers` workers."""
         from rayflow.dist.train import TrainCompute, train_with_ray
+        from rayflow.training.checkpoints import refuse_others
+
+        refuse_others(job.output_dir / "checkpoints", "step-*", "local")
 
         compute = TrainCompute(
             num_workers=pool.num_workers,
@@ -140,6 +144,17 @@ def warn(text: str) -> None:
     """Say something on standard output, for standard error is the log's; nothing where there is nothing."""
     if text:
         print(f"Warning: {text}", flush=True)
+
+
+def _idle_gpus(stages: Sequence[ShardStage], gpus: float) -> str:
+    """What to say of stages that hold a model and ask for no GPU where Ray has some; "" if there are none."""
+    slow = [stage.name for stage in stages if getattr(stage, "models", ()) and not stage.pool.num_gpus]
+    if not gpus or not slow:
+        return ""
+    return (
+        f"Ray has {gpus:g} GPUs, and these stages ask for none and compute on the processor: {', '.join(slow)}. Give "
+        "their pools num_gpus in the compute block."
+    )
 
 
 def _size(path: Path) -> tuple[int, int]:

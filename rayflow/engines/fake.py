@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from rayflow.core.model_folder import resolve_model
+from rayflow.core.model_folder import loadable
 from rayflow.core.options import KindOptions
 from rayflow.engines.base import Generation, SamplingOptions
 from rayflow.engines.limits import check_length
@@ -83,7 +83,7 @@ class FakeEngine:
 
     def setup(self, model: str) -> None:
         """Remember where a tokenizer may lie; nothing is loaded before it is asked for."""
-        self._model = resolve_model(model)
+        self._model = loadable(model)
 
     @cached_property
     def tokenizer(self) -> Any:

@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import Field
 
 from rayflow.core.arithmetic import computed_in
-from rayflow.core.model_folder import check_model_folder, resolve_model
+from rayflow.core.model_folder import check_model_folder, loadable
 from rayflow.core.options import KindOptions
 from rayflow.engines.base import Generation, SamplingOptions
 from rayflow.engines.limits import check_length
@@ -82,7 +82,7 @@ class TransformersEngine:
             raise MissingPackageError.of(
                 error.name or "transformers", "The transformers engine", "train"
             ) from error
-        options, path = self.options, resolve_model(model)
+        options, path = self.options, loadable(model)
         device = options.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"

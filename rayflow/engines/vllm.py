@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from rayflow.core.arithmetic import computed_in
-from rayflow.core.model_folder import check_model_folder, resolve_model
+from rayflow.core.model_folder import check_model_folder, loadable
 from rayflow.core.options import KindOptions
 from rayflow.core.vllm_settings import cpu_arguments, quiet, use_all_cores
 from rayflow.engines.base import Generation, SamplingOptions
@@ -84,10 +84,10 @@ class VllmEngine:
             raise MissingPackageError.of(error.name or "vllm", "The vllm engine", "gpu") from error
         if current_platform.is_unspecified():
             raise StageError(
-                "vLLM is built for GPUs, and this worker has none. Set num_gpus: 1 for the stage in the compute "
-                "block, or install vLLM for CPUs: bash cluster/install.sh cpu."
+                f"vLLM is built for GPUs, and this worker has none. Set num_gpus: {self.options.tensor_parallel_size} "
+                "for the stage in the compute block, or install vLLM for CPUs: bash cluster/install.sh cpu."
             )
-        path = resolve_model(model)
+        path = loadable(model)
         arguments = self._arguments(path, is_cpu=current_platform.is_cpu())
         try:
             config = AsyncEngineArgs(**arguments).create_engine_config()

@@ -180,6 +180,7 @@ def reselect(folder: Path, overrides: list[str], name: str | None, console: Cons
     first = [step for step in plan.steps if {s.name for s in step} <= {*SHARED, *SELECTING}]
     Pipeline(Plan(plan.config, tuple(first)), LocalRunner(plan.config.compute), console).run()
     _report(plan, console)
+    console.print(f"[bold]Train with it:[/] rayflow run {plan.config.root}", soft_wrap=True)
 
 
 def export(folder: Path, format: str, output: Path | None, console: Console) -> None:
@@ -193,9 +194,20 @@ def export(folder: Path, format: str, output: Path | None, console: Console) -> 
 
     if format != "trl":
         raise ConfigError(f"Unknown export format '{format}'. Known: trl.")
+    plan = open_plan(folder)
+    if "pair" not in plan.artifacts:
+        raise ConfigError(
+            f"{folder} makes no pairs: its responses are the data's own (source: {plan.config.source}), in "
+            f"{plan.config.prompts.train.path}."
+        )
     output = output or folder / "preferences.jsonl"
-    total = write_trl(open_plan(folder).artifacts, output)
+    total, cut = write_trl(plan.artifacts, output)
     console.print(f"{total:,} pairs -> {output}")
+    if cut:
+        console.print(
+            f"{cut:,} of them hold a response that was cut at max_tokens (finish_reason 'length'): a trainer that ends "
+            "every response with EOS would teach to stop there."
+        )
 
 
 def diagnose(

@@ -5,28 +5,29 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rayflow.config import RunConfig, load_config
+from rayflow.config import RunConfig
 from rayflow.config.evaluate import EvaluateConfig
 from rayflow.config.load import load_options
 from rayflow.engines.base import SamplingOptions
 from rayflow.errors import ConfigError
-from rayflow.pipeline.folders import last_round, stored_config
+from rayflow.pipeline.folders import config_of, job_of, last_round, stored_config
 
 
 def evaluation_config(given: Path, overrides: list[str]) -> EvaluateConfig:
     """The configuration of an evaluation.
 
     Args:
-        given: its YAML file; or a run's folder, whose trained model is then compared, by the run's own reward and
-            with its own settings, with the policy it started from, on the run's evaluation prompts.
+        given: its YAML file, or the folder of an evaluation, to go on with it; or a run's folder, whose trained model
+            is then compared, by the run's own reward and with its own settings, with the policy it started from, on
+            the run's evaluation prompts.
         overrides: "a.b=value" settings.
 
     Raises:
         ConfigError: it cannot be used, or the run has no evaluation prompts and none are given.
         ArtifactError: the folder is not a run's.
     """
-    if not given.is_dir():
-        return load_config(given, overrides, EvaluateConfig)
+    if not given.is_dir() or job_of(given) is EvaluateConfig:
+        return config_of(given, overrides, EvaluateConfig)
     settings = of_run(given)
     if "prompts" not in settings and not any(each.startswith("prompts") for each in overrides):
         raise ConfigError(

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from rayflow.config import RunConfig
-from rayflow.config.evaluate import EvaluateConfig, SideOptions
+from rayflow.config import PoolOptions, RunConfig
+from rayflow.config.evaluate import EvaluateConfig, SideBySideOptions, SideOptions
 from rayflow.core.model_folder import resolve_model
 from rayflow.core.options import KindOptions, build
 from rayflow.engines.base import SamplingOptions
@@ -72,7 +72,7 @@ def build_evaluation_plan(config: EvaluateConfig) -> Plan:
             inputs,
             config.side_by_side,
             config.seed,
-            config.compute.judge or config.compute.sample,
+            _judge_pool(config, config.side_by_side),
         )
         steps.append((judge,))
     measure = MeasureStage(
@@ -86,6 +86,14 @@ def build_evaluation_plan(config: EvaluateConfig) -> Plan:
         seed=config.seed,
     )
     return Plan(config, (*steps, (measure,)))
+
+
+def _judge_pool(config: EvaluateConfig, side_by_side: SideBySideOptions) -> PoolOptions:
+    """The sampler's, unless one is named; one worker without a GPU for a judge that an endpoint answers for."""
+    if config.compute.judge is not None:
+        return config.compute.judge
+    holds_model = bool(build("judge", side_by_side.judge).models)
+    return config.compute.sample if holds_model else PoolOptions(num_cpus=0.25)
 
 
 def model_of(side: SideOptions, config: EvaluateConfig) -> str:

@@ -18,6 +18,7 @@ from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.stage import read_rows
 
 STAGES = ("prompts", "sample", "score", "select", "pair")
+ENDINGS = ("finish_reason_chosen", "finish_reason_rejected")
 SCORES = ("score_chosen", "score_rejected")
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 
@@ -31,8 +32,8 @@ def trl_rows(artifacts: dict[str, Artifact]) -> Iterator[list[dict[str, Any]]]:
     """Shards of rows in TRL's preference format with an explicit prompt.
 
     A chat prompt gives the conversational form (lists of messages), a plain one the string form. Beside
-    `prompt`, `chosen`, `rejected` stand `pair_id` and, if the run has rewards, `score_chosen` and
-    `score_rejected`.
+    `prompt`, `chosen`, `rejected` stand `pair_id`, how each response ended (`finish_reason_chosen`, "stop" or
+    "length") and, if the run has rewards, `score_chosen` and `score_rejected`.
     """
     sources = [artifacts[name] for name in STAGES if name in artifacts]
     view = PreferenceGroup if "score" in artifacts else UnscoredGroup
@@ -47,6 +48,7 @@ def _pairs(group: Any) -> Iterator[dict[str, Any]]:
             "prompt": list(group.messages) if group.prompt is None else group.prompt,
             "chosen": _answer(group, int(chosen)),
             "rejected": _answer(group, int(rejected)),
+            **{name: group.finish_reasons[int(i)] for name, i in zip(ENDINGS, (chosen, rejected), strict=True)},
             **_scores(group, pair=(int(chosen), int(rejected))),
         }
 
@@ -62,8 +64,11 @@ def _answer(group: Any, index: int) -> Any:
     return [{"role": "assistant", "content": text}] if group.prompt is None else text
 
 
-def write_trl(artifacts: dict[str, Artifact], output: Path) -> int:
-    """Write all pairs to a .jsonl or .parquet file, whole or not at all; returns how many.
+def write_trl(artifacts: dict[str, Artifact], output: Path) -> tuple[int, int]:
+    """Write all pairs to a .jsonl or .parquet file, whole or not at all.
+
+    Returns:
+        How many, and how many of them hold a response that was cut.
 
     Raises:
         ConfigError: another file type, or a Parquet file for prompts of both forms.
@@ -77,17 +82,21 @@ def write_trl(artifacts: dict[str, Artifact], output: Path) -> int:
         return write(artifacts, pending)
 
 
-def _write_jsonl(artifacts: dict[str, Artifact], output: Path) -> int:
-    total = 0
+def _num_cut(rows: list[dict[str, Any]]) -> int:
+    return sum("length" in (row[ENDINGS[0]], row[ENDINGS[1]]) for row in rows)
+
+
+def _write_jsonl(artifacts: dict[str, Artifact], output: Path) -> tuple[int, int]:
+    total, cut = 0, 0
     with open(output, "w", encoding="utf-8") as file:
         for rows in trl_rows(artifacts):
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-            total += len(rows)
-    return total
+            total, cut = total + len(rows), cut + _num_cut(rows)
+    return total, cut
 
 
-def _write_parquet(artifacts: dict[str, Artifact], output: Path) -> int:
-    total, writer = 0, None
+def _write_parquet(artifacts: dict[str, Artifact], output: Path) -> tuple[int, int]:
+    total, cut, writer = 0, 0, None
     for rows in trl_rows(artifacts):
         if not rows:
             continue
@@ -95,15 +104,16 @@ def _write_parquet(artifacts: dict[str, Artifact], output: Path) -> int:
             kind = pa.string() if isinstance(rows[0]["prompt"], str) else _MESSAGES
             texts = [(name, kind) for name in ("prompt", "chosen", "rejected")]
             scores = [(name, pa.float64()) for name in SCORES if name in rows[0]]
-            schema = pa.schema([("pair_id", pa.string()), *texts, *scores])
+            endings = [(name, pa.string()) for name in ENDINGS]
+            schema = pa.schema([("pair_id", pa.string()), *texts, *endings, *scores])
             writer = pq.ParquetWriter(output, schema)
         try:
             writer.write_table(pa.Table.from_pylist(rows, schema=schema))
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             writer.close()
             raise ConfigError("Chat and plain prompts do not fit one Parquet file: export .jsonl.") from error
-        total += len(rows)
+        total, cut = total + len(rows), cut + _num_cut(rows)
     if writer is None:
         raise ConfigError("There is no pair to write, and a Parquet file needs one to know its columns.")
     writer.close()
-    return total
+    return total, cut

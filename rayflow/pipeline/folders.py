@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rayflow.config import Config, JobConfig, RunConfig, as_override, load_config, schema_of
@@ -14,17 +15,37 @@ def job_of(folder: Path) -> type[JobConfig]:
     return schema_of(path) if path.exists() else RunConfig
 
 
-def stored_config(folder: Path, schema: type[Config]) -> Config:
+def stored_config(folder: Path, schema: type[Config], overrides: Sequence[str] = ()) -> Config:
     """The configuration in a job's folder, wherever the folder lies now.
+
+    Args:
+        folder: the job's.
+        schema: the kind of job.
+        overrides: "a.b=value" settings, as in `load_config`.
 
     Raises:
         ArtifactError: it holds none.
     """
     path = folder / "config.yaml"
     if not path.exists():
+        if (last := last_round(folder)) != folder:
+            raise ArtifactError(f"{folder} holds a run in rounds: name one of them, such as {last}.")
         raise ArtifactError(f"{folder} is not a run's folder: it has no config.yaml.")
     here = folder.absolute()
-    return load_config(path, [as_override("runs_dir", here.parent), as_override("name", here.name)], schema)
+    place = [as_override("runs_dir", here.parent), as_override("name", here.name)]
+    return load_config(path, [*place, *overrides], schema)
+
+
+def config_of(given: Path, overrides: Sequence[str], schema: type[Config]) -> Config:
+    """The configuration in a YAML file, or the one that a job's folder was made from, to go on with it.
+
+    Raises:
+        ConfigError: it cannot be used.
+        ArtifactError: a folder of no job.
+    """
+    if given.is_dir():
+        return stored_config(given, schema, overrides)
+    return load_config(given, list(overrides), schema)
 
 
 def last_round(folder: Path) -> Path:

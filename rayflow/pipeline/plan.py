@@ -17,7 +17,7 @@ from rayflow.config import RunConfig
 from rayflow.config.evaluate import EvaluateConfig
 from rayflow.config.reward import RewardConfig
 from rayflow.core.model_folder import model_digest, resolve_model
-from rayflow.core.options import build
+from rayflow.core.options import KindOptions, build
 from rayflow.core.rows import Example
 from rayflow.errors import ConfigError
 from rayflow.losses.base import needs
@@ -101,7 +101,10 @@ class Plan:
         return ShardWorker(stage, seen, self.artifacts[stage.name], self.identities[stage.name])
 
     def dependents(self, names: Iterable[str]) -> list[str]:
-        """The named stages and everything that follows from them, in order.
+        """The named stages, those that apply the same reward, and everything that follows from them, in order.
+
+        Whoever forces a scoring stage has changed what the reward does, such as a function's code, which no
+        fingerprint holds: what it has scored elsewhere, such as the baseline's answers, is as old.
 
         Raises:
             ConfigError: a name is not a stage of this plan.
@@ -112,10 +115,17 @@ class Plan:
             raise ConfigError(
                 f"Unknown stage '{min(unknown)}'. The stages of this run: {', '.join(self.stages)}."
             )
+        rewards = self._rewards()
+        forced = [rewards[name] for name in chosen if name in rewards]
         for name, stage in self.stages.items():
-            if chosen.intersection(self.inputs(stage)):
+            if chosen.intersection(self.inputs(stage)) or rewards.get(name) in forced:
                 chosen.add(name)
         return [name for name in self.stages if name in chosen]
+
+    def _rewards(self) -> dict[str, KindOptions]:
+        """The reward of every stage that applies one."""
+        found = {name: getattr(stage, "reward_options", None) for name, stage in self.stages.items()}
+        return {name: options for name, options in found.items() if options is not None}
 
     def needed(self, names: Iterable[str]) -> list[str]:
         """The named stages of this plan and everything that they are made from, in order."""

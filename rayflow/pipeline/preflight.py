@@ -11,9 +11,9 @@ from rayflow.config.evaluate import EvaluateConfig
 from rayflow.config.reward import RewardConfig
 from rayflow.core.branches import why_not_shared
 from rayflow.core.files import read_json
+from rayflow.core.hub import fetch_config
 from rayflow.core.model_folder import (
     check_model_folder,
-    fetch_config,
     is_hub_id,
     load_tokenizer,
     resolve_model,
@@ -72,13 +72,38 @@ def _check_training(config: RunConfig | RewardConfig) -> None:
             "train.attention=flex runs on GPUs, and compute.train.num_gpus is 0: give the workers GPUs, or set "
             "train.attention=sdpa."
         )
-    if config.train.share_prompt is True:
-        model = resolve_model(config.model)
-        path = fetch_config(model) if is_hub_id(model) else Path(model) / "config.json"
-        # Of a model that cannot be looked at from here the trainer will say it.
-        reason = path and why_not_shared(SimpleNamespace(**read_json(path)), longest=0)
+    settings = _settings_of(config.model)
+    if settings is not None:
+        _check_needs_no_code(config.model, settings)
+    # Of a model that cannot be looked at from here the trainer will say it.
+    if config.train.share_prompt is True and settings is not None:
+        reason = why_not_shared(SimpleNamespace(**settings), longest=0)
         if reason is not None:
             raise ConfigError(f"train.share_prompt=true cannot be used: {reason}. Set it to auto or false.")
+
+
+def _settings_of(model: str) -> dict[str, Any] | None:
+    """The config.json of a model; None of one on the hub that cannot be reached from here."""
+    resolved = resolve_model(model)
+    path = fetch_config(resolved) if is_hub_id(resolved) else Path(resolved) / "config.json"
+    return None if path is None else read_json(path)
+
+
+def _check_needs_no_code(model: str, settings: dict[str, Any]) -> None:
+    """Refuse a model that only its own code can load: an engine may be allowed that, a trainer is not.
+
+    Raises:
+        ConfigError: transformers does not know its architecture.
+    """
+    if "auto_map" not in settings:
+        return
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    if settings.get("model_type") not in CONFIG_MAPPING_NAMES:
+        raise ConfigError(
+            f"Model '{model}' brings code of its own ('{settings.get('model_type')}'), which is run for sampling only, "
+            "with trust_remote_code in the engine's block. What is trained must be a model that transformers knows."
+        )
 
 
 def _check_run(config: RunConfig) -> None:

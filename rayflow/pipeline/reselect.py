@@ -31,9 +31,7 @@ def reselected(old: Plan, overrides: list[str], name: str | None) -> Plan:
     root = old.config.root
     name = name or "-".join([old.config.name, *(re.sub(r"[^A-Za-z0-9_-]+", "-", o) for o in overrides)])
     place = [as_override("runs_dir", root.parent), as_override("name", name)]
-    config = load_config(root / "config.yaml", [*overrides, *place])
-    config = config.model_copy(update={"compute": config.compute.model_copy(update={"runner": "local"})})
-    plan = build_plan(config)
+    plan = build_plan(load_config(root / "config.yaml", [*overrides, *place]))
     _check_needs_no_model(old, plan)
     take_over(old, plan)
     return plan

@@ -15,6 +15,7 @@ from typing import Any
 
 from rayflow.config import RoundOptions, RunConfig, override
 from rayflow.core.files import read_json, write_json
+from rayflow.core.seeds import derive
 from rayflow.pipeline.plan import build_plan
 
 SHARED = ("prompts", "sample", "score")
@@ -57,20 +58,32 @@ def round_config(config: RunConfig, number: int, model: str) -> RunConfig:
         "model": model,
     }
     if number > 1:
-        settings |= _later(config, model)
+        settings |= _later(config, number, model)
     return override(config.model_copy(update=settings), overrides[0] if overrides else {})
 
 
-def _later(config: RunConfig, model: str) -> dict[str, Any]:
+def _later(config: RunConfig, number: int, model: str) -> dict[str, Any]:
     rounds, first = config.rounds, config.model
+    settings: dict[str, Any] = {}
+    sample = config.sample
+    if rounds.resample:
+        # From equal seeds a policy that has hardly changed would draw nearly the last round's texts again.
+        settings["seed"] = _seed(config.seed, number)
+        if sample.seed is not None:
+            sample = sample.model_copy(update={"seed": _seed(sample.seed, number)})
     sampler = config.sample.model or (model if rounds.resample else first)
     reference = config.reference.model or (model if rounds.reference == "previous" else first)
     baseline = config.evaluate.baseline_model or first
-    return {
-        "sample": config.sample.model_copy(update={"model": sampler}),
+    return settings | {
+        "sample": sample.model_copy(update={"model": sampler}),
         "reference": config.reference.model_copy(update={"model": reference}),
         "evaluate": config.evaluate.model_copy(update={"baseline_model": baseline}),
     }
+
+
+def _seed(seed: int, number: int) -> int:
+    """The seed of a later round: short, for people read it in the configuration."""
+    return derive(seed, "round", number) % 2**31
 
 
 def trained_model(config: RunConfig) -> Path:

@@ -85,11 +85,12 @@ class LocalRunner:
 
     def train(self, job: TrainJob, pool: PoolOptions, max_restarts: int, on_step: OnStep) -> list[Metrics]:
         """A plain training loop in this process; an error ends it, running again resumes it."""
-        from rayflow.training.checkpoints import FolderStore
+        from rayflow.training.checkpoints import FolderStore, refuse_others
         from rayflow.training.loop import train
         from rayflow.training.metrics import read_metrics
         from rayflow.training.plain import PlainBackend
 
+        refuse_others(job.output_dir / "checkpoints", "checkpoint_*", "ray")
         store = FolderStore(job.output_dir / "checkpoints", job.options.keep_checkpoints)
         train(job, PlainBackend(), store, on_step)
         free_gpu_memory()

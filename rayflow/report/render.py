@@ -105,6 +105,8 @@ def lead(data: ReportData) -> str:
     """The result in one or two sentences."""
     section = data.evaluation
     if section is None:
+        if data.training is None:
+            return "Nothing has been trained yet."
         return "The trained model has not been compared with its baseline yet."
     percent = words.percent
     interval = f"{percent(section.confidence, 0)} interval {percent(section.low)} to {percent(section.high)}"

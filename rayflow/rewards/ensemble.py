@@ -90,6 +90,7 @@ class EnsembleReward:
         self.pairwise = any(is_pairwise(member) for member in self.members)
         self.relative = options.normalize != "none" or any(is_relative(member) for member in self.members)
         self.reads_cut = any(reads_cut(member) for member in self.members)
+        self.waits = all(getattr(member, "waits", False) for member in self.members)
         self._weights = np.array([member.weight for member in options.members])
         if self.pairwise and options.normalize != "none":
             raise ConfigError(

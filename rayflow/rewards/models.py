@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from rayflow.core.arithmetic import computed_in
-from rayflow.core.model_folder import check_model_folder, resolve_model
+from rayflow.core.model_folder import check_model_folder, loadable
 from rayflow.errors import ConfigError, MissingPackageError, ModelError
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
@@ -28,7 +28,7 @@ def load_config(model: str, kind: str) -> tuple[str, Any, Any]:
         from transformers import AutoConfig, AutoTokenizer
     except ImportError as error:
         raise MissingPackageError.of(error.name or "transformers", f"The {kind} reward", "train") from error
-    path = resolve_model(model)
+    path = loadable(model)
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=False)
         return path, config, AutoTokenizer.from_pretrained(path, trust_remote_code=False)

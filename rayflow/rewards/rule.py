@@ -3,10 +3,11 @@
 Row in: a prompt with its responses. Row out: one number per response, from
 
     def reward(prompt: str, response: str) -> float: ...
-    def reward(prompt: str, response: str, target: str | None) -> float: ...
+    def reward(prompt: str, response: str, target: str | None, messages: list[dict[str, str]]) -> float: ...
 
-The second form is chosen by the parameter's name, `target`; it may be keyword-only. `prompt` is the plain
-text, or the chat turns as "role: content" lines; `target` is None where the data has none.
+`target` and `messages` are given to a function that has a parameter of that name, which may be keyword-only. `prompt`
+is the plain text, or the chat turns as "role: content" lines; `messages` holds the turns, and nothing where the prompt
+is plain text; `target` is None where the data has none.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class RuleReward:
     def __init__(self, options: Config) -> None:
         self.options = options
         self._function: Callable[..., Any] | None = None
-        self._wants_target = False
+        self._wanted: tuple[str, ...] = ()
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -58,7 +59,7 @@ class RuleReward:
         function = load_object(name, "reward function")
         if not callable(function):
             raise ConfigError(f"reward function '{name}' is a {type(function).__name__}, not a function.")
-        self._wants_target = _wants_target(function, name)
+        self._wanted = _wanted(function, name)
         self._function = function
 
     def score(self, prompt: Prompt, responses: Sequence[str]) -> np.ndarray:
@@ -72,7 +73,8 @@ class RuleReward:
         return np.array([self._score_one(prompt, i, text) for i, text in enumerate(responses)], np.float64)
 
     def _score_one(self, prompt: Prompt, index: int, response: str) -> float:
-        extra = {"target": prompt.target} if self._wants_target else {}
+        more = {"target": prompt.target, "messages": [dict(turn) for turn in prompt.messages or ()]}
+        extra = {name: more[name] for name in self._wanted}
         where = f"reward function '{self.options.function}' on response {index} of prompt {prompt.prompt_id}"
         try:
             value = self._function(prompt.text, response, **extra)
@@ -88,22 +90,22 @@ class RuleReward:
             raise RewardError(f"{where} returned {value!r:.80}, which is not a number.") from None
 
 
-def _wants_target(function: Callable[..., Any], name: str) -> bool:
-    """Whether the function has a parameter named `target`.
+def _wanted(function: Callable[..., Any], name: str) -> tuple[str, ...]:
+    """Which of `target` and `messages` the function has a parameter for.
 
     Raises:
-        ConfigError: it cannot be called as (prompt, response) or (prompt, response, target=...).
+        ConfigError: it cannot be called as (prompt, response) with these by name.
     """
     try:
         signature = inspect.signature(function)
     except ValueError:  # some functions written in C tell nothing about their parameters
-        return False
-    wants_target = "target" in signature.parameters
+        return ()
+    wanted = tuple(name for name in ("target", "messages") if name in signature.parameters)
     try:
-        signature.bind("prompt", "response", **({"target": None} if wants_target else {}))
+        signature.bind("prompt", "response", **dict.fromkeys(wanted))
     except TypeError as error:
         raise ConfigError(
-            f"reward function '{name}{signature}' must take (prompt, response) or (prompt, response, target): "
+            f"reward function '{name}{signature}' must take (prompt, response), and may take target and messages: "
             f"{error}."
         ) from None
-    return wants_target
+    return wanted

@@ -29,6 +29,9 @@ _SPLIT = re.compile(r"(train|test|validation|valid|val|dev|eval)(_[^-.]*)?([-.]|
 _IN_FOLDERS = ("data-*.arrow", "**/*.parquet", "*.jsonl", "*.jsonl.gz", "*.json", "*.json.gz")
 
 
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
 class RawRow(NamedTuple):
     """A row as the file holds it, and where it stands: `number` counts the file's rows from 1."""
 
@@ -70,6 +73,11 @@ def data_files(source: PromptSource) -> list[Path]:
         siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         near = difflib.get_close_matches(path.name, siblings, n=1)
         hint = f" Did you mean '{path.parent / near[0]}'?" if near else ""
+        if not hint and _HUB_ID.fullmatch(source.path):
+            hint = (
+                " Data is read from disk. Of a dataset on the Hugging Face hub: "
+                f"hf download --repo-type dataset {source.path} --local-dir data, then path: data."
+            )
         raise DataError(f"Data file '{path.absolute()}' does not exist.{hint}")
     folder = path / source.split if source.split and (path / source.split).is_dir() else path
     if (path / "dataset_dict.json").exists() and folder == path:

@@ -86,7 +86,7 @@ class StudyRun:
         plan = build_plan(study.preferences())
         self._run(plan, (*SHARED, *SELECTING))
         # Always: written from the same pairs the file is the same, and from others it must not be the old one.
-        total = write_trl(plan.artifacts, study.preferences_file)
+        total, _ = write_trl(plan.artifacts, study.preferences_file)
         self._console.print(f"{total:,} pairs -> {study.preferences_file}")
         self._console.print("\n[bold]proxy[/]")
         reward = build_reward_plan(study.proxy())

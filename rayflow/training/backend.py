@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 
-from rayflow.core.model_folder import resolve_model
+from rayflow.core.model_folder import loadable
 from rayflow.training.checkpoints import committed_folder, write_checksums
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def write_model(scorer: Any, state: dict[str, torch.Tensor] | None, folder: Path
         folder: replaced when the new one is complete.
         source: the model that training started from.
     """
-    path = resolve_model(source)
+    path = loadable(source)
     with committed_folder(Path(folder)) as partial:
         scorer.model.save_pretrained(partial, state_dict=state, max_shard_size="5GB")
         scorer.tokenizer(source).save_pretrained(partial)

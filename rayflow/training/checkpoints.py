@@ -20,7 +20,7 @@ from typing import Protocol
 
 from rayflow.core.files import FULL, storage_error
 from rayflow.core.model_folder import CHECKSUMS
-from rayflow.errors import ArtifactError
+from rayflow.errors import ArtifactError, StageError
 
 _ROOM = 1 << 20
 """Bytes. A file that failed to be written, on a disk with less room than this, failed for that."""
@@ -123,6 +123,24 @@ def is_intact(folder: Path, name: str) -> bool:
             f"Checkpoint {name} is damaged ({', '.join(wrong)}); going on from an earlier one.", stacklevel=2
         )
     return not wrong
+
+
+def refuse_others(folder: Path, pattern: str, runner: str) -> None:
+    """Go on only from checkpoints of one's own: from none that it can read, training would begin anew unasked.
+
+    Args:
+        folder: of the checkpoints.
+        pattern: the names of those that another runner leaves there.
+        runner: that runner.
+
+    Raises:
+        StageError: there are some.
+    """
+    if any(folder.glob(pattern)):
+        raise StageError(
+            f"This training was begun with compute.runner={runner}, and only that can go on from its checkpoints. Set "
+            "it again, or begin the training anew with --force-stage train."
+        )
 
 
 def wrong_files(folder: Path) -> list[str]:

@@ -11,7 +11,7 @@ from torch import nn
 
 from rayflow.core.arithmetic import computed_in
 from rayflow.core.memory import keep_freed_memory
-from rayflow.core.model_folder import is_hub_id, resolve_model
+from rayflow.core.model_folder import is_hub_id, loadable
 from rayflow.errors import ModelError
 
 Precision = Literal["bfloat16", "float32"]
@@ -53,7 +53,7 @@ def _load(kind: Any, model: str, precision: Precision, **more: Any) -> Any:
     device = "cuda" if torch.cuda.is_available() else "cpu"  # where its callers put it
     if device == "cpu":
         keep_freed_memory()
-    path = resolve_model(model)
+    path = loadable(model)
     try:
         with _no_bar():
             return kind.from_pretrained(

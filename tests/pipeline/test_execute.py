@@ -15,6 +15,7 @@ from rayflow.errors import ArtifactError, ConfigError, DataError, ModelError, St
 from rayflow.pipeline import commands
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.execute import covered, open_run
+from rayflow.pipeline.plan import build_plan
 from rayflow.pipeline.reselect import reselected
 from rayflow.pipeline.runner import LocalRunner
 from rayflow.pipeline.stage import ShardWorker
@@ -278,3 +279,13 @@ def test_a_resumed_stage_says_what_all_calls_took(config: RunConfig) -> None:
     again, _ = run_data(config)
     assert 160.0 <= again.artifacts["sample"].manifest().seconds < 260.0
     assert again.artifacts["score"].manifest().seconds < 100.0
+
+
+def test_whoever_forces_scores_anew_forces_all_of_that_reward(settings: dict, tiny_model: str) -> None:
+    """A function's code is in no fingerprint: the baseline's scores are as old as the candidates'."""
+    held_out = settings["prompts"]["train"]
+    given = {**settings, "model": tiny_model, "prompts": {"train": held_out, "evaluation": held_out}}
+    plan = build_plan(RunConfig.model_validate(given))
+    assert {"score", "eval-score-sft", "eval-score-policy", "evaluate"} <= set(plan.dependents(["score"]))
+    assert "eval-sample-sft" not in plan.dependents(["score"])
+    assert "eval-score-sft" not in plan.dependents(["select"])

@@ -64,3 +64,15 @@ def test_targets_to_compare_with_must_be_there(settings: dict) -> None:
     check(settings, prompts=prompts)
     with pytest.raises(ConfigError, match="evaluate.baseline=target compares with the targets of .*no row"):
         check(settings, prompts=prompts, evaluate={"baseline": "target"})
+
+
+def test_a_model_that_only_its_own_code_can_load_is_not_trained(settings: dict, tmp_path: Path) -> None:
+    folder = tmp_path / "own"
+    build_tiny_model(folder)
+    path = folder / "config.json"
+    known = {**json.loads(path.read_text()), "auto_map": {"AutoConfig": "own.Config"}}
+    path.write_text(json.dumps(known))
+    check(settings, model=str(folder))  # transformers has a Llama of its own
+    path.write_text(json.dumps({**known, "model_type": "own"}))
+    with pytest.raises(ConfigError, match="brings code of its own .'own'., which is run for sampling only"):
+        check(settings, model=str(folder))

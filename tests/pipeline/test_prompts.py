@@ -80,7 +80,7 @@ def test_layout_and_kind_of_row_belong_to_the_identity(path: Path) -> None:
 
 def test_what_a_run_exports_is_read_back(config: RunConfig, tmp_path: Path) -> None:
     plan, _ = run_data(config)
-    total = write_trl(plan.artifacts, tmp_path / "out.jsonl")
+    total, cut = write_trl(plan.artifacts, tmp_path / "out.jsonl")
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     found = list(read(PromptSource(path=str(tmp_path / "out.jsonl"))))
     assert len(found) == len(lines) == total

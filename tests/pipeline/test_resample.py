@@ -234,7 +234,7 @@ def test_who_reads_a_run_with_further_draws_finds_whole_groups(settings: dict, t
     plan = finish(with_settings(settings))
     found = diagnose_run(plan, (), num_accepted=None, kl_budget=None)
     assert found.num_candidates == 16  # as first drawn: equally many of every prompt
-    total = write_trl(plan.artifacts, tmp_path / "pairs.jsonl")
+    total, _ = write_trl(plan.artifacts, tmp_path / "pairs.jsonl")
     lines = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text().splitlines()]
     assert len(lines) == total == sum(len(row["pairs"]) for row in tables(plan)["pair"])
     far = [line for line in lines if max(map(int, line["pair_id"].split("/")[1].split(">"))) >= 16]

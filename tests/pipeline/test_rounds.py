@@ -11,9 +11,11 @@ from rich.console import Console
 
 from rayflow.config import RunConfig, load_config
 from rayflow.core.files import read_json
-from rayflow.errors import ConfigError
+from rayflow.errors import ArtifactError, ConfigError
 from rayflow.pipeline import commands
+from rayflow.pipeline.plan import build_plan
 from rayflow.pipeline.rounds import round_configs
+from tests.pipeline.helpers import tables
 
 
 @pytest.fixture
@@ -125,3 +127,24 @@ def test_a_dry_run_shows_the_first_round(settings: dict) -> None:
     commands.run(config, Console(file=text, width=150), dry_run=True)
     assert "round-1" in text.getvalue()
     assert not config.root.exists()
+
+
+def test_each_round_draws_with_numbers_of_its_own(settings: dict) -> None:
+    """From equal seeds a policy that has hardly changed would draw nearly the same texts again."""
+    settings = {**settings, "train": {**settings["train"], "learning_rate": 1e-12}}
+    root, _ = run(settings)
+    first, second = stored(root, 1), stored(root, 2)
+    assert first.seed == settings["seed"] != second.seed
+    plans = [build_plan(each) for each in (first, second)]
+    drawn = [
+        [text for row in tables(plan)["sample"] for text in row["responses"]] for plan in plans
+    ]
+    assert sum(a == b for a, b in zip(*drawn, strict=True)) < len(drawn[0]) / 2
+    root, _ = run({**settings, "name": "shared"}, resample=False)
+    assert stored(root, 2).seed == settings["seed"]
+
+
+def test_commands_on_a_run_in_rounds_name_one_of_them(settings: dict) -> None:
+    root, _ = run(settings)
+    with pytest.raises(ArtifactError, match="holds a run in rounds: name one of them, such as .*round-2"):
+        commands.open_plan(root)

@@ -105,7 +105,7 @@ def test_the_report_the_export_and_the_diagnosis_say_that_there_are_no_rewards(
     assert any("have no rewards" in note for note in summary["notes"])
     assert "Rewards before and after selection" not in page.read_text()
     assert "The candidates have no rewards" in page.read_text()
-    assert write_trl(plan.artifacts, tmp_path / "pairs.parquet") > 0
+    assert write_trl(plan.artifacts, tmp_path / "pairs.parquet")[0] > 0
     write_trl(plan.artifacts, tmp_path / "pairs.jsonl")
     line = json.loads((tmp_path / "pairs.jsonl").read_text().splitlines()[0])
     assert set(line) == {"pair_id", "prompt", "chosen", "rejected"}

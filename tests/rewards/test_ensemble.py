@@ -159,3 +159,14 @@ def test_a_mistake_in_a_member_is_named_with_its_place(tmp_path) -> None:
         load_config(path)
     assert "reward.members.0.reward.functoin: unknown key. Did you mean 'function'?" in str(caught.value)
     assert "reward.members.0.wieght: unknown key. Did you mean 'weight'?" in str(caught.value)
+
+
+def test_an_ensemble_waits_if_all_its_members_do() -> None:
+    server = {"kind": "http", "url": "http://127.0.0.1:1/score"}
+    rule = {"kind": "rule", "function": "rayflow.rewards.sentiment:compound"}
+
+    def waits(*rewards: dict) -> bool:
+        members = [{"name": str(i), "reward": reward} for i, reward in enumerate(rewards)]
+        return EnsembleReward(EnsembleReward.Config(members=members)).waits
+
+    assert waits(server, server) and not waits(server, rule)

@@ -21,6 +21,7 @@ SOURCE = """
 NUMBER = 3
 def length(prompt, response): return len(response)
 def exact(prompt, response, target): return response == target
+def turns(prompt, response, messages, target): return len(messages) + 10 * (target is None)
 def keyword(prompt, response, *, target=None): return 1 if target is None else 2
 def echo(prompt, response): return len(prompt)
 def crash(prompt, response): return 1 / len(response)
@@ -61,6 +62,11 @@ def test_a_parameter_named_target_receives_the_target():
     assert rule("my_rewards:exact").score(PROMPT, ["4", "5"]).tolist() == [1.0, 0.0]
     assert rule("my_rewards:keyword").score(PROMPT, ["4"]).tolist() == [2.0]
     assert rule("my_rewards:keyword").score(CHAT, ["4"]).tolist() == [1.0]
+
+
+def test_a_parameter_named_messages_receives_the_turns():
+    reward = rule("my_rewards:turns")
+    assert reward.score(PROMPT, ["x"]).tolist() == [0] and reward.score(CHAT, ["x"]).tolist() == [11]
 
 
 def test_a_chat_prompt_is_given_as_role_and_content_lines():

@@ -152,3 +152,8 @@ def test_files_that_cannot_be_read_say_which(tmp_path: Path, name: str, content:
 def test_a_missing_file_offers_its_neighbour(saved: dict[str, Path]) -> None:
     with pytest.raises(DataError, match="does not exist. Did you mean .*a.parquet"):
         texts(saved["a.parquet"].with_name("b.parquet"))
+
+
+def test_a_dataset_of_the_hub_is_told_how_to_come_here() -> None:
+    with pytest.raises(DataError, match="hf download --repo-type dataset org/pairs --local-dir data"):
+        list(read_rows(PromptSource(path="org/pairs")))

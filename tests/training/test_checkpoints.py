@@ -9,9 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from rayflow.errors import ArtifactError
+from rayflow.errors import ArtifactError, StageError
 from rayflow.training import checkpoints
-from rayflow.training.checkpoints import FolderStore, committed_folder, write_checksums, wrong_files
+from rayflow.training.checkpoints import (
+    FolderStore,
+    committed_folder,
+    refuse_others,
+    write_checksums,
+    wrong_files,
+)
 
 
 def save(store: FolderStore, *steps: int) -> None:
@@ -89,3 +95,11 @@ def test_a_full_disk_is_a_sentence_and_leaves_the_old_folder(
         raise RuntimeError("PytorchStreamWriter: file write failed")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     assert (folder / "weights").read_text() == "old"
+
+
+def test_checkpoints_of_another_runner_are_not_passed_over(tmp_path: Path) -> None:
+    refuse_others(tmp_path / "none", "step-*", "local")
+    (tmp_path / "step-00000004").mkdir()
+    refuse_others(tmp_path, "checkpoint_*", "ray")
+    with pytest.raises(StageError, match="begun with compute.runner=local"):
+        refuse_others(tmp_path, "step-*", "local")

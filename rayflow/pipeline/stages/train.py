@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from rayflow.config import PoolOptions, RunConfig
 from rayflow.core.branches import why_not_shared
 from rayflow.core.evaluation_rows import Answered, Answers
-from rayflow.core.model_folder import resolve_model
+from rayflow.core.model_folder import loadable
 from rayflow.core.options import KindOptions, build
 from rayflow.core.registry import resolve
 from rayflow.core.schema import to_table
@@ -184,5 +184,5 @@ class TrainStage:
 
         if self.options.share_prompt != "auto":
             return None
-        config = AutoConfig.from_pretrained(resolve_model(self.model))
+        config = AutoConfig.from_pretrained(loadable(self.model))
         return why_not_shared(config, int((lengths.prompt + lengths.response_max).max()))
