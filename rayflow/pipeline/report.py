@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,12 +15,16 @@ from rayflow.config import JobConfig
 from rayflow.core.evaluation_rows import Answered
 from rayflow.core.files import read_json
 from rayflow.core.options import KindOptions
-from rayflow.core.rows import Orders, Reference, Row
+from rayflow.core.rows import Orders
 from rayflow.core.seeds import derive
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.plan import Plan, amended
-from rayflow.pipeline.report_columns import pairing_section, position_bias, selection_section
-from rayflow.pipeline.stage import read_rows
+from rayflow.pipeline.report_columns import (
+    pairing_section,
+    position_bias,
+    reference_section,
+    selection_section,
+)
 from rayflow.report.data import (
     EvaluationSection,
     FailureCount,
@@ -99,11 +102,6 @@ def model_name(config: JobConfig) -> str:
     return Path(config.model).name if "/" in config.model else config.model
 
 
-def _rows(plan: Plan, names: tuple[str, ...], view: type[Row]) -> list[Any]:
-    sources = [plan.artifacts[name] for name in names]
-    return [row for i in range(sources[-1].num_shards) for row in read_rows(sources, i, view)]
-
-
 def _selection(plan: Plan) -> SelectionSection:
     scored = "score" in plan.stages
     names = ("sample", *(("score",) if scored else ()), "select")
@@ -127,16 +125,8 @@ def _position_bias(plan: Plan, done: dict[str, Artifact]) -> Iterator[PositionBi
 
 
 def _reference(plan: Plan) -> ReferenceSection:
-    rows = _rows(plan, ("reference",), Reference)
-    values = np.concatenate([np.empty(0), *(np.abs(row.sampler_differences) for row in rows)])
-    known = values[np.isfinite(values)]
-    return ReferenceSection(
-        source=plan.config.reference.source,
-        num_compared=len(known),
-        mean_difference=float(known.mean()) if len(known) else None,
-        max_difference=float(known.max()) if len(known) else None,
-        threshold=plan.config.reference.max_difference,
-    )
+    options = plan.config.reference
+    return reference_section(plan.artifacts["reference"], options.source, options.max_difference)
 
 
 def training_section(plan: Plan, loss: KindOptions) -> TrainingSection:

@@ -1,4 +1,4 @@
-"""The columns that the report's sections on selection and pairing show, shard by shard, without a row object."""
+"""The columns that the report's sections on the data show, shard by shard, without a row object."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rayflow.core.rows import Accepted, Orders, PreferencePairs, Scores
+from rayflow.core.rows import Accepted, Orders, PreferencePairs, Row, Scores
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.distributions import Bins, distributions
 from rayflow.pipeline.stage import read_table
-from rayflow.report.data import PairingSection, PositionBias, SelectionSection
+from rayflow.report.data import PairingSection, PositionBias, ReferenceSection, SelectionSection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,13 @@ class AcceptedOfDrawn(Accepted):
 @dataclass(frozen=True, kw_only=True)
 class AcceptedRewards(Scores, AcceptedOfDrawn):
     """View: the same with rewards."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerDifferences(Row):
+    """View: what the section on the reference shows."""
+
+    sampler_differences: np.ndarray
 
 
 def selection_section(
@@ -107,6 +114,31 @@ def _paired(pairs: Artifact) -> Iterator[dict[str, np.ndarray]]:
             "prompts": counts > 0,
             "by_ranker": counts[by_ranker],
         }
+
+
+def reference_section(reference: Artifact, source: str, threshold: float) -> ReferenceSection:
+    """How far the sampler's log-probabilities are from the reference's.
+
+    Args:
+        reference: the artifact of the stage of this name.
+        source: which of the two training uses.
+        threshold: mean difference from which on it is warned of.
+    """
+    count, total, largest = 0, 0.0, 0.0
+    for index in range(reference.num_shards):
+        table = read_table([reference], index, SamplerDifferences)
+        values = np.abs(flat(table.column("sampler_differences"))[0])
+        known = values[np.isfinite(values)]
+        count += len(known)
+        total += float(known.sum(dtype=np.float64))
+        largest = max(largest, float(known.max(initial=0.0)))
+    return ReferenceSection(
+        source=source,
+        num_compared=count,
+        mean_difference=total / count if count else None,
+        max_difference=largest if count else None,
+        threshold=threshold,
+    )
 
 
 def position_bias(judged: Artifact, source: str) -> PositionBias | None:

@@ -12,9 +12,9 @@ import pytest
 from rayflow.config import PoolOptions
 from rayflow.config.blocks import ComputeOptions
 from rayflow.core.registry import resolve
-from rayflow.core.rows import Accepted, Scores
+from rayflow.core.rows import Accepted, Reference, Scores
 from rayflow.pipeline.artifact import Artifact
-from rayflow.pipeline.report_columns import selection_section
+from rayflow.pipeline.report_columns import reference_section, selection_section
 from rayflow.pipeline.runner import LocalRunner
 from rayflow.pipeline.stage import ShardWorker, read_rows
 from rayflow.pipeline.stages.range import RangeStage
@@ -81,3 +81,21 @@ def test_the_range_is_found_shard_by_shard(scores: Artifact, peak: Callable, tmp
         artifact=Artifact(tmp_path / "04-range"), identity={}, artifacts={"score": scores}
     )
     assert peak(lambda: RangeStage("range", ("score",)).run(context)) < MOST
+
+
+def test_the_reference_is_compared_shard_by_shard(peak: Callable, tmp_path) -> None:
+    differences = np.random.default_rng(1).normal(size=(NUM_SHARDS, NUM_PROMPTS, N)).astype(np.float32)
+    differences[3:, :, ::2] = np.nan
+    differences[3] = np.nan  # a shard in which nothing is known from both
+    shards = [
+        [
+            Reference(prompt_id=f"{i}-{j}", ref_logprobs=-np.abs(row), sampler_differences=row)
+            for j, row in enumerate(shard)
+        ]
+        for i, shard in enumerate(differences)
+    ]
+    stored, found = store(Artifact(tmp_path / "06-reference"), Reference, shards), []
+    assert peak(lambda: found.append(reference_section(stored, "recompute", threshold=0.5))) < MOST
+    known = np.abs(differences[np.isfinite(differences)].astype(np.float64))
+    assert (found[0].num_compared, found[0].max_difference) == (known.size, known.max())
+    assert found[0].mean_difference == pytest.approx(known.mean())
