@@ -21,7 +21,7 @@ from rayflow.core.devices import NO_GPUS
 from rayflow.core.sealed import unseal
 from rayflow.errors import RayflowError, StageError
 from rayflow.training.checkpoints import is_intact, write_checksums
-from rayflow.training.metrics import Metrics, read_metrics
+from rayflow.training.metrics import Metrics, MetricsTail, read_metrics
 
 if TYPE_CHECKING:
     from ray.train import Checkpoint
@@ -236,12 +236,12 @@ def _tail(path: Path, on_progress: Callable[[Metrics], None] | None) -> Iterator
     if on_progress is None:
         yield
         return
-    done = threading.Event()
+    done, tail = threading.Event(), MetricsTail(path)
     seen = 0
 
     def report() -> None:
         nonlocal seen
-        for metrics in read_metrics(path):
+        for metrics in tail.read():
             if metrics["step"] > seen:
                 seen = int(metrics["step"])
                 on_progress(metrics)

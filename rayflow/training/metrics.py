@@ -112,3 +112,26 @@ def read_metrics(path: Path) -> list[Metrics]:
         return []
     lines = path.read_text().splitlines(keepends=True)
     return [json.loads(line) for line in lines if line.endswith("\n")]  # a killed writer leaves half a line
+
+
+class MetricsTail:
+    """What has come to a metrics file since it was last looked at, without reading the rest again."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._inode, self._offset = -1, 0
+
+    def read(self) -> list[Metrics]:
+        """Further complete lines, in order; all of them where a restart has replaced the file (see `MetricsLog`)."""
+        try:
+            with self._path.open("rb") as file:
+                now = os.fstat(file.fileno())
+                if now.st_ino != self._inode or now.st_size < self._offset:
+                    self._inode, self._offset = now.st_ino, 0
+                file.seek(self._offset)
+                found = file.read()
+        except FileNotFoundError:
+            return []
+        whole = found[: found.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        return [json.loads(line) for line in whole.splitlines()]
