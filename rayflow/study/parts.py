@@ -107,6 +107,11 @@ class Study:
         missing = [reward for reward in REWARDS if reward not in found.rewards]
         if missing:
             raise ConfigError(f"{self._path('evaluation')}: rewards must name {' and '.join(missing)}.")
+        if found.kl is None:
+            raise ConfigError(
+                f"{self._path('evaluation')}: kl must not be null: a study's tables and charts show the divergence "
+                "of every row. Remove the key for its defaults."
+            )
         return filled(found, known).model_copy(update={"policy": SideOptions(model=model)})
 
     def parts(self) -> dict[str, JobConfig]:

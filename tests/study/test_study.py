@@ -167,6 +167,13 @@ def test_a_row_whose_setting_does_not_exist_is_an_error_before_anything_runs(
     assert not any(tmp_path.iterdir())
 
 
+def test_a_measurement_without_divergence_is_an_error_before_anything_runs(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(ConfigError, match=r"evaluation\.yaml: kl must not be null"):
+        small(tiny_model, tmp_path, "evaluation.kl=null")
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_study_runs_shares_stages_resumes_and_is_reported(tiny_model, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     study = small(tiny_model, tmp_path)
