@@ -86,9 +86,9 @@ def write_human_report(result: HumanResult, facts: Mapping[str, Any], folder: Pa
 
 def lead(result: HumanResult) -> str:
     """The result in a sentence or two."""
-    best = _preferred(result)
     raters, tasks = words.count(result.num_raters, "rater"), words.count(result.num_tasks, "task")
-    said = f"{raters} on {tasks}: {best.name} is preferred on {words.percent(best.majority)} of the tasks"
+    preferred = _preferred(result)
+    said = f"{raters} on {tasks}: {_said_of(preferred)}"
     if len(result.systems) == 2:
         (pair,) = result.pairs
         rate = pair.win_rate
@@ -99,17 +99,39 @@ def lead(result: HumanResult) -> str:
             if settled
             else "Mean quality does not settle which is better."
         )
+    if not preferred:
+        return f"{said}."
     return f"{said}, no system on {words.percent(result.no_preference + result.no_majority)}."
 
 
-def _preferred(result: HumanResult) -> SystemResult:
-    """The system that most raters prefer on the most tasks."""
-    return max(result.systems, key=lambda each: each.majority)
+def _preferred(result: HumanResult) -> list[SystemResult]:
+    """The systems that most raters prefer on the most tasks: several share that, none has any."""
+    most = max((each.majority for each in result.systems if each.majority > 0), default=None)
+    return [each for each in result.systems if each.majority == most]
+
+
+def _said_of(preferred: Sequence[SystemResult]) -> str:
+    if not preferred:
+        return "no system is preferred on any of them"
+    share = f"{words.percent(preferred[0].majority)} of the tasks"
+    if len(preferred) == 1:
+        return f"{preferred[0].name} is preferred on {share}"
+    return f"no system is ahead, {len(preferred)} are preferred on {share} each"
+
+
+def _card_of(preferred: Sequence[SystemResult], num_voted: int) -> Card:
+    """Names a system only where it alone is preferred most often."""
+    name = preferred[0].name if len(preferred) == 1 else "no system alone" if preferred else "none"
+    share, tasks = preferred[0].majority if preferred else 0.0, words.count(num_voted, "task")
+    detail = f"of {tasks}" if len(preferred) < 2 else f"of {tasks}, for each of {len(preferred)} systems"
+    return Card(
+        f"Preferred by most raters: {name}", words.percent(share) if num_voted else words.NONE, detail=detail
+    )
 
 
 def cards(result: HumanResult) -> list[Card]:
-    """The headline numbers: the best system's quality, how often it is preferred, and the agreement."""
-    best, preferred = max(result.systems, key=lambda each: each.quality.mean), _preferred(result)
+    """The headline numbers: the best system's quality, how often one is preferred, and the agreement."""
+    best = max(result.systems, key=lambda each: each.quality.mean)
     quality, fixed = best.quality, words.fixed
     return [
         Card(
@@ -117,11 +139,7 @@ def cards(result: HumanResult) -> list[Card]:
             fixed(quality.mean, 2),
             detail=f"of 5; {fixed(quality.low, 2)} – {fixed(quality.high, 2)}",
         ),
-        Card(
-            f"Preferred by most raters: {preferred.name}",
-            words.percent(preferred.majority),
-            detail=f"of {words.count(result.num_voted, 'task')}",
-        ),
+        _card_of(_preferred(result), result.num_voted),
         Card(
             "Agreement on quality", fixed(result.quality_agreement, 2), detail="Krippendorff's alpha, ordinal"
         ),

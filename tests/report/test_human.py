@@ -1,0 +1,46 @@
+"""The page of human ratings names a system only where it alone is preferred most often."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rayflow.evaluation.human import NO_PREFERENCE, NOT_GIVEN, HumanResult, Rating, human_result
+from rayflow.report.human import cards, lead
+
+
+def result(num_systems: int, best: list[int]) -> HumanResult:
+    """One rater, and whom he calls best on each task."""
+    ratings = [Rating("ann", f"t{i}", np.full(num_systems, 3.0), winner) for i, winner in enumerate(best)]
+    return human_result(("sft", "dpo", "rso")[:num_systems], ratings, num_resamples=10)
+
+
+@pytest.mark.parametrize(
+    ("best", "said", "card"),
+    [
+        ([1, 1, 0, NO_PREFERENCE], "dpo is preferred on 50.0% of the tasks, no system on 25.0%.", "dpo"),
+        (
+            [0, 1, NO_PREFERENCE, NO_PREFERENCE],
+            "no system is ahead, 2 are preferred on 25.0% of the tasks each, no system on 50.0%.",
+            "no system alone",
+        ),
+        ([NO_PREFERENCE] * 4, "no system is preferred on any of them.", "none"),
+        ([NOT_GIVEN] * 4, "no system is preferred on any of them.", "none"),
+    ],
+)
+def test_a_system_is_named_only_where_it_alone_is_ahead(best: list[int], said: str, card: str) -> None:
+    found = result(3, best)
+    assert lead(found) == f"1 rater on 4 tasks: {said}"
+    assert cards(found)[1].title == f"Preferred by most raters: {card}"
+
+
+def test_two_systems_that_tie_are_left_to_their_quality() -> None:
+    found = result(2, [0, 1])
+    assert lead(found) == (
+        "1 rater on 2 tasks: no system is ahead, 2 are preferred on 50.0% of the tasks each. "
+        "Mean quality does not settle which is better."
+    )
+    assert cards(found)[1].value == "50.0%" and "for each of 2 systems" in cards(found)[1].detail
+    assert (
+        cards(result(2, [NO_PREFERENCE]))[1].value == "0.0%" and cards(result(2, [NOT_GIVEN]))[1].value == "–"
+    )
