@@ -16,6 +16,7 @@ from rayflow.cli.app import app
 from rayflow.config import PromptSource, RunConfig, load_config
 from rayflow.core.registry import FAMILIES
 from rayflow.core.rows import Example
+from rayflow.errors import ConfigError
 from rayflow.pipeline.candidates import sampled_steps
 from rayflow.pipeline.placement import place
 from rayflow.pipeline.plan import build_plan
@@ -136,6 +137,17 @@ COMMANDS = [
     for line in text.splitlines()
     if line.startswith("rayflow ")
 ]
+
+
+def test_the_own_configuration_fits_the_machine_that_it_names(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    box = {"name": "box", "num_cpus": 64, "num_gpus": 8}
+    path.write_text(block("yaml", "# mine.yaml"))
+    config = load_config(path, [f"compute.nodes=[{json.dumps(box)}]"])
+    placed = place(build_plan(config))
+    assert placed["sample"] == {"box": 3} and placed["train"] == {"box": 8}
+    with pytest.raises(ConfigError):
+        place(build_plan(load_config(path, [f"compute.nodes=[{json.dumps(box | {'num_gpus': 7})}]"])))
 
 
 @pytest.mark.parametrize("line", COMMANDS)

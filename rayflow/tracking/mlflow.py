@@ -12,7 +12,7 @@ from pydantic import field_validator
 
 from rayflow.core.options import KindOptions
 from rayflow.core.private import is_secret_parameter
-from rayflow.errors import MissingPackageError
+from rayflow.errors import ConfigError, MissingPackageError
 from rayflow.tracking.base import TrackedRun
 
 _MAX_PARAMS = 100
@@ -54,15 +54,24 @@ class Mlflow:
         self._run = ""
 
     def check(self) -> None:
-        """Look for the package; the server is first asked when there is something to say.
+        """Look for the package and what it needs for the store; a server is first asked when there is something to say.
 
         Raises:
             MissingPackageError: MLflow is not installed.
+            ConfigError: it cannot use the store, such as its default, a database, without the packages for one.
         """
         try:
-            import mlflow  # noqa: F401
+            import mlflow
         except ImportError:
             raise MissingPackageError.of("mlflow-skinny", "track: mlflow", "track") from None
+        try:
+            mlflow.MlflowClient(self.options.uri)
+        except (mlflow.MlflowException, ImportError) as error:
+            told = str(error).strip().partition("\n")[0].partition(". ")[0]
+            raise ConfigError(
+                "track: mlflow cannot be used: name a server with track.uri or MLFLOW_TRACKING_URI, or install all of "
+                f"MLflow for a store on this machine (pip install mlflow). MLflow says: {told}"
+            ) from error
 
     def start(self, run: TrackedRun, known: str | None) -> str:
         """Create the MLflow run, or go on with one."""

@@ -20,6 +20,7 @@ from rayflow.errors import ConfigError, MissingPackageError
 from rayflow.pipeline.plan import build_plan
 from rayflow.pipeline.preflight import preflight
 from rayflow.pipeline.tracking import FILE, Tracking
+from rayflow.tracking.mlflow import Mlflow
 from tests.test_whole import finished_run, prompt_file, small_settings  # noqa: F401
 
 
@@ -191,3 +192,14 @@ def test_nor_may_a_token_stand_there(settings: dict, uri: str) -> None:
 
 def test_the_trackers_are_those_of_the_table() -> None:
     assert set(FAMILIES["tracker"]) == {"none", "tensorboard", "mlflow"}
+
+
+def test_a_store_that_mlflow_cannot_use_is_refused_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_ALLOW_FILE_STORE"):
+        monkeypatch.delenv(name, raising=False)
+    Mlflow(Mlflow.Config(uri="http://127.0.0.1:1")).check()  # a server may be started later
+    with pytest.raises(ConfigError, match="name a server with track.uri or MLFLOW_TRACKING_URI"):
+        Mlflow(Mlflow.Config(uri=str(tmp_path / "mlruns"))).check()
