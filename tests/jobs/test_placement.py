@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import yaml
 from typer.testing import CliRunner
 
 from rayflow.cli.app import app
+from rayflow.cli.cluster import _of_job
 from rayflow.config import RunConfig, load_config, schema_of
 from rayflow.config.evaluate import EvaluateConfig
 from rayflow.config.refresh import RefreshConfig
@@ -54,9 +57,32 @@ def rayflow(*arguments: object) -> str:
     return result.output
 
 
-def dry_run(config: Path, size: tuple, model: str, folder: Path, *settings: str) -> str:
-    """Render for a configuration, and place it: what is printed."""
-    rayflow("cluster", "render", *size, "--config", config, "--output", folder)
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, tuple], Path]:
+    """The folder that is rendered for a configuration at a size.
+
+    Rendered once for all that ask for the same cluster: a job's path is named in the manifests alone, not in the
+    compute block that places it.
+    """
+    made: dict[tuple, Path] = {}
+
+    @functools.cache
+    def told(config: Path) -> tuple:
+        return tuple(sorted(item for item in _of_job(config).items() if not item[0].endswith("config")))
+
+    def render(config: Path, size: tuple) -> Path:
+        key = (size, told(config))
+        if key not in made:
+            folder = tmp_path_factory.mktemp("cluster")
+            rayflow("cluster", "render", *size, "--config", config, "--output", folder)
+            made[key] = folder
+        return made[key]
+
+    return render
+
+
+def dry_run(config: Path, folder: Path, model: str, *settings: str) -> str:
+    """Place a configuration on the cluster that a folder describes: what is printed."""
     # The first round of several, as `--dry-run` shows; runs_dir is the cluster's.
     return rayflow(
         *(
@@ -86,10 +112,14 @@ def test_there_are_configurations() -> None:
 @pytest.mark.parametrize("size", [*SHARED, SPLIT[1]], ids=lambda size: "-".join(map(str, size[1::2])))
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_the_configuration_finds_its_place(
-    config: Path, size: tuple, tiny_model: str, made: dict[str, str], tmp_path: Path
+    config: Path,
+    size: tuple,
+    tiny_model: str,
+    made: dict[str, str],
+    rendered: Callable[[Path, tuple], Path],
 ) -> None:
     settings = MADE_BEFORE.get(f"{config.parent.name}/{config.stem}", ())
-    text = dry_run(config, size, tiny_model, tmp_path, *(each.format(**made) for each in settings))
+    text = dry_run(config, rendered(config, size), tiny_model, *(each.format(**made) for each in settings))
     workers = size[-1] if "--gpus-train" in size else size[1]
     group = "trainer" if "--gpus-train" in size else "gpu"
     if schema_of(config) in (RunConfig, RewardConfig):
@@ -122,7 +152,12 @@ def made(tiny_model: str, pad_is_eos_model: str, tmp_path: Path) -> dict[str, st
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: "-".join(map(str, size[1::2])))
 @pytest.mark.parametrize("kind", ["classifier", "ranker"])
 def test_a_model_as_the_reward_finds_its_place(
-    kind: str, size: tuple, tiny_model: str, tmp_path: Path, request: pytest.FixtureRequest
+    kind: str,
+    size: tuple,
+    tiny_model: str,
+    rendered: Callable[[Path, tuple], Path],
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
 ) -> None:
     """A ranker is held twice; on the reward's machines where there are some."""
     model = tiny_model if kind == "ranker" else request.getfixturevalue("pad_is_eos_model")
@@ -130,7 +165,7 @@ def test_a_model_as_the_reward_finds_its_place(
     reward = {"kind": kind, "model": model}
     extends = str(ROOT / "jobs" / "configs" / "quickstart.yaml")
     config.write_text(yaml.safe_dump({"extends": extends, "reward": reward}))
-    lines = dry_run(config, size, tiny_model, tmp_path / "out").splitlines()
+    lines = dry_run(config, rendered(config, size), tiny_model).splitlines()
     (score,) = [line for line in lines if "-score " in line]
     (pair,) = [line for line in lines if "-pair " in line]
     group = "head" if "--gpus-train" in size and "--gpus-reward" not in size else None
