@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,13 @@ from hypothesis import settings
 settings.register_profile("rayflow", deadline=None)  # a busy machine is slow, not wrong
 settings.load_profile("rayflow")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach the network
+_CACHE = Path.home() / ".cache"
 # DeepSpeed compiles its collectives once, although tests give Ray home folders of their own.
-os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(Path.home() / ".cache" / "torch_extensions" / "tests"))
+os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(_CACHE / "torch_extensions" / "tests"))
+# These two would follow XDG_CACHE_HOME, and are worth keeping: vLLM looks into a model's class for a quarter minute.
+os.environ.setdefault("HF_HOME", str(_CACHE / "huggingface"))
+os.environ.setdefault("VLLM_CACHE_ROOT", str(_CACHE / "vllm"))
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # Ray Train looks at its workers every two seconds
 
 _TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
@@ -24,6 +31,16 @@ _CORPUS = (
     "write a short review of the play",
     "user assistant system wonderful terrible great awful",
 )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A private cache folder, before anything is imported that asks for it, and for every process of the tests.
+
+    The user's would keep, for ever, the digests of models that lie in temporary folders.
+    """
+    folder = tempfile.mkdtemp(prefix="rayflow-cache-")
+    os.environ["XDG_CACHE_HOME"] = folder
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 @pytest.fixture(scope="session")
