@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from rayflow.core.registry import resolve
@@ -9,9 +11,12 @@ from rayflow.core.seeds import derive
 from rayflow.selection.batch import Selections
 
 
+@functools.cache
 def row_seeds(count: int, name: str = "test") -> np.ndarray:
-    """[count] uint64, one seed per row, unrelated to each other."""
-    return np.array([derive(20230913, name, i) for i in range(count)], np.uint64)
+    """[count] uint64, one seed per row, unrelated to each other; read-only, for all callers share it."""
+    seeds = np.array([derive(20230913, name, i) for i in range(count)], np.uint64)
+    seeds.flags.writeable = False
+    return seeds
 
 
 def select(
