@@ -23,6 +23,7 @@ from rayflow.pipeline.preflight import preflight
 from rayflow.pipeline.progress import ProgressMonitor, StageCount, clock
 from rayflow.pipeline.runner import OnStep, Runner
 from rayflow.pipeline.stage import ShardStage, StageContext, WholeStage
+from rayflow.pipeline.stopwatch import stopwatch
 
 
 class Pipeline:
@@ -145,11 +146,12 @@ class Pipeline:
         plan, artifact = self._plan, self._plan.artifacts[stage.name]
         identity = plan.identities[stage.name]
         context = StageContext(artifact, identity, plan.artifacts, self._runner, self._console, self._on_step)
-        start, clock_start = time.time(), time.monotonic()
-        extra = stage.run(context)
-        count = StageCount.of_all(artifact)
-        count.check(plan.config.max_failed_fraction)
-        self._say("[green]✓[/]", artifact.commit(start, time.monotonic() - clock_start, extra))
+        start = time.time()
+        with stopwatch(artifact.folder / "seconds.json") as spent:
+            extra = stage.run(context)
+            count = StageCount.of_all(artifact)
+            count.check(plan.config.max_failed_fraction)
+        self._say("[green]✓[/]", artifact.commit(start, spent(), extra))
 
     def _say(self, mark: str, manifest: Manifest, note: str = "") -> None:
         rows = f"{manifest.num_rows:,} rows" if manifest.num_rows else ""

@@ -92,7 +92,7 @@ def result_of(row: str, seed: int, plan: Plan, evaluation: Plan, seconds: float)
         row, seed: which.
         plan: its run.
         evaluation: its evaluation, all of it committed.
-        seconds: wall time of both.
+        seconds: wall time of both, of all calls that worked on them.
     """
     measures = evaluation.artifacts["measure"].manifest().extra["measures"]
     rewards = {

@@ -5,6 +5,7 @@ runs/<study>/proxy/                             the reward model that is trained
 runs/<study>/shared/                            prompts, samples and scores of all rows
 runs/<study>/rows/<row>/seed-<s>/               one run; stages that another row made are shared as files
 runs/<study>/rows/<row>/seed-<s>.json           what was measured: the row is done once this exists
+runs/<study>/rows/<row>/seed-<s>.seconds        until then, what all calls took for it
 runs/<study>/gold/<row>/candidates/             gold rewards of a row's candidates, one for all rows that share them
 runs/<study>/pairs.json                         what each row's pairs are worth by them
 """
@@ -37,6 +38,7 @@ from rayflow.pipeline.reward_plan import build_reward_plan
 from rayflow.pipeline.reward_report import report as write_reward_report
 from rayflow.pipeline.rounds import SELECTING, SHARED
 from rayflow.pipeline.share import Shelf
+from rayflow.pipeline.stopwatch import stopwatch
 from rayflow.study.pair_quality import judge_pairs
 from rayflow.study.parts import PREFERENCES, PROXY, Study, filled
 from rayflow.study.results import RowResult, pairs_path, result_of, result_path
@@ -121,12 +123,14 @@ class StudyRun:
             _check(path, identity)
             return False
         self._console.print(f"\n[bold]{study.config.all_rows[name].title}[/], seed {seed}")
-        begin = time.monotonic()
-        self._run(plan)
-        evaluation = build_evaluation_plan(measured)
-        self._run(evaluation)
-        result = result_of(name, seed, plan, evaluation, seconds=time.monotonic() - begin)
+        times = path.with_suffix(".seconds")
+        with stopwatch(times) as spent:
+            self._run(plan)
+            evaluation = build_evaluation_plan(measured)
+            self._run(evaluation)
+        result = result_of(name, seed, plan, evaluation, seconds=spent())
         write_json(path, {"identity": identity, **result.to_json()})
+        times.unlink(missing_ok=True)  # the result tells it
         self._tidy(plan)
         return True
 

@@ -16,6 +16,7 @@ from rayflow.study.found import collect
 from rayflow.study.page import write
 from rayflow.study.parts import Study, load_study
 from rayflow.study.run import StudyRun
+from tests.study.example import result
 
 ROOT = Path(__file__).parents[2]
 SENTIMENT = ROOT / "jobs" / "configs" / "study" / "sentiment.yaml"
@@ -271,3 +272,31 @@ def test_a_row_measured_with_another_configuration_is_refused(tiny_model, tmp_pa
     StudyRun(small(tiny_model, tmp_path, *one), Console(quiet=True)).run()
     with pytest.raises(ArtifactError, match="another configuration"):
         StudyRun(small(tiny_model, tmp_path, *one, "run.train.learning_rate=0.5"), Console(quiet=True)).run()
+
+
+def test_a_row_that_was_stopped_says_what_all_calls_took(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    study = small(tiny_model, tmp_path, "rows={rso: {title: RSO}}", "sweeps={}", "tables={}", "seeds=[1]")
+    path = study.config.root / "rows" / "rso" / "seed-1.json"
+    path.parent.mkdir(parents=True)
+    answers = [KeyboardInterrupt(), None]
+
+    def build(config):
+        error = answers.pop(0)
+        if error:
+            raise error
+
+    monkeypatch.setattr(StudyRun, "_run", lambda self, plan: None)
+    monkeypatch.setattr("rayflow.study.run.build_evaluation_plan", build)
+    monkeypatch.setattr(
+        "rayflow.study.run.result_of",
+        lambda name, seed, plan, evaluation, seconds: result(name, seed, [0.5], seconds=seconds),
+    )
+    known = {"{preferences}": "unread", "{proxy}": tiny_model}
+    with pytest.raises(KeyboardInterrupt):
+        StudyRun(study, Console(quiet=True))._row("rso", 1, known)
+    times = path.with_suffix(".seconds")
+    assert 0 < read_json(times)["seconds"] < 100 and not path.exists()
+    times.write_text('{"seconds": 1000.0}')
+    assert StudyRun(study, Console(quiet=True))._row("rso", 1, known)
+    assert 1000 < read_json(path)["seconds"] < 1100 and not times.exists()
