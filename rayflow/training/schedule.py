@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, zip_longest
 
@@ -74,8 +74,10 @@ class Batching:
         return math.ceil(num_groups / self.batch_size)
 
 
-def epoch_plan(batching: Batching, layout: Layout, members: Sequence[int], epoch: int) -> list[OptimizerStep]:
-    """The optimizer steps of one epoch; every group of `members` occurs exactly once with weight 1.
+def epoch_plan(
+    batching: Batching, layout: Layout, members: Sequence[int], epoch: int, done: int = 0
+) -> Iterator[OptimizerStep]:
+    """The optimizer steps of one epoch, made one by one; every group of `members` occurs once with weight 1.
 
     The batches (which groups share an optimizer step) depend on the seed, the epoch and `batch_size` only,
     so another number of workers trains on the same batches.
@@ -85,10 +87,12 @@ def epoch_plan(batching: Batching, layout: Layout, members: Sequence[int], epoch
         layout: rows and widths of all groups in the file.
         members: the groups to train on.
         epoch: 0-based; each epoch has its own shuffle.
+        done: how many of its steps to pass over.
     """
     order = np.asarray(members, dtype=np.int64)[rng(batching.seed, "train", epoch).permutation(len(members))]
-    batches = [order[i : i + batching.batch_size].tolist() for i in range(0, len(order), batching.batch_size)]
-    return [_optimizer_step(epoch, batch, batching, layout) for batch in batches]
+    size = batching.batch_size
+    for begin in range(done * size, len(order), size):
+        yield _optimizer_step(epoch, order[begin : begin + size].tolist(), batching, layout)
 
 
 def _optimizer_step(epoch: int, batch: list[int], batching: Batching, layout: Layout) -> OptimizerStep:

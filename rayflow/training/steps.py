@@ -64,11 +64,10 @@ class Steps:
     def plans(self, first: int) -> Iterator[tuple[int, OptimizerStep]]:
         """(1-based number, plan) of the optimizer steps after the first `first`."""
         for epoch in range(first // self.per_epoch, self.options.num_epochs):
-            plan = epoch_plan(self.batching, self.layout, self._members_of(epoch), epoch)
-            for offset, step in enumerate(plan):
-                number = epoch * self.per_epoch + offset + 1
-                if number > first:
-                    yield number, step
+            begin = epoch * self.per_epoch
+            done = max(0, first - begin)
+            plan = epoch_plan(self.batching, self.layout, self._members_of(epoch), epoch, done)
+            yield from enumerate(plan, start=begin + done + 1)
 
     def _members_of(self, epoch: int) -> np.ndarray:
         """The groups of one epoch, [n] int64: one order of every item (see `TrainJob.orders`)."""

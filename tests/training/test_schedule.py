@@ -7,9 +7,11 @@ from collections import Counter
 from random import Random
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rayflow.training import schedule
 from rayflow.training.groups import GroupLengths
 from rayflow.training.layout import MOST_PADDING, Layout, MicroBatch
 from rayflow.training.pack import HEAD_TOKENS
@@ -50,7 +52,7 @@ def singles(lengths) -> Layout:
 
 def plan_of(groups, batching, shared=True, epoch=0):
     layout = layout_of(groups, shared)
-    return layout, epoch_plan(batching, layout, range(len(groups)), epoch)
+    return layout, list(epoch_plan(batching, layout, range(len(groups)), epoch))
 
 
 def responses(groups, micro_step) -> list[tuple[int, int]]:
@@ -199,13 +201,13 @@ def test_tokens_are_within_a_tenth_wherever_any_choice_of_as_many_groups_is():
 
 def test_the_batches_do_not_depend_on_the_number_of_workers():
     layout, members = singles(range(10, 60)), range(50)
-    one, four = (epoch_plan(Batching(8, w, 200, seed=3), layout, members, 1) for w in (1, 4))
+    one, four = (list(epoch_plan(Batching(8, w, 200, seed=3), layout, members, 1)) for w in (1, 4))
     assert [step.groups for step in one] == [step.groups for step in four]
 
 
 def test_each_epoch_has_its_own_order():
     layout = singles([10] * 30)
-    first, second = (epoch_plan(Batching(8, 1, 200, seed=3), layout, range(30), e) for e in (0, 1))
+    first, second = (list(epoch_plan(Batching(8, 1, 200, seed=3), layout, range(30), e)) for e in (0, 1))
     assert [s.groups for s in first] != [s.groups for s in second]
 
 
@@ -222,3 +224,14 @@ def test_the_parts_of_a_group_by_hand():
     assert parts == [(4,), (1, 3), (0, 2)]
     apart = [batch.part for batch in layout_of([(10, [5, 20, 12, 8])], shared=False).micro_batches([0], 44)]
     assert apart == [(1,), (2, 3), (0,)]  # 1 x 30, 2 x 22, 1 x 15
+
+
+def test_steps_that_are_done_are_passed_over_and_not_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A million groups are planned as they are trained, and from where a resumed training is."""
+    batching, layout = Batching(4, 2, 200, seed=3), singles([10] * 30)
+    whole = list(epoch_plan(batching, layout, range(30), 0))
+    assert list(epoch_plan(batching, layout, range(30), 0, done=5)) == whole[5:]
+    planned: list[int] = []
+    monkeypatch.setattr(schedule, "_optimizer_step", lambda epoch, batch, *_: planned.append(len(batch)))
+    next(epoch_plan(batching, layout, range(30), 0, done=5))
+    assert planned == [4]
