@@ -212,7 +212,12 @@ class DeepSpeedBackend:
 
 
 def engine_config(options: TrainOptions) -> dict[str, Any]:
-    """DeepSpeed's configuration for our settings."""
+    """DeepSpeed's configuration for our settings.
+
+    Gradients that a model computes in bfloat16 are added up in float32, over the micro-steps and between the workers:
+    many small ones would be rounded away one by one, and how many depends on the micro-batches. DeepSpeed's own choice
+    is the model's type for both.
+    """
     zero: dict[str, Any] = {
         "stage": options.zero_stage,
         "reduce_bucket_size": _BUCKET,
@@ -225,6 +230,11 @@ def engine_config(options: TrainOptions) -> dict[str, Any]:
         "gradient_clipping": options.max_grad_norm,
         "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
-        "bf16": {"enabled": options.precision == "bfloat16"},
+        "bf16": {
+            "enabled": options.precision == "bfloat16",
+            "immediate_grad_update": True,  # under ZeRO-1: no bfloat16 gradient outlives its addition
+        },
+        "data_types": {"grad_accum_dtype": "fp32"},
+        "communication_data_type": "fp32",
         "steps_per_print": 2**31,
     }

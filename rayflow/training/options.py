@@ -44,8 +44,9 @@ class TrainOptions(Options):
         max_grad_norm: the global gradient norm is clipped to this; 0 turns clipping off.
         optimizer: "adamw", or "adafactor" (less memory; the paper's). Under DeepSpeed, Adafactor sees
             flattened partitions, so its update is not the paper's and depends on the number of workers.
-        precision: of the forward and backward pass. The optimizer always keeps float32 master weights. On processors
-            without arithmetic for bfloat16, in training and everywhere else, it stands for float32 (`core.arithmetic`).
+        precision: of the forward and backward pass. Gradients are always added up in float32, over micro-batches and
+            workers, and the optimizer keeps float32 master weights. On processors without arithmetic for bfloat16, in
+            training and everywhere else, it stands for float32 (`core.arithmetic`).
         micro_batch_tokens: padded tokens of one forward pass on one worker; memory grows with it (raise it
             on a GPU), results do not depend on it. A group that is longer is split by response, each part with
             a copy of the prompt; a loss needs the whole group, so it is then read twice (`training.split`).
