@@ -6,9 +6,7 @@ workers, ZeRO-2 the gradients too, ZeRO-3 the weights too; the losses are the sa
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import io
 import json
 import shutil
 import warnings
@@ -22,6 +20,7 @@ import torch
 
 from rayflow.core.arithmetic import computed_in
 from rayflow.errors import StageError
+from rayflow.training import universal
 from rayflow.training.backend import make_optimizer, set_learning_rate, write_model
 from rayflow.training.checkpoints import SHAPE
 from rayflow.training.deepspeed_library import compile_collectives, import_deepspeed, tensors_only
@@ -59,7 +58,8 @@ class DeepSpeedBackend:
             )
         self.config = scorer.model.config
         self.stage, self.precision = options.zero_stage, options.precision
-        self._optimizer_name, self._scratch = options.optimizer, Path(job.output_dir)
+        self._optimizer_name = options.optimizer
+        self._converted = Path(job.output_dir) / "universal"  # a folder that all machines see
         self.engine, self.optimizer, _, _ = deepspeed.initialize(
             model=scorer,
             optimizer=make_optimizer(options, list(scorer.parameters())),
@@ -123,10 +123,14 @@ class DeepSpeedBackend:
         """
         saved = json.loads((folder / SHAPE).read_text())
         if saved == self._shape():
+            if self.rank == 0:
+                shutil.rmtree(self._converted, ignore_errors=True)  # left by a try with other workers
             return self._load(folder)
         self._check_convertible(saved)
-        with self._universal(folder) as universal:
-            return self._load(universal)
+        with self._universal(folder) as converted:
+            done = self._load(converted)
+        universal.own_steps(self.optimizer)
+        return done
 
     def _load(self, folder: Path) -> int:
         with tensors_only():
@@ -154,39 +158,21 @@ class DeepSpeedBackend:
 
     @contextlib.contextmanager
     def _universal(self, folder: Path) -> Iterator[Path]:
-        """The checkpoint in DeepSpeed's universal form, for as long as all workers read it.
-
-        Rank 0 writes it to a folder that all machines see. One process does it: a pool would fork this one, which
-        holds threads and perhaps a GPU.
-        """
-        from deepspeed.checkpoint import ds_to_universal
-
-        target = self._scratch / "universal"
+        """The checkpoint in DeepSpeed's universal form, for as long as all workers read it."""
         if self.rank == 0:
-            shutil.rmtree(target, ignore_errors=True)
-            arguments = argparse.Namespace(
-                input_folder=str(folder / _TAG),
-                output_folder=str(target / _TAG),
-                num_extract_workers=1,
-                num_merge_workers=1,
-                keep_temp_folder=False,
-                strict=True,
-                inject_missing_state=True,  # for tensor parallelism, of which there is none here
-            )
-            noise = io.StringIO()
-            with contextlib.redirect_stdout(noise), contextlib.redirect_stderr(noise), tensors_only():
-                ds_to_universal.main(arguments)
-        torch.distributed.barrier()
+            universal.convert(folder, _TAG, self._converted)
+        else:
+            universal.wait_for(folder, self._converted)
         # DeepSpeed reads this setting when it loads. It is not part of `engine_config`, because a checkpoint of
         # the same shape is read as it is.
         self.engine._config.load_universal_checkpoint = True
         try:
-            yield target
+            yield self._converted
         finally:
             self.engine._config.load_universal_checkpoint = False
         torch.distributed.barrier()
         if self.rank == 0:
-            shutil.rmtree(target)
+            shutil.rmtree(self._converted)
 
     def save_model(self, folder: Path, source: str) -> None:
         """Gather the weights where they are split, and write the model folder on rank 0."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
-from rayflow.training import deepspeed, models
+import pytest
+import torch
+
+from rayflow.training import deepspeed, models, universal
 from rayflow.training.deepspeed import DeepSpeedBackend
 from rayflow.training.plain import PlainBackend
 from tests.training.helpers import small_job, write_random_groups
@@ -49,6 +52,22 @@ def saved_and_resumed(jobs):
     return norms
 
 
+def resumed(jobs):
+    """The same of the second step alone, and what the optimizer then knows of the number of steps."""
+    compute_in_half()
+    deepspeed.engine_config = in_several_parts
+    norms, counts = [], []
+    for job in jobs:
+        backend = DeepSpeedBackend()
+        load = job.output_dir / "saved"
+        norms.append([step["grad_norm"] for step in optimizer_steps(job, backend, load=load)])
+        state = backend.optimizer.state
+        alike = all(s["step"].device == p.device and s["step"].dtype == torch.float32 for p, s in state.items())
+        places = {s["step"].data_ptr() for s in state.values()}
+        counts.append((sorted(float(s["step"]) for s in state.values()), len(places), alike))
+    return norms, counts
+
+
 @pytest.fixture(scope="module")
 def by_two(job):
     return run_workers(2, saved_and_resumed, [job(stage) for stage in STAGES])
@@ -65,3 +84,31 @@ def test_gradients_of_many_micro_steps_are_added_up_in_float32(job, by_two, monk
 def test_a_checkpoint_goes_on_with_the_same_numbers(by_two):
     for of_worker in by_two:
         assert [norms[2] for norms in of_worker] == [norms[1] for norms in of_worker]
+
+
+def test_one_worker_goes_on_from_two_workers_checkpoint_and_counts_on(job, by_two):
+    ((norms, counts),) = run_workers(1, resumed, [job(stage) for stage in STAGES])
+    assert [norm for (norm,) in norms] == pytest.approx([norms[1] for norms in by_two[0]], rel=1e-5)
+    for steps, num_places, alike in counts:
+        assert set(steps) == {2.0} and num_places == len(steps) and alike
+    assert len(counts[2][0]) > 2  # ZeRO-3 has several parts
+    assert not any((job(stage).output_dir / "universal").exists() for stage in STAGES)
+
+
+def test_a_finished_conversion_is_kept_and_an_unfinished_one_is_not(job, by_two, tmp_path, monkeypatch):
+    from deepspeed.checkpoint import ds_to_universal
+
+    calls = []
+    monkeypatch.setattr(
+        ds_to_universal, "main", lambda a: (calls.append(a), Path(a.output_folder).mkdir(parents=True))
+    )
+    saved, target = job(1).output_dir / "saved", tmp_path / "universal"
+    target.mkdir()
+    (target / "left").touch()  # by a try that did not finish
+    universal.convert(saved, "state", target)
+    assert len(calls) == 1 and not (target / "left").exists()
+    universal.convert(saved, "state", target)
+    universal.wait_for(saved, target)
+    assert len(calls) == 1
+    universal.convert(job(2).output_dir / "saved", "state", target)
+    assert len(calls) == 2
