@@ -6,6 +6,7 @@
       shards/00003-1f2e3d.parquet   the columns of one shard
       shards/00003.json        its marker: the shard is committed once this exists
       failures.jsonl           the rows that failed, with reasons
+      seconds.json             of a stage without shards: what all calls have spent on it
       manifest.json            written by rename at the end: the stage is committed once this exists
 
 A marker names its data file and is created exclusively, so of two writers of one shard (a worker that was

@@ -23,7 +23,7 @@ from tests.dist.head import Head, ray_head
 from tests.pipeline.conftest import prompt_file, settings  # noqa: F401
 from tests.pipeline.helpers import run_data, tables
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 TOKEN = "a-token-for-tests-5f0c2ad9"
 PLANTED = "planted-secret-83b1e7"

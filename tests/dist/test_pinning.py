@@ -17,6 +17,7 @@ from tests.pipeline.conftest import prompt_file, settings  # noqa: F401
 from tests.pipeline.helpers import run_data
 
 
+@pytest.mark.slow
 def test_pools_run_in_the_group_that_offers_their_resource(tmp_path: Path) -> None:
     environment = {**os.environ, "HOME": str(tmp_path)}
     environment.pop("RAY_ADDRESS", None)

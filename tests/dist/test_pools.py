@@ -14,7 +14,19 @@ import pytest
 
 from rayflow.config.blocks import PoolOptions, WorkerRange
 
+pytestmark = pytest.mark.slow
 NUM_SHARDS = 24
+
+
+@dataclass
+class Written:
+    """What the notes are for whoever counts finished shards."""
+
+    folder: Path
+    num_shards: int = NUM_SHARDS
+
+    def committed_shards(self) -> set[int]:
+        return {int(path.stem) for path in self.folder.glob("*.json")}
 
 
 @dataclass
@@ -27,9 +39,11 @@ class Notes:
     name: str = "notes"
     actor: bool = True
     stage: Notes = field(init=False)
+    target: Written = field(init=False)
 
     def __post_init__(self) -> None:
         self.stage = self
+        self.target = Written(Path(self.folder))
 
     def setup(self) -> None:
         """Nothing to load."""
