@@ -59,7 +59,7 @@ def test_training_workers_ask_for_their_resource(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(train, "train_with_ray", remember)
     pool = PoolOptions(num_workers=8, num_cpus=4, num_gpus=1, resources={"trainer": 1})
-    job = SimpleNamespace(output_dir=tmp_path)
+    job = SimpleNamespace(output_dir=tmp_path, metrics_path=tmp_path / "metrics.jsonl")
     RayRunner(ComputeOptions(), tmp_path).train(job, pool, 3, lambda _: None)
     (compute,) = asked
     assert compute.resources_per_worker == {"CPU": 4, "GPU": 1, "trainer": 1}
