@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,28 @@ class Nightly:
         chosen = self.root.latest if version is None else version
         rows = [row for batch in self.table.batches(chosen) for row in batch.to_pylist()]
         return sorted(rows, key=lambda row: row["prompt_id"])
+
+
+def copied(source: Nightly, folder: Path) -> Nightly:
+    """The same refresh in another folder, its engine not asked yet."""
+    copy = Nightly(folder)
+    shutil.copytree(source.folder / "runs", folder / "runs")
+    shutil.copy(source.prompts, copy.prompts)
+    return copy
+
+
+@pytest.fixture(scope="session")
+def first_night(tmp_path_factory: pytest.TempPathFactory) -> Nightly:
+    """Twenty prompts, refreshed once; to be copied, not changed."""
+    nightly = Nightly(tmp_path_factory.mktemp("first-night"))
+    assert nightly.run(DAYS[0]) == 0
+    return nightly
+
+
+@pytest.fixture
+def refreshed(first_night: Nightly, tmp_path: Path) -> Nightly:
+    """Twenty prompts, refreshed on the first day."""
+    return copied(first_night, tmp_path)
 
 
 @pytest.fixture

@@ -66,16 +66,15 @@ def test_the_trl_export_holds_every_pair_once_and_says_what_its_columns_are(
     assert info["features"][1] == {"name": "chosen", **(turn if chat else {"dtype": "string"})}
 
 
-def test_both_exports_are_read_back_by_their_layouts(nightly: Nightly, tmp_path: Path) -> None:
-    nightly.run(DAYS[0])
-    rayflow("table", nightly.root.table, "--export", tmp_path / "trl")
-    rayflow("table", nightly.root.root, "--export", tmp_path / "groups", "--format", "groups")
+def test_both_exports_are_read_back_by_their_layouts(refreshed: Nightly, tmp_path: Path) -> None:
+    rayflow("table", refreshed.root.table, "--export", tmp_path / "trl")
+    rayflow("table", refreshed.root.root, "--export", tmp_path / "groups", "--format", "groups")
     trl, groups = (
         list(read(PromptSource(path=str(tmp_path / name / "data"))))  # layout: as the keys tell
         for name in ("trl", "groups")
     )
     assert all(isinstance(each, Example) for each in (*trl, *groups))
-    wanted = [row for row in nightly.rows() if row["pairs"]]
+    wanted = [row for row in refreshed.rows() if row["pairs"]]
     assert len(trl) == sum(len(row["pairs"]) for row in wanted) and len(groups) == len(wanted)
 
     def texts(examples: list[Example]) -> set[tuple[str, str, str]]:
@@ -89,42 +88,40 @@ def test_both_exports_are_read_back_by_their_layouts(nightly: Nightly, tmp_path:
         assert all(example.rewards[a] > example.rewards[b] for a, b in example.pairs)
 
 
-def test_versions_are_listed_shown_exported_and_promoted_by_hand(nightly: Nightly, tmp_path: Path) -> None:
-    nightly.run(DAYS[0])
-    nightly.run(DAYS[1], GLOOMY)
-    first, second = (record.version for record in nightly.root.records())
-    listed = rayflow("table", nightly.root.root)
+def test_versions_are_listed_shown_exported_and_promoted_by_hand(refreshed: Nightly, tmp_path: Path) -> None:
+    refreshed.run(DAYS[1], GLOOMY)
+    first, second = (record.version for record in refreshed.root.records())
+    listed = rayflow("table", refreshed.root.root)
     assert DAYS[0] in listed and "latest" in listed and "held back" in listed
-    shown = rayflow("table", nightly.root.root, "--version", second)
+    shown = rayflow("table", refreshed.root.root, "--version", second)
     assert (
         "held back" in shown and "max_reward_shift" in shown and "computed: the reward changed: 20" in shown
     )
     for version, name in ((first, "a"), (second, "b")):
-        rayflow("table", nightly.root.root, "--version", version, "--export", tmp_path / name)
+        rayflow("table", refreshed.root.root, "--version", version, "--export", tmp_path / name)
     scores = [pq.read_table(tmp_path / n / "data").column("score_chosen").to_pylist() for n in "ab"]
     assert min(scores[0]) > 0 > max(scores[1])
-    assert "Promoted" in rayflow("table", nightly.root.root, "--version", second, "--promote")
-    assert nightly.root.latest == second and nightly.root.promoted()[second]["by"] == "hand"
-    assert nightly.run(DAYS[1], GLOOMY) == 0 and "Done before" in nightly.said
+    assert "Promoted" in rayflow("table", refreshed.root.root, "--version", second, "--promote")
+    assert refreshed.root.latest == second and refreshed.root.promoted()[second]["by"] == "hand"
+    assert refreshed.run(DAYS[1], GLOOMY) == 0 and "Done before" in refreshed.said
 
 
-def test_export_and_promotion_say_what_they_cannot_do(nightly: Nightly, tmp_path: Path) -> None:
-    nightly.run(DAYS[0])
+def test_export_and_promotion_say_what_they_cannot_do(refreshed: Nightly, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").touch()
     with pytest.raises(ConfigError, match="is not empty"):
-        rayflow("table", nightly.root.root, "--export", tmp_path / "full")
+        rayflow("table", refreshed.root.root, "--export", tmp_path / "full")
     with pytest.raises(ConfigError, match="Known: trl, groups"):
-        rayflow("table", nightly.root.root, "--export", tmp_path / "new", "--format", "csv")
+        rayflow("table", refreshed.root.root, "--export", tmp_path / "new", "--format", "csv")
     with pytest.raises(ConfigError, match="--version N"):
-        rayflow("table", nightly.root.root, "--promote")
+        rayflow("table", refreshed.root.root, "--promote")
     with pytest.raises(ConfigError, match="cannot be promoted any more"):
-        rayflow("table", nightly.root.root, "--promote", "--version", nightly.root.latest)
-    with open(nightly.prompts, "a") as file:
+        rayflow("table", refreshed.root.root, "--promote", "--version", refreshed.root.latest)
+    with open(refreshed.prompts, "a") as file:
         file.write('{"messages": [{"role": "user", "content": "Chat with me about the weather."}]}\n')
-    nightly.run(DAYS[1])
+    refreshed.run(DAYS[1])
     with pytest.raises(ConfigError, match="Chat and plain prompts"):
-        rayflow("table", nightly.root.root, "--export", tmp_path / "new")
+        rayflow("table", refreshed.root.root, "--export", tmp_path / "new")
     assert not [path.name for path in tmp_path.iterdir() if "new" in path.name]
 
 

@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 import random
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.refresh.conftest import DAYS, Nightly
+from tests.refresh.conftest import DAYS, Nightly, copied
 
 SEEDS = range(6)
 BEFORE, AFTER = 20, 26
 
 
 @pytest.fixture(scope="module")
-def yesterday(tmp_path_factory: pytest.TempPathFactory) -> Nightly:
+def yesterday(first_night: Nightly, tmp_path_factory: pytest.TempPathFactory) -> Nightly:
     """A promoted version, and data that has changed since."""
-    nightly = Nightly(tmp_path_factory.mktemp("yesterday"))
-    assert nightly.run(DAYS[0]) == 0
+    nightly = copied(first_night, tmp_path_factory.mktemp("yesterday"))
     nightly.write(range(4, AFTER + 4))
-    nightly.asked()
     return nightly
-
-
-def copied(source: Nightly, folder: Path) -> Nightly:
-    """The same refresh in another folder."""
-    copy = Nightly(folder)
-    shutil.copytree(source.folder / "runs", folder / "runs")
-    shutil.copy(source.prompts, copy.prompts)
-    return copy
 
 
 def refresh(nightly: Nightly, moment: str) -> subprocess.CompletedProcess[str]:

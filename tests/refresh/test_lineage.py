@@ -54,33 +54,30 @@ def test_a_pair_is_told_with_the_settings_that_made_it_though_its_run_is_gone(ni
     assert '"beta": 0.1' in json.dumps(trace_row(nightly.root.root, first, row["prompt_id"])["stages"])
 
 
-def test_the_settings_of_a_record_are_those_of_its_fingerprints(nightly: Nightly) -> None:
-    nightly.run(DAYS[0])
-    record = nightly.root.record(nightly.root.latest)
+def test_the_settings_of_a_record_are_those_of_its_fingerprints(refreshed: Nightly) -> None:
+    record = refreshed.root.record(refreshed.root.latest)
     assert recipe_of(record.settings).to_dict() == record.recipe
-    assert {key: nightly.rows()[0][key] for key in record.recipe} == record.recipe
+    assert {key: refreshed.rows()[0][key] for key in record.recipe} == record.recipe
 
 
-def test_a_record_of_before_there_were_settings_is_read(nightly: Nightly) -> None:
-    nightly.run(DAYS[0])
-    (path,) = nightly.root.versions.iterdir()
+def test_a_record_of_before_there_were_settings_is_read(refreshed: Nightly) -> None:
+    (path,) = refreshed.root.versions.iterdir()
     stored = json.loads(path.read_text())
     path.write_text(json.dumps({key: value for key, value in stored.items() if key != "settings"}))
-    row, *_ = a_pair(nightly)
-    found = trace_row(nightly.root.root, None, row["prompt_id"])
+    row, *_ = a_pair(refreshed)
+    found = trace_row(refreshed.root.root, None, row["prompt_id"])
     assert {name: stage["fingerprint"] for name, stage in found["stages"].items()} == stored["recipe"]
     assert all(stage["made_from"] == {} for stage in found["stages"].values())
 
 
-def test_the_command_tells_runs_and_tables_apart(nightly: Nightly) -> None:
-    nightly.run(DAYS[0])
-    row, chosen, rejected = a_pair(nightly)
-    for folder in (nightly.root.root, nightly.root.table):
+def test_the_command_tells_runs_and_tables_apart(refreshed: Nightly) -> None:
+    row, chosen, rejected = a_pair(refreshed)
+    for folder in (refreshed.root.root, refreshed.root.table):
         done = CliRunner().invoke(app, ["lineage", str(folder), f"{row['prompt_id']}/{chosen}>{rejected}"])
         assert done.exit_code == 0, done.output
-        assert f"in version {nightly.root.latest} of table nightly, computed by {DAYS[0]}-1" in done.output
+        assert f"in version {refreshed.root.latest} of table nightly, computed by {DAYS[0]}-1" in done.output
         assert "cheerful" in done.output
-    (run,) = (nightly.root.attempts).glob("*/run")
+    (run,) = (refreshed.root.attempts).glob("*/run")
     assert f"in run {run.name}" in CliRunner().invoke(app, ["lineage", str(run), row["prompt_id"]]).output
     with pytest.raises(ConfigError, match="only those have versions"):
         CliRunner().invoke(

@@ -44,18 +44,17 @@ def test_a_day_that_is_done_is_not_done_again(nightly: Nightly) -> None:
     assert nightly.asked() == [] and len(nightly.rows()) == 20
 
 
-def test_only_new_prompts_are_computed_and_the_other_rows_stay_as_they_are(nightly: Nightly) -> None:
-    nightly.run(DAYS[0])
-    before = {row["prompt_id"]: row for row in nightly.rows()}
-    nightly.asked()
-    nightly.write(range(2, 23))
-    assert nightly.run(DAYS[1]) == 0
-    assert sorted(nightly.asked()) == sorted(f"Tell me all you know about {i}." for i in (20, 21, 22))
-    after = {row["prompt_id"]: row for row in nightly.rows()}
+def test_only_new_prompts_are_computed_and_the_other_rows_stay_as_they_are(refreshed: Nightly) -> None:
+    before = {row["prompt_id"]: row for row in refreshed.rows()}
+    refreshed.asked()
+    refreshed.write(range(2, 23))
+    assert refreshed.run(DAYS[1]) == 0
+    assert sorted(refreshed.asked()) == sorted(f"Tell me all you know about {i}." for i in (20, 21, 22))
+    after = {row["prompt_id"]: row for row in refreshed.rows()}
     assert len(after) == 21 and len(before.keys() & after.keys()) == 18
     assert all(after[key] == before[key] for key in before.keys() & after.keys())
     assert {after[key]["date"] for key in after.keys() - before.keys()} == {DAYS[1]}
-    assert nightly.root.record(nightly.root.latest).counts == {
+    assert refreshed.root.record(refreshed.root.latest).counts == {
         "read": 21,
         "dropped": {},
         "carried": 18,
@@ -78,27 +77,25 @@ def test_only_new_prompts_are_computed_and_the_other_rows_stay_as_they_are(night
     ],
 )
 def test_a_changed_part_of_the_recipe_computes_every_prompt_again(
-    nightly: Nightly, setting: str, why: str
+    refreshed: Nightly, setting: str, why: str
 ) -> None:
-    nightly.run(DAYS[0])
-    nightly.asked()
-    assert nightly.run(DAYS[1], setting, OPEN) == 0
-    assert len(nightly.asked()) == 20
-    assert nightly.root.record(nightly.root.latest).counts["todo"] == {why: 20}
-    assert {row["date"] for row in nightly.rows()} == {DAYS[1]}
+    refreshed.asked()
+    assert refreshed.run(DAYS[1], setting, OPEN) == 0
+    assert len(refreshed.asked()) == 20
+    assert refreshed.root.record(refreshed.root.latest).counts["todo"] == {why: 20}
+    assert {row["date"] for row in refreshed.rows()} == {DAYS[1]}
 
 
 @pytest.mark.parametrize(
     "setting",
     ["compute.shard_size=7", "train.learning_rate=0.5", "sample.engine.latency_seconds=0.001"],
 )
-def test_what_does_not_decide_the_rows_computes_nothing(nightly: Nightly, setting: str) -> None:
-    nightly.run(DAYS[0])
-    nightly.asked()
-    assert nightly.run(DAYS[1], setting) == 0 and "Nothing has changed" in nightly.said
-    assert nightly.asked() == [] and len(nightly.root.records()) == 1
-    assert nightly.root.day(DAYS[1]) == nightly.root.latest
-    assert nightly.run(DAYS[1]) == 0 and "Done before" in nightly.said
+def test_what_does_not_decide_the_rows_computes_nothing(refreshed: Nightly, setting: str) -> None:
+    refreshed.asked()
+    assert refreshed.run(DAYS[1], setting) == 0 and "Nothing has changed" in refreshed.said
+    assert refreshed.asked() == [] and len(refreshed.root.records()) == 1
+    assert refreshed.root.day(DAYS[1]) == refreshed.root.latest
+    assert refreshed.run(DAYS[1]) == 0 and "Done before" in refreshed.said
 
 
 def test_a_changed_target_computes_its_prompt_again(nightly: Nightly) -> None:
@@ -126,44 +123,41 @@ def test_every_earlier_version_can_be_read_again(nightly: Nightly) -> None:
 
 
 def test_a_version_that_fails_the_gate_is_written_but_readers_keep_the_last_good_one(
-    nightly: Nightly,
+    refreshed: Nightly,
 ) -> None:
-    nightly.run(DAYS[0])
-    good, before = nightly.root.latest, nightly.rows()
-    assert nightly.run(DAYS[1], GLOOMY) == 3
-    assert nightly.root.latest == good and nightly.rows() == before
-    newest = nightly.root.records()[-1]
+    good, before = refreshed.root.latest, refreshed.rows()
+    assert refreshed.run(DAYS[1], GLOOMY) == 3
+    assert refreshed.root.latest == good and refreshed.rows() == before
+    newest = refreshed.root.records()[-1]
     assert newest.version > good and not newest.passed and "mean reward" in " ".join(newest.reasons)
-    assert all(reason in nightly.said for reason in newest.reasons)
-    assert max(row["rewards"][0] for row in nightly.rows(newest.version)) < -5
-    page = (nightly.root.root / "report.html").read_text()
+    assert all(reason in refreshed.said for reason in newest.reasons)
+    assert max(row["rewards"][0] for row in refreshed.rows(newest.version)) < -5
+    page = (refreshed.root.root / "report.html").read_text()
     assert "written but not promoted" in page and "The mean reward of the whole table moved" in page
 
 
-def test_a_day_that_was_held_back_is_judged_again_without_computing(nightly: Nightly) -> None:
-    nightly.run(DAYS[0])
-    assert nightly.run(DAYS[1], GLOOMY) == 3
-    nightly.asked()
-    assert nightly.run(DAYS[1], GLOOMY) == 3
-    assert nightly.run(DAYS[1], GLOOMY, OPEN) == 0
-    assert nightly.asked() == []
-    record = nightly.root.record(nightly.root.latest)
+def test_a_day_that_was_held_back_is_judged_again_without_computing(refreshed: Nightly) -> None:
+    assert refreshed.run(DAYS[1], GLOOMY) == 3
+    refreshed.asked()
+    assert refreshed.run(DAYS[1], GLOOMY) == 3
+    assert refreshed.run(DAYS[1], GLOOMY, OPEN) == 0
+    assert refreshed.asked() == []
+    record = refreshed.root.record(refreshed.root.latest)
     assert record.passed and record.counts["todo"] == {"reward": 20}
-    assert {row["date"] for row in nightly.rows()} == {DAYS[1]}
+    assert {row["date"] for row in refreshed.rows()} == {DAYS[1]}
 
 
 def test_rows_that_were_replaced_in_a_held_back_version_come_back_when_the_change_is_undone(
-    nightly: Nightly,
+    refreshed: Nightly,
 ) -> None:
-    nightly.run(DAYS[0])
-    before = nightly.rows()
-    nightly.run(DAYS[1], GLOOMY)
-    nightly.asked()
-    nightly.write(range(21))
-    assert nightly.run(DAYS[2]) == 0
-    assert nightly.asked() == ["Tell me all you know about 20."]
-    assert [row for row in nightly.rows() if row["date"] == DAYS[0]] == before
-    assert nightly.root.record(nightly.root.latest).counts["restored"] == 20
+    before = refreshed.rows()
+    refreshed.run(DAYS[1], GLOOMY)
+    refreshed.asked()
+    refreshed.write(range(21))
+    assert refreshed.run(DAYS[2]) == 0
+    assert refreshed.asked() == ["Tell me all you know about 20."]
+    assert [row for row in refreshed.rows() if row["date"] == DAYS[0]] == before
+    assert refreshed.root.record(refreshed.root.latest).counts["restored"] == 20
 
 
 def test_new_rows_are_judged_by_themselves_so_that_old_ones_cannot_hide_them(nightly: Nightly) -> None:
@@ -259,19 +253,18 @@ def test_the_run_of_an_unfinished_day_is_given_up_when_its_rows_would_be_others(
 
 
 def test_a_day_that_died_after_writing_costs_the_next_day_nothing(
-    nightly: Nightly, monkeypatch: pytest.MonkeyPatch
+    refreshed: Nightly, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nightly.run(DAYS[0])
-    nightly.write(range(22))
+    refreshed.write(range(22))
     with monkeypatch.context() as patch:
         patch.setattr(RefreshFolder, "write_record", lambda *_: (_ for _ in ()).throw(OSError("no space")))
         with pytest.raises(OSError):
-            nightly.run(DAYS[1])
-    assert len(nightly.rows()) == 20
-    nightly.asked()
-    assert nightly.run(DAYS[2]) == 0 and len(nightly.rows()) == 22
-    assert nightly.run(DAYS[1]) == 0 and nightly.asked() == []
-    assert len(nightly.root.records()) == 2 and nightly.root.day(DAYS[1]) == nightly.root.day(DAYS[2])
+            refreshed.run(DAYS[1])
+    assert len(refreshed.rows()) == 20
+    refreshed.asked()
+    assert refreshed.run(DAYS[2]) == 0 and len(refreshed.rows()) == 22
+    assert refreshed.run(DAYS[1]) == 0 and refreshed.asked() == []
+    assert len(refreshed.root.records()) == 2 and refreshed.root.day(DAYS[1]) == refreshed.root.day(DAYS[2])
 
 
 def test_a_day_whose_version_was_removed_before_it_was_judged_is_computed_anew(
