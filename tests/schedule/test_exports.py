@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shlex
@@ -114,7 +115,7 @@ def test_systemd_elapses_at_the_same_times(cron: str, nightly: Callable[..., Sch
         theirs |= {
             datetime.strptime(f[4:23], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC) for f in found if f[3] == " "
         }
-    ours = list(schedule.times.between(since, since + timedelta(days=1500)))[:12]
+    ours = list(itertools.islice(schedule.times.between(since, since + timedelta(days=1500)), 12))
     assert sorted(theirs)[:12] == ours
 
 
