@@ -96,6 +96,7 @@ def test_there_is_something_to_look_at():
 @pytest.mark.parametrize("package", ONLY_IN)
 def test_a_heavy_framework_is_imported_in_its_one_place(package):
     users = [path for path, tree in SOURCES.items() if any(n.split(".")[0] == package for n in imports(tree))]
+    assert users, "nothing imports it: its line in ONLY_IN is of no use, or misspelt"
     assert [path for path in users if not any(path.startswith(place) for place in ONLY_IN[package])] == []
 
 
