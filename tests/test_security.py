@@ -113,32 +113,58 @@ def test_nested_foreign_types_are_found_and_arrows_own_are_read(tmp_path: Path) 
     assert [row.prompt for row in read(PromptSource(path=str(path)))] == ["a"]
 
 
-def test_code_that_comes_with_a_model_is_not_run(tiny_model: str, tmp_path: Path) -> None:
+@pytest.fixture
+def with_code(tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, dict[str, Path]]:
+    """A model that brings code for its configuration and its tokenizer; and what each of them would make."""
     import shutil
+
+    # Code that is trusted is first copied to a folder for modules: not to the user's.
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    made = {name: tmp_path / f"made-by-the-{name}" for name in ("model", "tokenizer")}
+    for name, path in made.items():
+        (folder / f"own_{name}.py").write_text(f"open({str(path)!r}, 'w')\nclass Own: pass\n")
+    planted = {
+        "config.json": {"AutoConfig": "own_model.Own", "AutoModelForCausalLM": "own_model.Own"},
+        "tokenizer_config.json": {"AutoTokenizer": ["own_tokenizer.Own", None]},
+    }
+    changes = {"config.json": {"model_type": "own"}, "tokenizer_config.json": {"tokenizer_class": "Own"}}
+    for file, own in planted.items():
+        content = json.loads((folder / file).read_text())
+        (folder / file).write_text(json.dumps({**content, **changes[file], "auto_map": own}))
+    return folder, made
+
+
+def test_code_that_comes_with_a_model_is_not_run(
+    with_code: tuple[Path, dict[str, Path]], tiny_model: str
+) -> None:
+    import shutil
+
+    from transformers import AutoConfig, AutoTokenizer
 
     from rayflow.core.model_folder import load_tokenizer
     from rayflow.core.options import build
 
-    folder, made = tmp_path / "model", tmp_path / "made-by-the-model"
-    shutil.copytree(tiny_model, folder)
-    (folder / "modeling.py").write_text(f"open({str(made)!r}, 'w')\nclass Own: pass\n")
-    config = json.loads((folder / "config.json").read_text())
-    own = {
-        "AutoConfig": "modeling.Own",
-        "AutoModelForCausalLM": "modeling.Own",
-        "AutoTokenizer": "modeling.Own",
-    }
-    (folder / "config.json").write_text(json.dumps({**config, "model_type": "own", "auto_map": own}))
+    folder, made = with_code
     engine = build("engine", resolve("engine", "transformers").Config())
     assert not engine.options.trust_remote_code
     with pytest.raises(ModelError):
         engine.setup(str(folder))
-    for load in (load_tokenizer,):
-        try:
-            load(str(folder))
-        except ModelError:
-            continue
-    assert not made.exists()
+    # The tokenizer's own code, where nothing is wrong with the model.
+    own = (folder / "config.json").read_text()
+    shutil.copy(Path(tiny_model) / "config.json", folder)
+    with pytest.raises(ModelError, match="trust_remote_code"):
+        load_tokenizer(str(folder))
+    assert not any(path.exists() for path in made.values())
+    # The danger is real: this is what trust does.
+    with pytest.raises(AttributeError):  # the class is none
+        AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+    (folder / "config.json").write_text(own)
+    with pytest.raises(AttributeError):
+        AutoConfig.from_pretrained(folder, trust_remote_code=True)
+    assert all(path.exists() for path in made.values())
 
 
 def test_weights_are_read_from_safetensors_alone(tiny_model: str, tmp_path: Path) -> None:

@@ -133,4 +133,7 @@ def test_on_ray_with_vllm_and_two_deepspeed_workers(
         for candidate, value in zip(selected["accepted"], reference["ref_logprobs"], strict=True):
             assert sampled["logprobs"][candidate] == pytest.approx(value, abs=2e-2)
     assert (config.root / "report.html").stat().st_size > 10_000
-    assert list((config.root / "logs").glob("sample-*.log"))
+    for stage in ("sample", "eval-sample-policy"):
+        assert list((config.root / "logs").glob(f"{stage}-*.log")), f"{stage} ran in no actor of Ray"
+    workers = (plan.artifacts["train"].folder / "logs").glob("worker-*.log")
+    assert {path.name for path in workers} == {"worker-0.log", "worker-1.log"}
