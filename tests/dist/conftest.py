@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # shut down before tests elsewhere that start a Ray of their own
 def ray_cluster(ray_home: Path) -> Iterator[None]:
     """A local Ray with four logical CPUs; never touches another Ray of this machine."""
     import ray
