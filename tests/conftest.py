@@ -19,7 +19,6 @@ os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(_CACHE / "torch_extensions" / 
 # These two would follow XDG_CACHE_HOME, and are worth keeping: vLLM looks into a model's class for a quarter minute.
 os.environ.setdefault("HF_HOME", str(_CACHE / "huggingface"))
 os.environ.setdefault("VLLM_CACHE_ROOT", str(_CACHE / "vllm"))
-os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # Ray Train looks at its workers every two seconds
 
 _TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"

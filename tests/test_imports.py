@@ -25,7 +25,7 @@ INTERFACES = {
 ONLY_IN = {
     "ray": ["dist/"],
     "vllm": ["engines/vllm.py", "rewards/vllm_scorer.py"],
-    "deepspeed": ["training/deepspeed.py", "training/deepspeed_library.py"],
+    "deepspeed": ["training/deepspeed.py", "training/deepspeed_library.py", "training/universal.py"],
     "mlflow": ["tracking/mlflow.py"],
     "tensorboardX": ["tracking/tensorboard.py"],
     "deltalake": ["refresh/table.py"],

@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
+import socket
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +35,10 @@ if TYPE_CHECKING:
     from rayflow.training.loop import TrainJob
 
 
+ANSWER_S = 30.0
+"""How long a cluster that is named by its address may take to answer."""
+
+
 class RayRunner:
     """Starts Ray, or connects to a cluster; leaves a cluster that was already there running.
 
@@ -56,6 +63,7 @@ class RayRunner:
         if not ray.is_initialized():
             if not self._elsewhere:
                 make_private_token()
+            _wait_for(self._address)
             try:
                 context = ray.init(
                     # "local", for with None Ray would join a cluster that someone else runs on this machine.
@@ -138,6 +146,26 @@ class RayRunner:
                 self._started = False
         finally:
             self._quiet.close()
+
+
+def _wait_for(address: str) -> None:
+    """Knock before Ray does, which would try for minutes: at "host:port", for a head that is just starting.
+
+    Raises:
+        StageError: nothing listens there.
+    """
+    place = re.fullmatch(r"(?:ray://)?\[?([^/\[\]]+)\]?:(\d+)", address)
+    if place is None:
+        return
+    until = time.monotonic() + ANSWER_S
+    while True:
+        try:
+            socket.create_connection((place[1], int(place[2])), timeout=ANSWER_S).close()
+            return
+        except OSError as error:
+            if time.monotonic() > until:
+                raise StageError(f"No Ray cluster answers at '{address}': {error}") from error
+        time.sleep(1)
 
 
 def warn(text: str) -> None:
