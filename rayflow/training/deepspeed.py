@@ -60,10 +60,13 @@ class DeepSpeedBackend:
         self.stage, self.precision = options.zero_stage, options.precision
         self._optimizer_name = options.optimizer
         self._converted = Path(job.output_dir) / "universal"  # a folder that all machines see
+        config = engine_config(options)
+        if self.stage == 3:
+            split_weights(scorer, config)
         self.engine, self.optimizer, _, _ = deepspeed.initialize(
             model=scorer,
             optimizer=make_optimizer(options, list(scorer.parameters())),
-            config=engine_config(options),
+            config=config,
             dist_init_required=False,
         )
 
@@ -195,6 +198,20 @@ class DeepSpeedBackend:
                 name: buffer.cpu() for name, buffer in model.named_buffers() if name in model.state_dict()
             }
         return state
+
+
+def split_weights(module: torch.nn.Module, config: dict[str, Any]) -> None:
+    """Leave each worker its part of every weight, on its device, as ZeRO-3 does.
+
+    DeepSpeed would first move the whole module to the device, where a large one has no room. Here only one weight
+    after the other is there as a whole. The main memory of a machine still holds a copy for each of its workers while
+    they load it.
+    """
+    deepspeed = import_deepspeed()
+    deepspeed.init_distributed(torch.distributed.get_backend(), dist_init_required=False)
+    device = deepspeed.zero.Init(module=module, config_dict_or_path=config).local_device
+    for buffer in module.buffers():  # DeepSpeed leaves them where they are once the weights are split
+        buffer.data = buffer.data.to(device)
 
 
 def engine_config(options: TrainOptions) -> dict[str, Any]:
