@@ -20,7 +20,7 @@ import torch
 
 from rayflow.core.arithmetic import computed_in
 from rayflow.errors import StageError
-from rayflow.training import deepspeed_universal as universal
+from rayflow.training import universal
 from rayflow.training.backend import make_optimizer, set_learning_rate, write_model
 from rayflow.training.checkpoints import SHAPE
 from rayflow.training.deepspeed_library import compile_collectives, import_deepspeed, tensors_only

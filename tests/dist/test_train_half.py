@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rayflow.training import deepspeed, models
-from rayflow.training import deepspeed_universal as universal
+from rayflow.training import deepspeed, models, universal
 from rayflow.training.deepspeed import DeepSpeedBackend
 from rayflow.training.plain import PlainBackend
 from tests.training.helpers import small_job, write_random_groups
