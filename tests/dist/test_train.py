@@ -58,7 +58,7 @@ def assert_same_history(got, expected):
 
 
 @pytest.mark.parametrize(
-    ("stage", "budget"), [(1, 120), pytest.param(3, 40, id="3, with groups that are split")]
+    ("stage", "budget"), [(1, 120), pytest.param(3, 40, id="3, with groups that are split", marks=pytest.mark.slow)]
 )
 def test_two_workers_give_the_plain_loops_losses_and_weights(
     cluster, tiny_model, groups, plain, tmp_path, stage, budget
@@ -77,6 +77,7 @@ def test_two_workers_give_the_plain_loops_losses_and_weights(
         assert torch.allclose(weights[name], tensor, atol=1e-4), name
 
 
+@pytest.mark.slow
 def test_weights_that_are_split_are_fetched_by_all_workers_together(cluster, tiny_model, tmp_path):
     """Weights large enough for ZeRO-3 to split, and workers whose logits would need one piece and two."""
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
@@ -103,6 +104,7 @@ def test_weights_that_are_split_are_fetched_by_all_workers_together(cluster, tin
     assert_same_history(result.metrics_history, read_metrics(plain.metrics_path))
 
 
+@pytest.mark.slow
 def test_two_workers_train_the_plain_loops_reward_model(cluster, tiny_model, groups, tmp_path):
     from transformers import AutoModelForSequenceClassification
 
@@ -120,6 +122,7 @@ def test_two_workers_train_the_plain_loops_reward_model(cluster, tiny_model, gro
         assert torch.allclose(weights[name], tensor, atol=1e-4), name
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_a_restart_and_changes_no_number(cluster, tiny_model, groups, plain, tmp_path):
     job = small_job(tiny_model, groups, tmp_path / "out")
     storage = tmp_path / "storage"
@@ -170,6 +173,7 @@ class StopsOnce:
         return float(model_dir.name.removeprefix("step-")), 100 * world_size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "after"),
     [
@@ -199,6 +203,7 @@ def test_training_goes_on_with_another_number_of_workers(
     assert not (tmp_path / "out" / "universal").exists()
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_by_any_number_of_workers(
     cluster, tiny_model, groups, plain, tmp_path
 ):
@@ -261,6 +266,7 @@ def test_a_checkpoint_brings_no_code(tmp_path):
     assert (tmp_path / "ran").exists()  # it would have
 
 
+@pytest.mark.slow
 def test_a_workers_own_error_reaches_the_caller(cluster, tiny_model, groups, tmp_path):
     file = GroupFile(groups)
     huge = np.array([-3e38, 3e38, -3e38, 3e38], dtype=np.float32)  # finite, but the pairs' margins are not
