@@ -62,7 +62,7 @@ def select(
     pairing: Annotated[str | None, typer.Option(help="Pairing rule, such as tournament.")] = None,
     set_: Overrides = None,
 ) -> None:
-    """Select and pair again from stored scores, into a new run. Loads no model, needs no GPU."""
+    """Select and pair again from stored scores, into a new run: no model, no GPU, unless a ranker labels the pairs."""
     from rayflow.pipeline import commands
 
     given = {"select.beta": beta, "select.num_accepted": num_accepted, "pair.kind": pairing}
