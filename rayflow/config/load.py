@@ -23,6 +23,18 @@ _JOBS = {
     "rows": ("rayflow.config.study:StudyConfig", "study run"),
 }
 """Blocks that only another job than a run has: its schema, by name because that module knows this one, and command."""
+_ELSEWHERE = {
+    "beta": "gamma",
+    "simpo_gamma": "target_margin",
+    "per_device_train_batch_size": "batch_size",
+    "num_train_epochs": "num_epochs",
+    "lr": "learning_rate",
+    "max_completion_length": "max_tokens",
+    "max_new_tokens": "max_tokens",
+    "n": "num_candidates",
+    "num_generations": "num_candidates",
+}
+"""What TRL, transformers and vLLM call some settings."""
 Config = TypeVar("Config", bound=JobConfig)
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -113,7 +125,8 @@ def _describe(error: ValidationError, model: type[BaseModel]) -> list[tuple[tupl
             found += [((*loc, *below), text) for below, text in _describe(inner.error, inner.model)]
         elif item["type"] == "extra_forbidden":
             known = _fields_at(model, loc[:-1])
-            near = difflib.get_close_matches(str(loc[-1]), known, n=1)
+            near = [name for name in (_ELSEWHERE.get(str(loc[-1])),) if name in known]
+            near = near or difflib.get_close_matches(str(loc[-1]), known, n=1)
             hint = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(known)}."
             found.append((loc, f"unknown key. {hint}"))
         elif item["type"] == "missing":
