@@ -108,7 +108,8 @@ def test_the_report_the_export_and_the_diagnosis_say_that_there_are_no_rewards(
     assert write_trl(plan.artifacts, tmp_path / "pairs.parquet")[0] > 0
     write_trl(plan.artifacts, tmp_path / "pairs.jsonl")
     line = json.loads((tmp_path / "pairs.jsonl").read_text().splitlines()[0])
-    assert set(line) == {"pair_id", "prompt", "chosen", "rejected"}
+    endings = {"finish_reason_chosen", "finish_reason_rejected"}
+    assert set(line) == {"pair_id", "prompt", "chosen", "rejected", *endings}
     with pytest.raises(ConfigError, match="no beta to choose[\\s\\S]*score=always"):
         commands.diagnose(plan.config.root, Console(quiet=True))
     with pytest.raises(ConfigError, match="has no rewards, and this selection"):
