@@ -1,6 +1,6 @@
 """kill -9 of every kind of process at seeded moments: the run ends well, and with the undisturbed run's bytes.
 
-Four trials belong to the normal tests; all others are `python -m pytest -m chaos tests/chaos`.
+One trial belongs to the normal tests, three to the slow ones; all others are `python -m pytest -m chaos tests/chaos`.
 """
 
 from __future__ import annotations
@@ -55,7 +55,13 @@ def check_data(fault: str, seed: int, folder: Path, home: Path, undisturbed: dic
     assert digests(trial.job.config.root) == undisturbed, trial.story()
 
 
-@pytest.mark.parametrize("fault", ["sampler", "engine", "driver", "raylet"], ids="{}-0".format)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param("engine", id="engine-0"),
+        *(pytest.param(fault, id=f"{fault}-0", marks=pytest.mark.slow) for fault in ("sampler", "driver", "raylet")),
+    ],
+)
 def test_a_kill_costs_no_row_and_changes_no_byte(
     fault: str, tmp_path: Path, home: Path, undisturbed: dict[str, str]
 ) -> None:

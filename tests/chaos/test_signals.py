@@ -33,7 +33,7 @@ def home() -> Iterator[Path]:
     ("number", "runner"),
     [
         (signal.SIGINT, "local"),
-        (signal.SIGTERM, "ray"),
+        pytest.param(signal.SIGTERM, "ray", marks=pytest.mark.slow),
         pytest.param(signal.SIGTERM, "local", marks=pytest.mark.chaos),
         pytest.param(signal.SIGINT, "ray", marks=pytest.mark.chaos),
     ],

@@ -57,8 +57,9 @@ def assert_same_history(got, expected):
         assert [x[key] for x in got] == pytest.approx([x[key] for x in expected], abs=1e-4, rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("stage", "budget"), [(1, 120), pytest.param(3, 40, id="3, with groups that are split", marks=pytest.mark.slow)]
+    ("stage", "budget"), [(1, 120), pytest.param(3, 40, id="3, with groups that are split")]
 )
 def test_two_workers_give_the_plain_loops_losses_and_weights(
     cluster, tiny_model, groups, plain, tmp_path, stage, budget

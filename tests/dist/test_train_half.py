@@ -13,7 +13,7 @@ from rayflow.training.plain import PlainBackend
 from tests.training.helpers import small_job, write_random_groups
 from tests.training.workers import compute_in_half, optimizer_steps, run_workers
 
-pytestmark = pytest.mark.trainer
+pytestmark = [pytest.mark.trainer, pytest.mark.slow]
 
 STAGES = (1, 2, 3)
 _config = deepspeed.engine_config
