@@ -9,11 +9,13 @@ from rayflow.errors import ConfigError
 from rayflow.pipeline.candidates import num_resamples
 from rayflow.pipeline.plan import Plan, build_plan
 from rayflow.pipeline.rounds import SHARED
-from rayflow.pipeline.share import share
+from rayflow.pipeline.share import Shelf, share
 
 
 def reselected(old: Plan, overrides: list[str], name: str | None) -> Plan:
     """The plan of the new run, which lies beside the old one and holds its files up to the scores.
+
+    It also has what else is finished there and would be made anew the same way.
 
     Args:
         old: the finished run.
@@ -34,6 +36,9 @@ def reselected(old: Plan, overrides: list[str], name: str | None) -> Plan:
     plan = build_plan(load_config(root / "config.yaml", [*overrides, *place]))
     _check_needs_no_model(old, plan)
     take_over(old, plan)
+    shelf = Shelf()  # the rest that a new selection leaves as it is, such as the baseline's answers
+    shelf.add(root)
+    shelf.fill(plan)
     return plan
 
 

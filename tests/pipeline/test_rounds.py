@@ -148,3 +148,11 @@ def test_commands_on_a_run_in_rounds_name_one_of_them(settings: dict) -> None:
     root, _ = run(settings)
     with pytest.raises(ArtifactError, match="holds a run in rounds: name one of them, such as .*round-2"):
         commands.open_plan(root)
+
+
+def test_a_new_selection_has_the_baseline_s_answers_already(settings: dict) -> None:
+    root, _ = run({**settings, "rounds": {}}, num=1)
+    commands.reselect(root, ["select.beta=1.5"], "again", Console(quiet=True))
+    made = {path.parent.name for path in root.with_name("again").glob("*/manifest.json")}
+    baseline = {"08-eval-prompts", "09-eval-sample-sft", "10-eval-score-sft"}
+    assert made == {"01-prompts", "02-sample", "03-score", "04-select", "05-pair", *baseline}
