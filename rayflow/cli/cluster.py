@@ -42,7 +42,8 @@ def render(
     ] = None,
     image: Annotated[str | None, typer.Option(help="Image with rayflow, see cluster/Dockerfile.gpu.")] = None,
     config: Annotated[
-        Path | None, typer.Option(
+        Path | None,
+        typer.Option(
             help="The job's configuration, a file of the image or on its shared storage; its reward decides on pools."
         ),
     ] = None,

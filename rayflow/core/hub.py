@@ -5,7 +5,6 @@ An id without a revision is what `main` is when somebody loads it. What has to s
 
 from __future__ import annotations
 
-import os
 import re
 from functools import cache
 from pathlib import Path
@@ -22,21 +21,13 @@ _OTHER_WEIGHTS = ["*.bin", "*.pt", "*.pth", "*.gguf", "*.h5", "*.msgpack", "*.on
 def hub_identity(model: str) -> str:
     """ "id@commit"; the id where neither the hub nor the local cache tells the commit.
 
-    The hub is asked first, where it can be reached: what is loaded next is what it has now. Its client writes down
-    which commit a revision is, and that is read here.
+    The hub is asked first, where it can be reached: what is loaded next is what it has now.
     """
     name, revision = _parts(model)
     if _COMMIT.fullmatch(revision):
         return model
-    fetch_config(model)
-    cached = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    home = Path(os.environ.get("HF_HOME") or Path(cached, "huggingface")).expanduser()
-    hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
-    try:
-        commit = (hub / f"models--{name.replace('/', '--')}" / "refs" / revision).read_text()
-    except OSError:
-        return model
-    return f"{name}@{commit.strip()}"
+    config = fetch_config(model)
+    return model if config is None else f"{name}@{config.parent.name}"  # its client names a folder by the commit
 
 
 @cache

@@ -26,10 +26,11 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def known(cache: Path, name: str, revision: str, commit: str) -> None:
-    """Write down, as the hub's client does, which commit a revision is."""
-    ref = cache / f"models--{name.replace('/', '--')}" / "refs" / revision
-    ref.parent.mkdir(parents=True, exist_ok=True)
-    ref.write_text(commit)
+    """Write down, as the hub's client does, which commit a revision is, and what the configuration was then."""
+    folder = cache / f"models--{name.replace('/', '--')}"
+    for path, text in ((folder / "refs" / revision, commit), (folder / "snapshots" / commit / "config.json", "{}")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
 
 
 def test_an_id_may_name_a_revision() -> None:
@@ -38,7 +39,7 @@ def test_an_id_may_name_a_revision() -> None:
 
 
 def test_the_identity_is_the_commit_of_the_revision(cache: Path) -> None:
-    known(cache, "org/name", "main", f"{COMMIT}\n")
+    known(cache, "org/name", "main", COMMIT)
     known(cache, "org/name", "v1", OTHER)
     assert model_digest("org/name") == f"org/name@{COMMIT}"
     assert model_digest("org/name@v1") == f"org/name@{OTHER}"
@@ -52,8 +53,7 @@ def test_the_hub_is_asked_before_the_cache_is_believed(cache: Path, monkeypatch:
 
     def download(model: str, name: str, revision: str) -> str:
         asked.append((model, name, revision))
-        known(cache, model, revision, OTHER)
-        return str(cache / name)
+        return str(cache / "snapshots" / OTHER / name)
 
     known(cache, "org/name", "main", COMMIT)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
@@ -64,7 +64,7 @@ def test_the_hub_is_asked_before_the_cache_is_believed(cache: Path, monkeypatch:
 def test_loaders_get_the_folder_of_the_revision(cache: Path, tiny_model: str) -> None:
     known(cache, "org/name", "v1", COMMIT)
     folder = cache / "models--org--name" / "snapshots" / COMMIT
-    shutil.copytree(tiny_model, folder)
+    shutil.copytree(tiny_model, folder, dirs_exist_ok=True)
     assert loadable("org/name@v1") == loadable(f"org/name@{COMMIT}") == str(folder)
     assert loadable("org/name") == "org/name"  # whoever takes it asks for main
     assert len(load_tokenizer("org/name@v1")) == len(load_tokenizer(tiny_model))
