@@ -4,4 +4,5 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 bash cluster/install.sh cpu
 .venv/bin/ruff check rayflow jobs tests
+.venv/bin/ruff format --check rayflow jobs tests
 exec .venv/bin/python -m pytest -p no:cacheprovider "$@"

@@ -16,7 +16,9 @@ from tests.pipeline.reward_helpers import reward_settings, write_preferences
 
 
 def rayflow(*arguments: object) -> str:
-    result = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False, env={"COLUMNS": "200"})
+    result = CliRunner().invoke(
+        app, [str(a) for a in arguments], catch_exceptions=False, env={"COLUMNS": "200"}
+    )
     assert result.exit_code == 0, result.output
     return result.output
 

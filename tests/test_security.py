@@ -114,7 +114,9 @@ def test_nested_foreign_types_are_found_and_arrows_own_are_read(tmp_path: Path) 
 
 
 @pytest.fixture
-def with_code(tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, dict[str, Path]]:
+def with_code(
+    tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Path, dict[str, Path]]:
     """A model that brings code for its configuration and its tokenizer; and what each of them would make."""
     import shutil
 

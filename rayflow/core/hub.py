@@ -27,7 +27,8 @@ def hub_identity(model: str) -> str:
     if _COMMIT.fullmatch(revision):
         return model
     config = fetch_config(model)
-    return model if config is None else f"{name}@{config.parent.name}"  # its client names a folder by the commit
+    # The hub's client names a folder by the commit.
+    return model if config is None else f"{name}@{config.parent.name}"
 
 
 @cache
@@ -58,7 +59,9 @@ def fetch_config(model: str) -> Path | None:
     except errors.RevisionNotFoundError:
         raise ModelError(f"'{name}' has no revision '{revision}' on the hub.") from None
     except errors.EntryNotFoundError:
-        raise ModelError(f"'{model}' has no config.json on the hub, so it is not a transformers model.") from None
+        raise ModelError(
+            f"'{model}' has no config.json on the hub, so it is not a transformers model."
+        ) from None
     except (OSError, ValueError):
         return None
 

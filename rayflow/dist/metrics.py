@@ -17,6 +17,7 @@ from typing import Any
 
 from ray.util.metrics import Counter, Gauge, Histogram
 
+from rayflow.core.beats import every
 from rayflow.core.rows import Accepted, Scores
 from rayflow.pipeline.stage import ShardWorker, Work
 from rayflow.training.metrics import Metrics
@@ -81,7 +82,6 @@ def tags_of(worker: ShardWorker) -> dict[str, str]:
 @contextlib.contextmanager
 def watched_queues(workers: Sequence[ShardWorker]) -> Iterator[None]:
     """Publish, while the block runs, how many shards wait for each stage of a stream or are in it."""
-    stop = threading.Event()
     gauge = _gauge("queue_shards", "Shards that the stage before has finished and this one has not.")
 
     def publish() -> None:
@@ -91,22 +91,9 @@ def watched_queues(workers: Sequence[ShardWorker]) -> Iterator[None]:
             gauge.set(max(0, before - done), tags_of(worker))
             before = done
 
-    def poll() -> None:
-        took = 0.0
-        while not stop.wait(max(_QUEUE_S, 20 * took)):  # listing very many shards may take a while
-            begin = time.monotonic()
-            publish()
-            took = time.monotonic() - begin
-
     publish()
-    thread = threading.Thread(target=poll, daemon=True, name="queues")
-    thread.start()
-    try:
+    with every(_QUEUE_S, publish, "queues", rest=20, at_end=True):  # listing very many shards may take a while
         yield
-    finally:
-        stop.set()
-        thread.join()
-        publish()
 
 
 _TRAINING = {

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rayflow.core.beats import every
 from rayflow.core.devices import NO_GPUS
 from rayflow.core.sealed import unseal
 from rayflow.errors import RayflowError, StageError
@@ -236,8 +237,7 @@ def _tail(path: Path, on_progress: Callable[[Metrics], None] | None) -> Iterator
     if on_progress is None:
         yield
         return
-    done, tail = threading.Event(), MetricsTail(path)
-    seen = 0
+    tail, seen = MetricsTail(path), 0
 
     def report() -> None:
         nonlocal seen
@@ -246,15 +246,5 @@ def _tail(path: Path, on_progress: Callable[[Metrics], None] | None) -> Iterator
                 seen = int(metrics["step"])
                 on_progress(metrics)
 
-    def watch() -> None:
-        while not done.wait(_POLL_S):
-            report()
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
+    with every(_POLL_S, report, "training", at_end=True):
         yield
-    finally:
-        done.set()
-        thread.join()
-        report()

@@ -138,7 +138,9 @@ def _gpus() -> Iterator[Finding]:
 
     if torch.cuda.is_available():
         count = torch.cuda.device_count()
-        yield Finding("ok", "GPUs", f"{count} of {torch.cuda.get_device_name(0)}; stages use what num_gpus asks for")
+        yield Finding(
+            "ok", "GPUs", f"{count} of {torch.cuda.get_device_name(0)}; stages use what num_gpus asks for"
+        )
     else:
         seen = f"The driver shows {len(shown)}, and torch {torch.__version__} cannot use them."
         yield Finding("warning", "GPUs", seen, "bash cluster/install.sh gpu, in an environment of its own")

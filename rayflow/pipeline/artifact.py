@@ -173,7 +173,8 @@ class Artifact:
             try:
                 os.link(pending, self._marker(index))  # fails if the marker exists: the first writer wins
             except FileExistsError:
-                if pending.stat().st_nlink == 1:  # 2: it was this one, and a network file system lost its answer
+                # 2: it was this one, and a network file system lost its answer
+                if pending.stat().st_nlink == 1:
                     return
             undo.pop_all()
             pending.unlink(missing_ok=True)

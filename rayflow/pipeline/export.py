@@ -48,7 +48,10 @@ def _pairs(group: Any) -> Iterator[dict[str, Any]]:
             "prompt": list(group.messages) if group.prompt is None else group.prompt,
             "chosen": _answer(group, int(chosen)),
             "rejected": _answer(group, int(rejected)),
-            **{name: group.finish_reasons[int(i)] for name, i in zip(ENDINGS, (chosen, rejected), strict=True)},
+            **{
+                name: group.finish_reasons[int(i)]
+                for name, i in zip(ENDINGS, (chosen, rejected), strict=True)
+            },
             **_scores(group, pair=(int(chosen), int(rejected))),
         }
 

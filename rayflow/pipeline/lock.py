@@ -11,16 +11,17 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import getpass
+import itertools
 import json
 import os
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
+from rayflow.core.beats import every
 from rayflow.core.files import writing
 from rayflow.errors import ArtifactError, LockedError
 
@@ -47,7 +48,6 @@ def folder_lock(folder: Path, beat_s: float = BEAT_S) -> Iterator[None]:
     with file:
         _take(file, folder)
         _watch_other_machine(path, folder, beat_s)
-        stop = threading.Event()
         record = {
             "machine": _machine(),
             "host": socket.gethostname(),
@@ -56,15 +56,17 @@ def folder_lock(folder: Path, beat_s: float = BEAT_S) -> Iterator[None]:
             "since": time.time(),
         }
         _write(file, record | {"beat": 0})
-        beats = threading.Thread(
-            target=_beat, args=(file, record, stop, beat_s), daemon=True, name="run-lock"
-        )
-        beats.start()
+        numbers = itertools.count(1)
+
+        def beat() -> None:
+            # A full disk must not end a run that is only saying that it lives.
+            with contextlib.suppress(OSError):
+                _write(file, record | {"beat": next(numbers)})
+
         try:
-            yield
+            with every(beat_s, beat, "run-lock"):
+                yield
         finally:
-            stop.set()
-            beats.join()
             with contextlib.suppress(OSError):
                 file.truncate(0)
 
@@ -97,14 +99,6 @@ def _watch_other_machine(path: Path, folder: Path, beat_s: float) -> None:
     now = _read(path)
     if now != before:
         raise _busy(folder, _owner(now) or _owner(before))
-
-
-def _beat(file: IO[str], record: dict[str, Any], stop: threading.Event, beat_s: float) -> None:
-    number = 0
-    while not stop.wait(beat_s):
-        number += 1
-        with contextlib.suppress(OSError):  # a full disk must not end a run that is only saying that it lives
-            _write(file, record | {"beat": number})
 
 
 def _write(file: IO[str], record: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from rayflow.core.beats import every
 from rayflow.errors import StageError
 from rayflow.pipeline.artifact import Artifact
 from rayflow.sources.read import DROPPED
@@ -97,24 +98,9 @@ class ProgressMonitor:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Show progress until the block ends."""
-        stop = threading.Event()
-
-        def poll() -> None:
-            took = 0.0
-            while not stop.wait(max(POLL_SECONDS, 20 * took)):  # listing very many shards may take a while
-                begin = time.monotonic()
-                self.refresh()
-                took = time.monotonic() - begin
-
-        thread = threading.Thread(target=poll, daemon=True, name="progress")
-        with self._bars:
-            thread.start()
-            try:
-                yield
-            finally:
-                stop.set()
-                thread.join()
-                self.refresh()
+        # Listing very many shards may take a while.
+        with self._bars, every(POLL_SECONDS, self.refresh, "progress", rest=20, at_end=True):
+            yield
 
     def check(self, max_failed_fraction: float) -> None:
         """Raise once a stage has failed too often (see `StageCount.check`), as far as it was last counted.

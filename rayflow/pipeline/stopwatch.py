@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from rayflow.core.beats import every
 from rayflow.core.files import read_json
 from rayflow.errors import ArtifactError
 
@@ -27,23 +27,13 @@ def stopwatch(path: Path, beat_s: float = BEAT_S) -> Iterator[Callable[[], float
     Returns:
         What tells the seconds of all calls until now.
     """
-    earlier, begin, done = _earlier(path), time.monotonic(), threading.Event()
+    earlier, begin = _earlier(path), time.monotonic()
 
     def spent() -> float:
         return earlier + time.monotonic() - begin
 
-    def beat() -> None:
-        while not done.wait(beat_s):
-            _note(path, spent())
-
-    beats = threading.Thread(target=beat, daemon=True, name="stopwatch")
-    beats.start()
-    try:
+    with every(beat_s, lambda: _note(path, spent()), "stopwatch", at_end=True):
         yield spent
-    finally:
-        done.set()
-        beats.join()
-        _note(path, spent())
 
 
 def _earlier(path: Path) -> float:

@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from rayflow.core.beats import every
 from rayflow.core.files import read_json, write_json
 from rayflow.errors import ArtifactError, BusyError, LeaseError
 from rayflow.refresh.folder import create_json, numbers
@@ -106,24 +107,20 @@ class Lease:
     def held(self, what: str, say: Callable[[str], None] | None = None) -> Iterator[Lease]:
         """Hold the lease until the block ends, renewed from a thread; see `acquire`."""
         self.acquire(what, say)
-        stop = threading.Event()
 
-        def beat() -> None:
-            while not stop.wait(self._seconds / 4):
-                try:
-                    self.renew()
-                except LeaseError:
-                    return  # `check` says so to whoever does the work
-                except (OSError, ArtifactError):
-                    continue  # storage may come back before the lease runs out
+        def beat() -> bool:
+            try:
+                self.renew()
+            except LeaseError:
+                return False  # `check` says so to whoever does the work
+            except (OSError, ArtifactError):
+                pass  # storage may come back before the lease runs out
+            return True
 
-        thread = threading.Thread(target=beat, daemon=True, name="lease")
-        thread.start()
         try:
-            yield self
+            with every(self._seconds / 4, beat, "lease"):
+                yield self
         finally:
-            stop.set()
-            thread.join()
             with suppress(OSError):
                 self.release()
 

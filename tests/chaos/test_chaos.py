@@ -59,7 +59,10 @@ def check_data(fault: str, seed: int, folder: Path, home: Path, undisturbed: dic
     "fault",
     [
         pytest.param("engine", id="engine-0"),
-        *(pytest.param(fault, id=f"{fault}-0", marks=pytest.mark.slow) for fault in ("sampler", "driver", "raylet")),
+        *(
+            pytest.param(fault, id=f"{fault}-0", marks=pytest.mark.slow)
+            for fault in ("sampler", "driver", "raylet")
+        ),
     ],
 )
 def test_a_kill_costs_no_row_and_changes_no_byte(

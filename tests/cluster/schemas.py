@@ -75,7 +75,8 @@ def kubernetes(kind: str, api_version: str) -> Draft202012Validator:
     name = "-".join([*([group.split(".")[0]] if group else []), version])
     files = importlib.resources.files(kubernetes_validate)
     schema, definitions = (
-        json.loads((files / folder / f"{name}.json").read_text()) for name in (f"{kind.lower()}-{name}", "_definitions")
+        json.loads((files / folder / f"{name}.json").read_text())
+        for name in (f"{kind.lower()}-{name}", "_definitions")
     )
     registry = Resource.from_contents(definitions) @ (Resource.from_contents(schema) @ Registry())
     return Draft202012Validator(schema, registry=registry)

@@ -351,5 +351,7 @@ def test_a_configuration_that_no_pod_sees_is_told_where_to_go(tmp_path: Path) ->
     arguments = ["cluster", "render", "--gpus", "1", "--output", str(tmp_path / "out"), "--config"]
     told = CliRunner().invoke(app, [*arguments, str(path)], catch_exceptions=False).output
     assert f"put {path}, its data and its code there" in told
-    told = CliRunner().invoke(app, [*arguments, "jobs/configs/quickstart.yaml"], catch_exceptions=False).output
+    told = (
+        CliRunner().invoke(app, [*arguments, "jobs/configs/quickstart.yaml"], catch_exceptions=False).output
+    )
     assert "put " not in told

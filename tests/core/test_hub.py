@@ -28,7 +28,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def known(cache: Path, name: str, revision: str, commit: str) -> None:
     """Write down, as the hub's client does, which commit a revision is, and what the configuration was then."""
     folder = cache / f"models--{name.replace('/', '--')}"
-    for path, text in ((folder / "refs" / revision, commit), (folder / "snapshots" / commit / "config.json", "{}")):
+    for path, text in (
+        (folder / "refs" / revision, commit),
+        (folder / "snapshots" / commit / "config.json", "{}"),
+    ):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
@@ -75,7 +78,10 @@ def test_loaders_get_the_folder_of_the_revision(cache: Path, tiny_model: str) ->
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (errors.RepositoryNotFoundError, "There is no folder 'org/name@v1' here, and the hub has no such model"),
+        (
+            errors.RepositoryNotFoundError,
+            "There is no folder 'org/name@v1' here, and the hub has no such model",
+        ),
         (errors.GatedRepoError, "to those who have asked for it"),
         (errors.RevisionNotFoundError, "'org/name' has no revision 'v1'"),
         (errors.RemoteEntryNotFoundError, "has no config.json on the hub"),

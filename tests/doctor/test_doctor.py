@@ -185,7 +185,9 @@ def test_the_command_ends_with_1_on_an_error_and_says_what_to_do(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Nothing of the machine that the test happens to run on.
-    monkeypatch.setattr(machine, "check_machine", lambda: [Finding("warning", "memory", "rather little", "mind it")])
+    monkeypatch.setattr(
+        machine, "check_machine", lambda: [Finding("warning", "memory", "rather little", "mind it")]
+    )
     monkeypatch.setattr(Installed, "here", lambda: Installed({"numpy": "2.0", **GOOD}, ASKS))
     fine = CliRunner().invoke(app, ["doctor"])
     assert fine.exit_code == 0 and "vllm" in fine.output and "-> mind it" in fine.output

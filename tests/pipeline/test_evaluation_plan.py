@@ -18,7 +18,9 @@ def test_a_judge_behind_an_endpoint_takes_no_gpu_of_the_samplers(tmp_path: Path)
 
     def pool(asked: dict, **compute: dict) -> PoolOptions:
         changed = {"side_by_side": {"judge": asked}, "compute": {**given["compute"], **compute}}
-        return build_evaluation_plan(EvaluateConfig.model_validate(given | changed)).stages["side-by-side"].pool
+        return (
+            build_evaluation_plan(EvaluateConfig.model_validate(given | changed)).stages["side-by-side"].pool
+        )
 
     assert (pool(endpoint).num_workers, pool(endpoint).num_gpus) == (1, 0)
     assert pool({"kind": "engine", "model": "fake"}).num_workers == 16

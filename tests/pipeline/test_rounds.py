@@ -136,9 +136,7 @@ def test_each_round_draws_with_numbers_of_its_own(settings: dict) -> None:
     first, second = stored(root, 1), stored(root, 2)
     assert first.seed == settings["seed"] != second.seed
     plans = [build_plan(each) for each in (first, second)]
-    drawn = [
-        [text for row in tables(plan)["sample"] for text in row["responses"]] for plan in plans
-    ]
+    drawn = [[text for row in tables(plan)["sample"] for text in row["responses"]] for plan in plans]
     assert sum(a == b for a, b in zip(*drawn, strict=True)) < len(drawn[0]) / 2
     root, _ = run({**settings, "name": "shared"}, resample=False)
     assert stored(root, 2).seed == settings["seed"]

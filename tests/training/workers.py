@@ -43,7 +43,9 @@ def run_workers(num_workers: int, work: Callable[..., Any], *arguments: Any) -> 
     return [found[rank] for rank in range(num_workers)]
 
 
-def _worker(rank: int, num_workers: int, port: int, answers: Any, work: Callable[..., Any], arguments: Any) -> None:
+def _worker(
+    rank: int, num_workers: int, port: int, answers: Any, work: Callable[..., Any], arguments: Any
+) -> None:
     ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": num_workers, "LOCAL_WORLD_SIZE": num_workers}
     os.environ |= {name: str(value) for name, value in ranks.items()}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "CUDA_VISIBLE_DEVICES": ""}
