@@ -54,7 +54,7 @@ def test_help_names_the_commands_without_loading_anything_heavy() -> None:
 
 def test_a_mistake_is_a_sentence_and_exit_code_1(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "rayflow.cli", "run", str(tmp_path / "no.yaml")],
+        [sys.executable, "-m", "rayflow", "run", str(tmp_path / "no.yaml")],
         capture_output=True,
         text=True,
     )

@@ -245,6 +245,6 @@ def _time(seconds: float | None) -> str:
 def _took(job: Job) -> str:
     from time import time
 
-    from rayflow.pipeline.progress import clock
+    from rayflow.pipeline.pace import clock
 
     return clock((job.ended or time()) - job.started) if job.started else "-"

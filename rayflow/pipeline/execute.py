@@ -18,9 +18,10 @@ from rayflow.core.signals import stoppable
 from rayflow.errors import ArtifactError
 from rayflow.pipeline.artifact import Artifact, Manifest
 from rayflow.pipeline.lock import folder_lock
+from rayflow.pipeline.pace import clock
 from rayflow.pipeline.plan import Plan, Stage
 from rayflow.pipeline.preflight import preflight
-from rayflow.pipeline.progress import ProgressMonitor, StageCount, clock
+from rayflow.pipeline.progress import ProgressMonitor, StageCount
 from rayflow.pipeline.runner import OnStep, Runner
 from rayflow.pipeline.stage import ShardStage, StageContext, WholeStage
 from rayflow.pipeline.stopwatch import stopwatch
@@ -127,7 +128,11 @@ class Pipeline:
         earlier = _earlier(artifacts)
         pending = sorted({index for artifact in artifacts for index in artifact.pending_shards()})
         rows = first.manifest().num_rows
-        counts = [StageCount(artifact, rows) for artifact in artifacts]
+        per_shard = rows / max(1, first.num_shards or 1)
+        counts = [
+            StageCount(artifact, rows, per_shard * stage.pool.in_flight * stage.pool.fewest_workers)
+            for stage, artifact in zip(stages, artifacts, strict=True)
+        ]
         monitor = ProgressMonitor(self._console, counts)
         limit = plan.config.max_failed_fraction
         start = before = time.time()

@@ -14,11 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from rayflow.core.beats import every
 from rayflow.errors import StageError
 from rayflow.pipeline.artifact import Artifact
+from rayflow.pipeline.pace import Pace
 from rayflow.sources.read import DROPPED
 
 POLL_SECONDS = 0.5
@@ -27,13 +28,22 @@ LINE_SECONDS = 30.0
 
 @dataclass
 class StageCount:
-    """Running totals of one stage, from the markers seen so far."""
+    """Running totals of one stage, from the markers seen so far.
+
+    Attributes:
+        artifact: of the stage.
+        total: rows that it will have.
+        abreast: rows that its workers have in work at once; 0 where nobody knows.
+        longest: seconds of the shard that took the longest.
+    """
 
     artifact: Artifact
     total: int
+    abreast: float = 0.0
     seen: set[int] = field(default_factory=set)
     rows: int = 0
     tokens: int = 0
+    longest: float = 0.0
     reasons: Counter[str] = field(default_factory=Counter)
     example: str = ""
 
@@ -52,9 +62,15 @@ class StageCount:
             self.seen.add(index)
             self.rows += marker.rows
             self.tokens += marker.tokens
+            self.longest = max(self.longest, marker.seconds)
             for failure in marker.failures:
                 self.reasons[failure.reason] += 1
                 self.example = self.example or f"{failure.prompt_id}: {failure.detail}"
+
+    @property
+    def done(self) -> int:
+        """Rows that the stage has finished with, one way or the other."""
+        return self.rows + self.failed
 
     @property
     def failed(self) -> int:
@@ -85,13 +101,13 @@ class ProgressMonitor:
         self._counts = counts
         self._unit = unit
         self._lock = threading.Lock()
-        self._start = time.monotonic()
         for count in counts:
             count.refresh()
-        self._first = [(count.rows + count.failed, count.tokens) for count in counts]
-        self._bars = _bars(console, "rate")
+            count.longest = 0.0  # how long an earlier call's shards took says nothing of this one's
+        self._paces = [Pace(count.done, count.tokens, count.abreast) for count in counts]
+        self._bars = _bars(console)
         self._tasks: list[TaskID] = [
-            self._bars.add_task(count.artifact.name, total=count.total, rate="") for count in counts
+            self._bars.add_task(count.artifact.name, total=count.total, told="") for count in counts
         ]
         self._last_line = time.monotonic()
 
@@ -114,30 +130,27 @@ class ProgressMonitor:
     def refresh(self) -> None:
         """Read the new markers and redraw."""
         with self._lock:
-            for count, task, first in zip(self._counts, self._tasks, self._first, strict=True):
+            for count, task, pace in zip(self._counts, self._tasks, self._paces, strict=True):
                 count.refresh()
-                done = count.rows + count.failed
-                self._bars.update(task, completed=done, rate=self._rate(count, first))
+                pace.note(count.done, count.tokens, count.longest)
+                self._bars.update(task, completed=count.done, told=self._told(count, pace))
             if not self._console.is_terminal and time.monotonic() - self._last_line > LINE_SECONDS:
                 self._last_line = time.monotonic()
                 self._print_line()
 
-    def _rate(self, count: StageCount, first: tuple[int, int]) -> str:
-        seconds = max(time.monotonic() - self._start, 1e-9)
-        rows = (count.rows + count.failed - first[0]) / seconds
-        tokens = (count.tokens - first[1]) / seconds
-        return f"{rows:.2f} {self._unit}/s" + (f", {tokens:,.0f} tokens/s" if tokens else "")
+    def _told(self, count: StageCount, pace: Pace) -> str:
+        rows, tokens = pace.per_second()
+        rates = [f"{rows:.2f} {self._unit}/s" if rows else "", f"{tokens:,.0f} tokens/s" if tokens else ""]
+        return ", ".join(part for part in (*rates, pace.left(count.total)) if part)
 
     def _print_line(self) -> None:
         parts, before = [], -1
-        seconds = time.monotonic() - self._start
-        for count, first in zip(self._counts, self._first, strict=True):
-            done, previous = count.rows + count.failed, before
+        for count, pace in zip(self._counts, self._paces, strict=True):
+            done, previous = count.done, before
             before = done
             if 0 < done < count.total and done != previous:  # a stage that keeps up is not worth a word
-                left = seconds / max(1, done - first[0]) * (count.total - done)
-                rate = self._rate(count, first)
-                parts.append(f"{count.artifact.name} {done}/{count.total} ({rate}, {clock(left)} left)")
+                told = self._told(count, pace)
+                parts.append(f"{count.artifact.name} {done}/{count.total}" + (f" ({told})" if told else ""))
         if parts:
             self._console.print("  " + "; ".join(parts), highlight=False, soft_wrap=True)
 
@@ -147,11 +160,11 @@ class StepProgress:
 
     def __init__(self, console: Console, total: int) -> None:
         self._console = console
-        self._bar = _bars(console, "loss")
-        self._task = self._bar.add_task("train", total=total, loss="")
+        self._bar = _bars(console)
+        self._task = self._bar.add_task("train", total=total, told="")
         self._total = total
-        self._start = self._last_line = time.monotonic()
-        self._first: int | None = None
+        self._pace = Pace()
+        self._last_line = time.monotonic()
 
     def __enter__(self) -> StepProgress:
         self._bar.start()
@@ -163,34 +176,24 @@ class StepProgress:
     def update(self, metrics: dict[str, float]) -> None:
         """Show a finished step."""
         step, now = int(metrics["step"]), time.monotonic()
-        self._first = step - 1 if self._first is None else self._first
-        loss = f"loss {metrics['loss']:.4f}, {metrics.get('tokens_per_second', 0):,.0f} tokens/s"
-        self._bar.update(self._task, completed=step, loss=loss)
+        self._pace.note(step)
+        rate = f"{metrics.get('tokens_per_second', 0):,.0f} tokens/s"
+        left = self._pace.left(self._total)
+        told = ", ".join(part for part in (f"loss {metrics['loss']:.4f}", rate, left) if part)
+        self._bar.update(self._task, completed=step, told=told)
         if not self._console.is_terminal and (now - self._last_line > LINE_SECONDS):
             self._last_line = now
-            left = (now - self._start) / max(1, step - self._first) * (self._total - step)
-            self._console.print(f"  train {step}/{self._total} steps ({loss}, {clock(left)} left)")
+            self._console.print(f"  train {step}/{self._total} steps ({told})")
 
 
-def _bars(console: Console, field: str) -> Progress:
-    """Bars of one look: name, bar, count, the task's `field`, time left; nothing off a terminal."""
+def _bars(console: Console) -> Progress:
+    """Bars of one look: name, bar, count, what the task's field `told` says; nothing off a terminal."""
     return Progress(
         TextColumn("  {task.description:<20}"),
         BarColumn(bar_width=28),
         MofNCompleteColumn(),
-        TextColumn(f"{{task.fields[{field}]}}"),
-        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[told]}"),
         console=console,
         disable=not console.is_terminal,
         transient=True,
     )
-
-
-def clock(seconds: float) -> str:
-    """Seconds as a person says them: "42 s", "3 min 05 s", "2 h 10 min"."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

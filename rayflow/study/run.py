@@ -32,8 +32,8 @@ from rayflow.pipeline.evaluation_plan import build_evaluation_plan
 from rayflow.pipeline.execute import Pipeline, open_run
 from rayflow.pipeline.export import write_trl
 from rayflow.pipeline.identity import differences
+from rayflow.pipeline.pace import clock
 from rayflow.pipeline.plan import Plan, build_plan
-from rayflow.pipeline.progress import clock
 from rayflow.pipeline.reward_plan import build_reward_plan
 from rayflow.pipeline.reward_report import report as write_reward_report
 from rayflow.pipeline.rounds import SELECTING, SHARED

@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         if not (stored / "config.yaml").exists():
             store(arguments, stored)
         name = f"again-{os.getpid()}"
-        command = [sys.executable, "-m", "rayflow.cli", "select", str(stored), "--beta", "0.25"]
+        command = [sys.executable, "-m", "rayflow", "select", str(stored), "--beta", "0.25"]
         begin = time.monotonic()
         process = subprocess.Popen([*command, "--name", name], stdout=sys.stderr)
         _, status, usage = os.wait4(process.pid, 0)

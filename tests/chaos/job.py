@@ -104,7 +104,7 @@ class Job:
 
     def start(self) -> subprocess.Popen[str]:
         """Run it, in a session of its own, its output in a file."""
-        program = ["rayflow.cli", "run"] if self.whole else ["tests.chaos.job"]
+        program = ["rayflow", "run"] if self.whole else ["tests.chaos.job"]
         with open(self.output, "a") as sink:
             return subprocess.Popen(
                 [sys.executable, "-m", *program, str(self.file)],

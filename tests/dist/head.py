@@ -38,7 +38,7 @@ class Head:
 
     def rayflow(self, *arguments: object, **env: str) -> subprocess.CompletedProcess:
         """Run a command of rayflow as a person would, in a process of its own."""
-        command = [sys.executable, "-m", "rayflow.cli", *map(str, arguments), "--address", self.url]
+        command = [sys.executable, "-m", "rayflow", *map(str, arguments), "--address", self.url]
         return subprocess.run(command, capture_output=True, text=True, env={**self.env, **env}, timeout=240)
 
 

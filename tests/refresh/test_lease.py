@@ -225,7 +225,7 @@ def test_a_folder_that_another_refresh_is_just_making_is_not_a_strangers(
 def test_of_two_processes_that_refresh_at_once_one_is_told_to_come_back(nightly: Nightly) -> None:
     text = nightly.path.read_text().replace("log:", "latency_seconds: 0.3\n    log:")
     nightly.path.write_text(text)
-    command = [sys.executable, "-m", "rayflow.cli", "refresh", str(nightly.path), "--date", DAYS[0]]
+    command = [sys.executable, "-m", "rayflow", "refresh", str(nightly.path), "--date", DAYS[0]]
     both = [
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in "ab"
     ]

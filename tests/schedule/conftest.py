@@ -132,7 +132,7 @@ class Servers:
 
     def __call__(self) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "rayflow.cli", "schedule", "serve", "--state", str(self.state)],
+            [sys.executable, "-m", "rayflow", "schedule", "serve", "--state", str(self.state)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

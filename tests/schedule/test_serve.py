@@ -36,7 +36,7 @@ def around(program: Program) -> psutil.Process:
 
 def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "rayflow.cli", "schedule", *arguments],
+        [sys.executable, "-m", "rayflow", "schedule", *arguments],
         capture_output=True,
         text=True,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -184,7 +184,7 @@ def test_ctrl_c_on_run_now_ends_the_command_and_a_second_call_takes_it_up(
     call = [
         sys.executable,
         "-m",
-        "rayflow.cli",
+        "rayflow",
         "schedule",
         "run-now",
         "nightly",

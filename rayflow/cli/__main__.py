@@ -1,5 +1,0 @@
-"""`python -m rayflow.cli`."""
-
-from rayflow.cli.app import main
-
-main()
