@@ -19,7 +19,7 @@ from rayflow.core.rows import Example
 from rayflow.errors import ConfigError
 from rayflow.pipeline.candidates import sampled_steps
 from rayflow.pipeline.placement import place
-from rayflow.pipeline.plan import build_plan
+from rayflow.pipeline.run_plan import build_run_plan
 from rayflow.sources.read import read
 from tests.pipeline.helpers import run_data, tables
 from tests.readme import BLOCKS, GUIDES, ROOT, TEXT, block
@@ -106,7 +106,7 @@ def test_the_cluster_block_is_a_valid_configuration() -> None:
     quickstart = load_config(ROOT / "jobs/configs/quickstart.yaml").model_dump(mode="json")
     config = RunConfig.model_validate({**quickstart, **cluster})
     assert config.compute.sample.num_gpus == 1
-    placed = place(build_plan(config))
+    placed = place(build_run_plan(config))
     assert (dict(placed["sample"]), dict(placed["score"])) == ({"sampler": 16}, {"reward": 4})
 
 
@@ -144,10 +144,10 @@ def test_the_own_configuration_fits_the_machine_that_it_names(tmp_path: Path) ->
     box = {"name": "box", "num_cpus": 64, "num_gpus": 8}
     path.write_text(block("yaml", "# mine.yaml"))
     config = load_config(path, [f"compute.nodes=[{json.dumps(box)}]"])
-    placed = place(build_plan(config))
+    placed = place(build_run_plan(config))
     assert placed["sample"] == {"box": 3} and placed["train"] == {"box": 8}
     with pytest.raises(ConfigError):
-        place(build_plan(load_config(path, [f"compute.nodes=[{json.dumps(box | {'num_gpus': 7})}]"])))
+        place(build_run_plan(load_config(path, [f"compute.nodes=[{json.dumps(box | {'num_gpus': 7})}]"])))
 
 
 @pytest.mark.parametrize("line", COMMANDS)

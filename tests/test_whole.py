@@ -11,7 +11,8 @@ from rich.console import Console
 
 from rayflow.config import RunConfig
 from rayflow.pipeline import commands
-from rayflow.pipeline.plan import Plan, build_plan
+from rayflow.pipeline.plan import Plan
+from rayflow.pipeline.run_plan import build_run_plan
 from tests.pipeline.helpers import tables
 
 REWARD = {"kind": "rule", "function": "tests.pipeline.conftest:cheerful"}
@@ -37,7 +38,7 @@ def small_settings(folder: Path, prompts: Path, model: str) -> dict:
 def finished_run(config: RunConfig) -> Plan:
     """Run it to the report, without a terminal."""
     commands.run(config, Console(file=io.StringIO(), width=120))
-    return build_plan(config)
+    return build_run_plan(config)
 
 
 @pytest.fixture

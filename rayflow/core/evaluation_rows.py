@@ -52,10 +52,13 @@ class ComparedVerdict(Verdict):
     Attributes:
         policy_rewards: [m] float64, log-odds of each response of the policy, mean over the baseline's.
         baseline_rewards: [b] float64, the baseline's responses on the same scale, with mean 0.
+        preferred: [m * b] float64, each pair's probability that the policy's response is better, the first response
+            of the policy against all of the baseline first.
     """
 
     policy_rewards: np.ndarray
     baseline_rewards: np.ndarray
+    preferred: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)

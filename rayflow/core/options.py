@@ -11,9 +11,9 @@ from rayflow.errors import ConfigError
 
 
 class Options(BaseModel):
-    """A frozen block of settings; an unknown key is an error, never ignored."""
+    """A frozen block of settings; an unknown key is an error, never ignored, and so is a number that is not finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
     HARDWARE: ClassVar[frozenset[str]] = frozenset()
     """Fields that say where or how fast, not what: left out of a stage's fingerprint."""

@@ -27,7 +27,7 @@ class SamplingOptions(Options):
     """
 
     num_candidates: int = Field(default=64, gt=0)
-    temperature: float = Field(default=0.7, ge=0, allow_inf_nan=False)
+    temperature: float = Field(default=0.7, ge=0)
     top_k: int = Field(default=40, ge=0)
     top_p: float = Field(default=1.0, gt=0, le=1)
     max_tokens: int = Field(default=128, gt=0)

@@ -90,7 +90,7 @@ def reward_measure(
     answered: Sequence[tuple[Answered, Answered]],
     won: WinRate,
     *,
-    compared: bool,
+    preferred: Mapping[str, np.ndarray] | None = None,
     seed: int,
     num_resamples: int,
     confidence: float,
@@ -100,18 +100,20 @@ def reward_measure(
     Args:
         answered: (policy, baseline) rows with their rewards, at least one.
         won: the win rate over the same prompts.
-        compared: the rewards are log-odds of a pairwise reward, so that a comparison has a probability rather
-            than a winner.
+        preferred: of a pairwise reward, by prompt_id the [m * b] probabilities that the policy's response of a pair is
+            better; None: the higher reward wins.
         seed, num_resamples, confidence: of the intervals.
     """
     settings = {"num_resamples": num_resamples, "confidence": confidence}
     wins, differences, owners = [], [], []
     for index, (policy, baseline) in enumerate(answered):
-        margins = np.subtract.outer(policy.rewards, baseline.rewards).ravel()
-        wins.append(sigmoid(margins) if compared else (np.sign(margins) + 1) / 2)
+        if preferred is None:
+            wins.append((np.sign(np.subtract.outer(policy.rewards, baseline.rewards).ravel()) + 1) / 2)
+        else:
+            wins.append(preferred[policy.prompt_id])
         lengths = [np.array([float(len(text)) for text in side.responses]) for side in (policy, baseline)]
         differences.append(np.subtract.outer(*lengths).ravel())
-        owners.append(np.full(margins.size, index))
+        owners.append(np.full(wins[-1].size, index))
     gains = np.array([policy.rewards.mean() - baseline.rewards.mean() for policy, baseline in answered])
     return RewardMeasure(
         win_rate=won,

@@ -68,4 +68,5 @@ def compared_verdict(policy: Answers, baseline: Answers, preferred: np.ndarray) 
         baseline_tokens=float(np.mean([len(ids) for ids in baseline.token_ids])),
         policy_rewards=odds.mean(axis=1),
         baseline_rewards=against.mean() - against,
+        preferred=preferred.ravel(),
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rayflow.core.options import KindOptions
 from rayflow.core.stats import sigmoid
@@ -33,6 +33,15 @@ class LabelOptions(KindOptions):
 
     labels: Literal["argmax", "sample"] = "argmax"
     temperature: float = Field(default=0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _is_read(self) -> LabelOptions:
+        if self.temperature and self.labels == "argmax":
+            raise ValueError(
+                "'temperature' changes nothing under labels 'argmax', where the higher reward is chosen: set labels: "
+                "sample, or leave it out"
+            )
+        return self
 
 
 def by_reward(rewards: np.ndarray, temperature: float = 0.0) -> Prefer:

@@ -230,9 +230,8 @@ class Artifact:
         """Take these shards back, so that they are computed anew; the stage is then no longer finished."""
         (self.folder / "manifest.json").unlink(missing_ok=True)
         for index in indices:
-            self._marker(index).unlink(
-                missing_ok=True
-            )  # its data file is a stray, cleared at the next commit
+            # Its data file is a stray, cleared at the next commit.
+            self._marker(index).unlink(missing_ok=True)
 
     def _remedy(self) -> str:
         run = self.folder.parent

@@ -14,7 +14,7 @@ from rayflow.core.options import build
 from rayflow.errors import ConfigError
 from rayflow.losses.base import needs
 from rayflow.pipeline.prompts import PromptStage
-from rayflow.pipeline.stage import ShardStage, WholeStage
+from rayflow.pipeline.stage import Stage
 from rayflow.pipeline.stages.judged_select import JudgedSelectStage
 from rayflow.pipeline.stages.pair import PairStage
 from rayflow.pipeline.stages.range import RangeStage
@@ -23,8 +23,6 @@ from rayflow.pipeline.stages.sample import SampleStage
 from rayflow.pipeline.stages.score import ScoreStage
 from rayflow.pipeline.stages.select import SelectStage
 from rayflow.rewards.base import is_pairwise
-
-Stage = ShardStage | WholeStage
 
 
 def group_stages(config: RunConfig) -> tuple[str, ...]:

@@ -6,22 +6,22 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from rayflow.config import JobConfig, RunConfig
 from rayflow.config.evaluate import EvaluateConfig
 from rayflow.config.reward import RewardConfig
 from rayflow.errors import ArtifactError, ConfigError
 from rayflow.pipeline.evaluation_plan import build_evaluation_plan
-from rayflow.pipeline.execute import Pipeline, is_sharded
+from rayflow.pipeline.execute import Pipeline
 from rayflow.pipeline.folders import job_of, stored_config
 from rayflow.pipeline.parts import stages_of
-from rayflow.pipeline.placement import place
-from rayflow.pipeline.plan import Plan, build_plan
+from rayflow.pipeline.plan import Plan
+from rayflow.pipeline.plan_table import print_plan
 from rayflow.pipeline.preflight import preflight
 from rayflow.pipeline.reselect import reselected, take_over
 from rayflow.pipeline.reward_plan import build_reward_plan
 from rayflow.pipeline.rounds import SELECTING, SHARED, round_config, round_configs, write_summary
+from rayflow.pipeline.run_plan import build_run_plan
 from rayflow.pipeline.runner import LocalRunner, Runner
 from rayflow.pipeline.tracking import Tracking
 
@@ -49,9 +49,9 @@ def run(
     # All of them now: what the last round cannot do is not to be found out after the others.
     rounds = [round_config(config, number, config.model) for number in range(1, config.rounds.num + 1)]
     for each in rounds[1:]:
-        preflight(build_plan(each))
+        preflight(build_run_plan(each))
     if config.rounds.num == 1:
-        plan = build_plan(rounds[0])
+        plan = build_run_plan(rounds[0])
         _run_once(plan, console, force, dry_run, stages_of(plan, only, until))
     elif only or until:
         raise ConfigError(
@@ -59,7 +59,7 @@ def run(
             "or set rounds.num=1."
         )
     elif dry_run:
-        _run_once(build_plan(rounds[0]), console, force, dry_run=True)
+        _run_once(build_run_plan(rounds[0]), console, force, dry_run=True)
     else:
         _run_rounds(config, console, force)
 
@@ -83,8 +83,8 @@ def _run_rounds(config: RunConfig, console: Console, force: Sequence[str]) -> No
     for current in round_configs(config):
         console.print(f"\n[bold]{config.name}, {current.name} of {config.rounds.num}[/]")
         if first is not None and not config.rounds.resample:
-            take_over(build_plan(first), build_plan(current))
-        _run_once(build_plan(current), console, force)
+            take_over(build_run_plan(first), build_run_plan(current))
+        _run_once(build_run_plan(current), console, force)
         first = first or current
     rounds = write_summary(config)
     for each in rounds:
@@ -140,7 +140,7 @@ def _report(plan: Plan, console: Console) -> None:
 
 
 _JOBS = {
-    RunConfig: ("a run", build_plan),
+    RunConfig: ("a run", build_run_plan),
     RewardConfig: ("the training of a reward model", build_reward_plan),
     EvaluateConfig: ("an evaluation", build_evaluation_plan),
 }
@@ -165,7 +165,7 @@ def open_plan(folder: Path) -> Plan:
     schema = job_of(folder)
     if schema is not RunConfig:
         raise ArtifactError(f"{folder} holds {_JOBS[schema][0]}; only `rayflow report` reads it.")
-    return build_plan(stored_config(folder, RunConfig))
+    return build_run_plan(stored_config(folder, RunConfig))
 
 
 def reselect(folder: Path, overrides: list[str], name: str | None, console: Console) -> None:
@@ -235,47 +235,3 @@ def diagnose(
     print_diagnosis(found, console)
     console.print(f"\n{lead(found)}")
     console.print(f"[bold]Diagnosis:[/] {page}", soft_wrap=True)
-
-
-def print_plan(
-    plan: Plan, console: Console, redo: Collection[str] = (), only: Collection[str] | None = None
-) -> None:
-    """The stages with their workers, where these would run, and which stages are stored already.
-
-    Args:
-        plan: all of it.
-        console: for the person who asks.
-        redo: stages to make anew even where they are stored.
-        only: stages to show; all if None.
-    """
-    placed = place(plan)
-    table = Table(
-        title=f"{plan.config.name}: {plan.config.root}", title_justify="left", box=None, pad_edge=False
-    )
-    for heading in ("stage", "reads", "workers", "each", *(("on",) if placed else ()), "state"):
-        table.add_column(heading)
-    for number, step in enumerate(plan.steps, start=1):
-        for stage in (each for each in step if only is None or each.name in only):
-            pool = getattr(stage, "pool", None)
-            each = f"{pool.num_cpus:g} CPU, {pool.num_gpus:g} GPU" if pool else ""
-            actors = getattr(stage, "actor", True)
-            workers = (str(pool.num_workers) if actors else "tasks") if pool else "driver"
-            artifact = plan.artifacts[stage.name]
-            if stage.name in redo:
-                state = "to do again" if artifact.identity else "to do"
-            else:
-                artifact.check(plan.identities[stage.name])
-                state = "stored" if artifact.committed else "begun" if artifact.identity else "to do"
-            name = f"{artifact.folder.name}" + (f"  (stream {number})" if is_sharded(stage) else "")
-            found = placed.get(stage.name, {}).items()
-            on = ", ".join(f"{count} {group}" if actors else group for group, count in found)
-            row = (
-                name,
-                ", ".join(stage.inputs),
-                workers,
-                each,
-                *((on or "driver",) if placed else ()),
-                state,
-            )
-            table.add_row(*row)
-    console.print(table)

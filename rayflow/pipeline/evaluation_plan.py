@@ -15,8 +15,10 @@ from rayflow.core.options import KindOptions, build
 from rayflow.engines.base import SamplingOptions
 from rayflow.errors import ArtifactError
 from rayflow.pipeline.folders import last_round, stored_config
-from rayflow.pipeline.plan import Plan, Stage, build_plan
+from rayflow.pipeline.plan import Plan
 from rayflow.pipeline.prompts import PromptStage
+from rayflow.pipeline.run_plan import build_run_plan
+from rayflow.pipeline.stage import Stage
 from rayflow.pipeline.stages.compare import CompareStage
 from rayflow.pipeline.stages.diversity import DiversityStage
 from rayflow.pipeline.stages.encode import EncodeStage
@@ -110,7 +112,7 @@ def trained_by(folder: Path) -> Path:
         ArtifactError: no run's folder, or it has not trained yet.
     """
     folder = last_round(folder)
-    artifact = build_plan(stored_config(folder, RunConfig)).artifacts["train"]
+    artifact = build_run_plan(stored_config(folder, RunConfig)).artifacts["train"]
     if not artifact.committed:
         raise ArtifactError(f"The run {folder} has not finished its training. Finish it first: rayflow run.")
     return artifact.folder / "model"

@@ -19,11 +19,11 @@ from rayflow.errors import ArtifactError
 from rayflow.pipeline.artifact import Artifact, Manifest
 from rayflow.pipeline.lock import folder_lock
 from rayflow.pipeline.pace import clock
-from rayflow.pipeline.plan import Plan, Stage
+from rayflow.pipeline.plan import Plan
 from rayflow.pipeline.preflight import preflight
 from rayflow.pipeline.progress import ProgressMonitor, StageCount
 from rayflow.pipeline.runner import OnStep, Runner
-from rayflow.pipeline.stage import ShardStage, StageContext, WholeStage
+from rayflow.pipeline.stage import ShardStage, Stage, StageContext, WholeStage
 from rayflow.pipeline.stopwatch import stopwatch
 
 

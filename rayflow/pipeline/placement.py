@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 from rayflow.config import NodeOptions, PoolOptions
 from rayflow.errors import ConfigError
-from rayflow.pipeline.plan import Plan, Stage
+from rayflow.pipeline.plan import Plan
+from rayflow.pipeline.stage import Stage
 
 _UNIT = 10_000  # Ray counts resources in ten-thousandths
 

@@ -25,6 +25,7 @@ from rayflow.losses.base import needs
 from rayflow.pipeline.candidates import num_resamples
 from rayflow.pipeline.placement import place
 from rayflow.pipeline.plan import Plan
+from rayflow.rewards.base import close_reward
 from rayflow.sources.files import source_digest
 from rayflow.sources.read import read
 
@@ -59,6 +60,7 @@ def _check_evaluation(plan: Plan) -> None:
         judge = build("judge", plan.config.side_by_side.judge)
         if not judge.models:
             judge.setup()  # a server's token must be there
+            judge.close()
 
 
 def _check_training(config: RunConfig | RewardConfig) -> None:
@@ -202,7 +204,10 @@ def _check_reward(reward: Any) -> None:
     for model in reward.models:
         check_model_folder(resolve_model(model))
     if not reward.models:
-        reward.setup()
+        try:
+            reward.setup()
+        finally:
+            close_reward(reward)
 
 
 def _check_method(config: RunConfig) -> None:

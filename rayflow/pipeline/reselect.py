@@ -7,8 +7,9 @@ import re
 from rayflow.config import as_override, load_config
 from rayflow.errors import ConfigError
 from rayflow.pipeline.candidates import num_resamples
-from rayflow.pipeline.plan import Plan, build_plan
+from rayflow.pipeline.plan import Plan
 from rayflow.pipeline.rounds import SHARED
+from rayflow.pipeline.run_plan import build_run_plan
 from rayflow.pipeline.share import Shelf, share
 
 
@@ -33,7 +34,7 @@ def reselected(old: Plan, overrides: list[str], name: str | None) -> Plan:
     root = old.config.root
     name = name or "-".join([old.config.name, *(re.sub(r"[^A-Za-z0-9_-]+", "-", o) for o in overrides)])
     place = [as_override("runs_dir", root.parent), as_override("name", name)]
-    plan = build_plan(load_config(root / "config.yaml", [*overrides, *place]))
+    plan = build_run_plan(load_config(root / "config.yaml", [*overrides, *place]))
     _check_needs_no_model(old, plan)
     take_over(old, plan)
     shelf = Shelf()  # the rest that a new selection leaves as it is, such as the baseline's answers

@@ -5,7 +5,8 @@ from __future__ import annotations
 from rayflow.config.reward import RewardConfig
 from rayflow.core.model_folder import resolve_model
 from rayflow.core.registry import resolve
-from rayflow.pipeline.plan import Plan, Stage
+from rayflow.pipeline.plan import Plan
+from rayflow.pipeline.stage import Stage
 from rayflow.pipeline.stages.encode import EncodeStage
 from rayflow.pipeline.stages.judge import JudgeStage
 from rayflow.pipeline.stages.preferences import ByFile, ByHash, HeldOut, PreferenceStage

@@ -16,7 +16,7 @@ from typing import Any
 from rayflow.config import RoundOptions, RunConfig, override
 from rayflow.core.files import read_json, write_json
 from rayflow.core.seeds import derive
-from rayflow.pipeline.plan import build_plan
+from rayflow.pipeline.run_plan import build_run_plan
 
 SHARED = ("prompts", "sample", "score")
 """Stages that a new selection, or a round without resampling, takes over as they are."""
@@ -88,7 +88,7 @@ def _seed(seed: int, number: int) -> int:
 
 def trained_model(config: RunConfig) -> Path:
     """Where a run leaves its model."""
-    return build_plan(config).artifacts["train"].folder / "model"
+    return build_run_plan(config).artifacts["train"].folder / "model"
 
 
 def write_summary(config: RunConfig) -> list[dict[str, Any]]:

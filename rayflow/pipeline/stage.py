@@ -95,6 +95,9 @@ class WholeStage(Protocol):
         """Do the work; the caller commits. Returns what the manifest keeps as `extra`."""
 
 
+Stage = ShardStage | WholeStage
+
+
 class SimpleStage:
     """Defaults for stages that hold nothing."""
 

@@ -12,9 +12,9 @@ from rich.table import Table
 
 from rayflow.config.refresh import RefreshConfig, RefreshOptions, checked_date, for_date
 from rayflow.errors import ArtifactError, ConfigError
-from rayflow.pipeline.commands import print_plan
-from rayflow.pipeline.plan import build_plan
+from rayflow.pipeline.plan_table import print_plan
 from rayflow.pipeline.preflight import preflight
+from rayflow.pipeline.run_plan import build_run_plan
 from rayflow.refresh.attempt import Attempt
 from rayflow.refresh.changes import Changes
 from rayflow.refresh.execute import Outcome, Refresh, sentence
@@ -71,7 +71,7 @@ def _tell(done: Outcome, console: Console) -> None:
 
 def _dry_run(config: RefreshConfig, day: str, console: Console) -> None:
     """Check everything, say what would be computed and where; write nothing that stays."""
-    whole = build_plan(config)
+    whole = build_run_plan(config)
     preflight(whole)
     work = Refresh(config, day, console)
     if (version := work.folder.day(day)) is not None:

@@ -13,9 +13,10 @@ from rich.console import Console
 from rayflow.config.refresh import RefreshConfig
 from rayflow.pipeline.commands import make_runner
 from rayflow.pipeline.execute import Pipeline
-from rayflow.pipeline.plan import Plan, amended, build_plan
+from rayflow.pipeline.plan import Plan, amended
 from rayflow.pipeline.preflight import preflight
 from rayflow.pipeline.report import failures_of
+from rayflow.pipeline.run_plan import build_run_plan
 from rayflow.refresh.attempt import Attempt, begin
 from rayflow.refresh.changes import Base, rows_of
 from rayflow.refresh.folder import RefreshFolder, VersionRecord
@@ -78,7 +79,7 @@ class Refresh:
         """
         if (version := self.folder.day(self._date)) is not None:
             return Outcome(True, version, already=True)
-        whole = build_plan(self._config)
+        whole = build_run_plan(self._config)
         preflight(whole)
         settings = settings_of(whole)
         self.folder.create(self._config.name)

@@ -18,7 +18,8 @@ from rayflow.core.model_folder import model_digest
 from rayflow.core.rows import Prompt
 from rayflow.errors import ArtifactError, ConfigError
 from rayflow.pipeline.identity import fingerprint
-from rayflow.pipeline.plan import Plan, build_plan
+from rayflow.pipeline.plan import Plan
+from rayflow.pipeline.run_plan import build_run_plan
 
 STAGES = ("prompts", "sample", "score", "select", "pair")
 TODO_LAYOUT = "rayflow.refresh.todo:Todo"
@@ -107,7 +108,7 @@ def data_plan(config: RefreshConfig, folder: Path, todo: Path) -> Plan:
         todo: the prompts, as `todo` writes them.
     """
     # Failures are the gate's to judge: it sees them beside the rows that need not be computed.
-    plan = build_plan(run_config(config, folder, {"max_failed_fraction": 1.0}, todo))
+    plan = build_run_plan(run_config(config, folder, {"max_failed_fraction": 1.0}, todo))
     last = next(i for i, step in enumerate(plan.steps) if step[-1].name == STAGES[-1])
     return Plan(plan.config, plan.steps[: last + 1])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -129,16 +130,26 @@ def _card_of(preferred: Sequence[SystemResult], num_voted: int) -> Card:
     )
 
 
+def _card_of_quality(result: HumanResult) -> Card:
+    """Names a system only where no other one has the same mean."""
+    rated = [each for each in result.systems if not math.isnan(each.quality.mean)]
+    if not rated:
+        return Card("Best quality: none", words.NONE, detail="no response was rated")
+    quality = max(rated, key=lambda each: each.quality.mean).quality
+    equal = [each.name for each in rated if math.isclose(each.quality.mean, quality.mean)]
+    between = f"{words.fixed(quality.low, 2)} – {words.fixed(quality.high, 2)}"
+    return Card(
+        f"Best quality: {equal[0] if len(equal) == 1 else 'no system alone'}",
+        words.fixed(quality.mean, 2),
+        detail=f"of 5; {between if len(equal) == 1 else f'the mean of {len(equal)} systems'}",
+    )
+
+
 def cards(result: HumanResult) -> list[Card]:
     """The headline numbers: the best system's quality, how often one is preferred, and the agreement."""
-    best = max(result.systems, key=lambda each: each.quality.mean)
-    quality, fixed = best.quality, words.fixed
+    fixed = words.fixed
     return [
-        Card(
-            f"Best quality: {best.name}",
-            fixed(quality.mean, 2),
-            detail=f"of 5; {fixed(quality.low, 2)} – {fixed(quality.high, 2)}",
-        ),
+        _card_of_quality(result),
         _card_of(_preferred(result), result.num_voted),
         Card(
             "Agreement on quality", fixed(result.quality_agreement, 2), detail="Krippendorff's alpha, ordinal"

@@ -155,6 +155,14 @@ def is_relative(reward: Any) -> bool:
     return bool(getattr(reward, "relative", False)) or is_pairwise(reward)
 
 
+def is_within_prompts(reward: Any) -> bool:
+    """Whether its rewards order the responses of one call and say nothing across calls, with nothing to compare by.
+
+    A pairwise reward, whose stored rewards are of that kind too, can be asked about any two responses instead.
+    """
+    return is_relative(reward) and not is_pairwise(reward)
+
+
 def components_of(reward: Any) -> tuple[str, ...]:
     """Names of a reward's parts; empty where it is one piece."""
     return tuple(getattr(reward, "components", ()))

@@ -38,7 +38,7 @@ class Member(Options):
     """
 
     reward: MemberOptions
-    weight: float = Field(default=1.0, allow_inf_nan=False)
+    weight: float = 1.0
     name: str = ""
 
     @property

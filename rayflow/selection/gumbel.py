@@ -24,7 +24,7 @@ class Gumbel:
         """`beta`: temperature, > 0, in units of the reward."""
 
         kind: str = "gumbel"
-        beta: float = Field(default=0.5, gt=0, allow_inf_nan=False)
+        beta: float = Field(default=0.5, gt=0)
 
     def __init__(self, options: Config) -> None:
         self.options = options

@@ -43,7 +43,7 @@ class RejectionSampling:
         """
 
         kind: str = "rejection"
-        beta: float = Field(default=0.5, ge=0, allow_inf_nan=False)
+        beta: float = Field(default=0.5, ge=0)
         shuffle: bool = True
         maximum: Literal["pass", "acceptance"] = "pass"
         text_keyed: bool = False

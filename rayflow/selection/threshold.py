@@ -36,12 +36,12 @@ class Threshold:
         """
 
         kind: str = "threshold"
-        threshold: float = Field(default=0.7, allow_inf_nan=False)
+        threshold: float = 0.7
         scale: Literal["prompt", "global", "none"] = "prompt"
         shortfall: Literal["keep", "resample"] = "keep"
         max_resamples: int = Field(default=2, gt=0)
-        low: float | None = Field(default=None, allow_inf_nan=False)
-        high: float | None = Field(default=None, allow_inf_nan=False)
+        low: float | None = None
+        high: float | None = None
 
         def identity(self) -> dict[str, Any]:
             """The settings that decide the result."""
@@ -61,6 +61,8 @@ class Threshold:
                 raise ValueError(f"'low' and 'high' belong to scale 'global', not to '{self.scale}'")
             if self.scale == "prompt" and not 0 <= self.threshold < 1:
                 raise ValueError("under scale 'prompt' rewards lie in [0, 1]: 'threshold' must be in [0, 1)")
+            if self.scale == "prompt" and self.shortfall == "resample":
+                raise ValueError("under scale 'prompt' no prompt is short: its best is always kept")
             return self
 
     draws = False

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from rayflow.core.evaluation_rows import Verdict
+from rayflow.core.options import build
 from rayflow.errors import DataError
+from rayflow.losses.base import needs
 from rayflow.pipeline.plan import Plan
 from rayflow.pipeline.stage import read_rows
 from rayflow.study.intervals import Estimate, interval
@@ -131,7 +133,12 @@ def _wins(plan: Plan, stage: str) -> dict[str, float]:
 
 
 def _margin(plan: Plan) -> float | None:
-    """The mean of gamma * D over the pairs of the last tenth of the steps (at least one)."""
+    """The mean of gamma * D over the pairs of the last tenth of the steps (at least one).
+
+    A loss without a reference has implicit rewards too, but they are no differences from one.
+    """
+    if not needs(build("loss", plan.config.train.loss)).reference:
+        return None
     lines = read_metrics(plan.artifacts["train"].folder / "metrics.jsonl")
     found = [line["rewards/margins"] for line in lines if line.get("rewards/margins") is not None]
     return float(np.mean(found[-max(1, len(found) // 10) :])) if found else None

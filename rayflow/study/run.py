@@ -33,10 +33,11 @@ from rayflow.pipeline.execute import Pipeline, open_run
 from rayflow.pipeline.export import write_trl
 from rayflow.pipeline.identity import differences
 from rayflow.pipeline.pace import clock
-from rayflow.pipeline.plan import Plan, build_plan
+from rayflow.pipeline.plan import Plan
 from rayflow.pipeline.reward_plan import build_reward_plan
 from rayflow.pipeline.reward_report import report as write_reward_report
 from rayflow.pipeline.rounds import SELECTING, SHARED
+from rayflow.pipeline.run_plan import build_run_plan
 from rayflow.pipeline.share import Shelf
 from rayflow.pipeline.stopwatch import stopwatch
 from rayflow.study.pair_quality import judge_pairs
@@ -67,7 +68,7 @@ class StudyRun:
         with open_run(config):
             (config.root / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
             known = self._make_proxy()
-            self._run(build_plan(self._shared(known)), SHARED)
+            self._run(build_run_plan(self._shared(known)), SHARED)
             self._stock()
             todo = [(name, seed) for seed in config.seeds for name in config.all_rows]
             started, done = time.monotonic(), 0
@@ -85,7 +86,7 @@ class StudyRun:
         """The preferences and the reward model, made once; what the words in braces stand for."""
         study = self._study
         self._console.print("\n[bold]preferences[/]")
-        plan = build_plan(study.preferences())
+        plan = build_run_plan(study.preferences())
         self._run(plan, (*SHARED, *SELECTING))
         # Always: written from the same pairs the file is the same, and from others it must not be the old one.
         total, _ = write_trl(plan.artifacts, study.preferences_file)
@@ -111,7 +112,7 @@ class StudyRun:
     def _row(self, name: str, seed: int, known: dict[str, str]) -> bool:
         """Train and measure one row; false if that was done already."""
         study = self._study
-        plan = build_plan(filled(study.row(name, seed), known))
+        plan = build_run_plan(filled(study.row(name, seed), known))
         model = plan.artifacts["train"].folder / "model"
         measured = study.evaluation(name, seed, str(model), known)
         identity = {
@@ -140,13 +141,13 @@ class StudyRun:
         scored: dict[str, Artifact] = {}  # by what the candidates are made from
         self._console.print("\n[bold]gold rewards of the candidates[/]")
         for name in config.all_rows:
-            runs = [build_plan(filled(self._study.row(name, seed), known)) for seed in config.seeds]
+            runs = [build_run_plan(filled(self._study.row(name, seed), known)) for seed in config.seeds]
             # Given responses have no score stage to repeat; further draws are not among the gold run's candidates.
             if not {"score", "pair"} <= set(runs[0].stages) or num_resamples(runs[0].config):
                 continue
             made_from = json.dumps(runs[0].identities["sample"], sort_keys=True)
             if made_from not in scored:
-                gold = build_plan(filled(self._study.gold(name), known))
+                gold = build_run_plan(filled(self._study.gold(name), known))
                 self._run(gold, SHARED)
                 scored[made_from] = gold.artifacts["score"]
             quality = judge_pairs([run.artifacts["pair"] for run in runs], scored[made_from])

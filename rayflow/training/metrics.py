@@ -77,9 +77,9 @@ def averages(totals: np.ndarray, seconds: float, objective: Objective = "policy"
         result |= {name: total / pairs for name, total in zip(_SUMS[1:], totals[1:], strict=False)}
         result["rewards/margins"] = result["rewards/chosen"] - result["rewards/rejected"]
     result["tokens_per_second"] = tokens / max(seconds, 1e-9)
-    # A loss without a reference has no implicit rewards: their sums are NaN, and their names are left out.
-    without_reference = math.isnan(result.get("rewards/chosen", 0.0))
-    absent = (*(("rewards/",) if without_reference else ()), *(("logps/",) if objective == "reward" else ()))
+    # A loss may say that it ranks by nothing: the sums of its implicit rewards are NaN, their names are left out.
+    without = math.isnan(result.get("rewards/chosen", 0.0))
+    absent = (*(("rewards/",) if without else ()), *(("logps/",) if objective == "reward" else ()))
     return {name: float(value) for name, value in result.items() if not name.startswith(absent)}
 
 

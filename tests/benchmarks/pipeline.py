@@ -28,7 +28,8 @@ from rayflow.core.rows import Prompt
 from rayflow.core.schema import from_table
 from rayflow.core.seeds import sampling_seed
 from rayflow.pipeline.execute import Pipeline
-from rayflow.pipeline.plan import Plan, build_plan
+from rayflow.pipeline.plan import Plan
+from rayflow.pipeline.run_plan import build_run_plan
 from rayflow.pipeline.stages.sample import SampleStage
 from rayflow.rewards.classifier import ClassifierReward
 from tests.benchmarks.fresh import in_fresh_process
@@ -132,7 +133,7 @@ def plan_of(arguments: argparse.Namespace, scratch: str) -> Plan:
             "compute": {"shard_size": arguments.shard_size, **_gpus(arguments)},
         }
     )
-    steps = build_plan(config).steps
+    steps = build_run_plan(config).steps
     return Plan(config, tuple(step for step in steps if step[-1].name in STAGES))
 
 

@@ -20,7 +20,8 @@ from rich.console import Console
 from rayflow.config import RunConfig
 from rayflow.pipeline.commands import make_runner
 from rayflow.pipeline.execute import Pipeline
-from rayflow.pipeline.plan import Plan, build_plan
+from rayflow.pipeline.plan import Plan
+from rayflow.pipeline.run_plan import build_run_plan
 from tests.benchmarks.fresh import in_fresh_process
 from tests.benchmarks.pipeline import STAGES
 
@@ -98,7 +99,7 @@ def run_size(arguments: argparse.Namespace, size: int) -> dict[str, Any]:
                 },
             }
         )
-        plan = Plan(config, tuple(s for s in build_plan(config).steps if s[-1].name in STAGES))
+        plan = Plan(config, tuple(s for s in build_run_plan(config).steps if s[-1].name in STAGES))
         begin = time.monotonic()
         Pipeline(plan, make_runner(config), Console(quiet=True)).run()
         wall = time.monotonic() - begin

@@ -23,7 +23,7 @@ from rayflow.core.files import read_json, write_json
 from rayflow.core.rows import Candidates, Prompt, Scores, prompt_id
 from rayflow.core.schema import schema_of
 from rayflow.pipeline.artifact import Artifact
-from rayflow.pipeline.plan import build_plan
+from rayflow.pipeline.run_plan import build_run_plan
 
 HERE = "tests.benchmarks.select_scale"
 
@@ -86,7 +86,7 @@ def store(arguments: argparse.Namespace, root: Path) -> None:
             "compute": {"runner": "local", "shard_size": arguments.shard_size},
         }
     )
-    plan = build_plan(config)
+    plan = build_run_plan(config)
     size, n = arguments.shard_size, arguments.num_candidates
     starts = range(0, arguments.num_prompts, size)
     artifacts = {name: plan.artifacts[name] for name in ("prompts", "sample", "score")}

@@ -16,7 +16,7 @@ import yaml
 from rayflow.config import RunConfig, load_config
 from rayflow.config.refresh import RefreshConfig
 from rayflow.dist.exposure import is_open, warnings_for
-from rayflow.pipeline.plan import build_plan
+from rayflow.pipeline.run_plan import build_run_plan
 from rayflow.refresh.folder import RefreshFolder
 from rayflow.refresh.table import PreferenceTable
 from tests.dist.head import Head, ray_head
@@ -93,7 +93,7 @@ def test_a_submitted_run_stores_what_a_local_run_stores(head: Head, run_file, tm
     config = RunConfig.model_validate(yaml.safe_load(path.read_text()))
     local = config.model_copy(update={"name": "local"})
     here, _ = run_data(local)
-    stored = build_plan(config)
+    stored = build_run_plan(config)
     for name, rows in tables(here).items():
         artifact = stored.artifacts[name]
         assert [r for i in range(artifact.num_shards) for r in artifact.read_shard(i).to_pylist()] == rows, name
@@ -124,7 +124,7 @@ def test_a_running_job_is_found_measured_cancelled_and_gone_on_with(
     other = until_pairs(head, path, "--set", "seed=99")
     assert other.returncode == 1 and f"Job {identity} works in" in other.stderr
 
-    plan = build_plan(RunConfig.model_validate(yaml.safe_load(path.read_text())))
+    plan = build_run_plan(RunConfig.model_validate(yaml.safe_load(path.read_text())))
     sample = plan.artifacts["sample"]
     wait_for(lambda: value(head, "ray_rayflow_queue_shards", run="slow", stage="sample") >= 1)
     wait_for(lambda: len(sample.committed_shards()) >= 2)
@@ -179,7 +179,7 @@ def test_a_whole_run_trains_and_is_evaluated_on_the_cluster(head: Head, run_file
     )
     done = head.rayflow("submit", path, "--python", sys.executable, "--follow")
     assert done.returncode == 0, done.stdout + done.stderr
-    plan = build_plan(RunConfig.model_validate(yaml.safe_load(path.read_text())))
+    plan = build_run_plan(RunConfig.model_validate(yaml.safe_load(path.read_text())))
     assert plan.artifacts["train"].manifest().extra["num_steps"] == 2
     assert (plan.artifacts["train"].folder / "model" / "model.safetensors").exists()
     summary = json.loads((plan.config.root / "summary.json").read_text())

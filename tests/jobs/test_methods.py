@@ -15,7 +15,8 @@ from rich.console import Console
 from rayflow.config import RunConfig, load_config
 from rayflow.core.files import read_json
 from rayflow.pipeline import commands
-from rayflow.pipeline.plan import Plan, build_plan
+from rayflow.pipeline.plan import Plan
+from rayflow.pipeline.run_plan import build_run_plan
 from tests.pipeline.helpers import tables
 
 ROOT = Path(__file__).parents[2]
@@ -155,7 +156,7 @@ DECODES = {"rso": 64, "raft": 64, "raft-tournament": 64, "rest": 64, "slic-hf": 
 
 @pytest.mark.parametrize(("name", "decodes"), [*DECODES.items(), ("dpo", 0), ("slic", 0)])
 def test_a_shipped_method_decodes_as_many_responses_as_its_paper(name: str, decodes: int) -> None:
-    plan = build_plan(load_config(ROOT / "jobs" / "configs" / "methods" / f"{name}.yaml", ["model=fake"]))
+    plan = build_run_plan(load_config(ROOT / "jobs" / "configs" / "methods" / f"{name}.yaml", ["model=fake"]))
     drawn = plan.stages["sample"].sampling.num_candidates if "sample" in plan.stages else 0
     assert drawn == decodes
 

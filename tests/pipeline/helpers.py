@@ -9,7 +9,8 @@ from rich.console import Console
 
 from rayflow.config import RunConfig
 from rayflow.pipeline.execute import Pipeline
-from rayflow.pipeline.plan import Plan, build_plan
+from rayflow.pipeline.plan import Plan
+from rayflow.pipeline.run_plan import build_run_plan
 from rayflow.pipeline.runner import LocalRunner, Runner
 
 DATA_STAGES = ("prompts", "sample", "score", "select", "pair")
@@ -17,7 +18,7 @@ DATA_STAGES = ("prompts", "sample", "score", "select", "pair")
 
 def data_plan(config: RunConfig) -> Plan:
     """The plan up to the pairs."""
-    plan = build_plan(config)
+    plan = build_run_plan(config)
     return Plan(config, tuple(step for step in plan.steps if step[-1].name in (*DATA_STAGES, "range")))
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rayflow.config import RunConfig
 from rayflow.errors import ConfigError
 from rayflow.pipeline import commands
-from rayflow.pipeline.plan import build_plan
+from rayflow.pipeline.run_plan import build_run_plan
 from rayflow.pipeline.verify import repair, verify
 from tests.pipeline.helpers import tables
 from tests.test_whole import finished_run, small_settings
@@ -67,7 +67,7 @@ def test_a_validation_prompt_without_room_for_an_answer_does_not_count(
 def test_the_evaluation_has_a_baseline_of_its_own(tmp_path: Path, tiny_model: str) -> None:
     settings = settings_of(tmp_path, tiny_model, targets=6)
     settings["prompts"]["evaluation"] = settings["prompts"]["train"]
-    stages = build_plan(RunConfig.model_validate(settings)).stages
+    stages = build_run_plan(RunConfig.model_validate(settings)).stages
     assert {"valid-score-target", "eval-score-sft"} <= set(stages)
     assert not {"valid-score-sft", "eval-score-target"} & set(stages)
 

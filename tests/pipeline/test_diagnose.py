@@ -11,7 +11,8 @@ from rayflow.errors import ArtifactError, ConfigError, DataError
 from rayflow.evaluation import importance
 from rayflow.pipeline import diagnose as subject_module
 from rayflow.pipeline.diagnose import diagnose_run, draw_sample, make_rule, reward_batches, subject
-from rayflow.pipeline.plan import Plan, build_plan
+from rayflow.pipeline.plan import Plan
+from rayflow.pipeline.run_plan import build_run_plan
 from tests.pipeline.conftest import NUM_PROMPTS
 from tests.pipeline.helpers import data_plan, run_data, tables
 
@@ -119,7 +120,7 @@ def test_scores_that_are_missing_are_named(config: RunConfig, settings: dict) ->
 def test_a_run_without_samples_has_no_beta_to_choose(settings: dict) -> None:
     given = {key: settings[key] for key in ("name", "runs_dir", "model", "prompts")} | {"source": "targets"}
     with pytest.raises(ConfigError, match="source targets"):
-        diagnose_run(build_plan(RunConfig.model_validate(given)), [], None, None)
+        diagnose_run(build_run_plan(RunConfig.model_validate(given)), [], None, None)
 
 
 def test_failed_rows_are_left_out(settings: dict) -> None:

@@ -20,7 +20,7 @@ from rayflow.evaluation.diversity import diversity
 from rayflow.judges.template import load_template
 from rayflow.pipeline import commands
 from rayflow.pipeline.evaluation_config import evaluation_config
-from rayflow.pipeline.plan import build_plan
+from rayflow.pipeline.run_plan import build_run_plan
 from rayflow.pipeline.stage import read_rows
 from rayflow.pipeline.stages.logprobs import Tokens
 from rayflow.pipeline.stages.sample import SampleStage
@@ -381,7 +381,7 @@ def test_a_run_compares_independent_draws_too(tmp_path, tiny_model):
             "train": {"choose": {"every_steps": 1, "baseline": "sft"}},
         }
     )
-    stages = build_plan(config).stages
+    stages = build_run_plan(config).stages
     sides = {name: stage.side for name, stage in stages.items() if isinstance(stage, SampleStage)}
     assert sides == {
         "sample": "",

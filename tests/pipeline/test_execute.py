@@ -15,8 +15,8 @@ from rayflow.errors import ArtifactError, ConfigError, DataError, ModelError, St
 from rayflow.pipeline import commands
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.execute import covered, open_run
-from rayflow.pipeline.plan import build_plan
 from rayflow.pipeline.reselect import reselected
+from rayflow.pipeline.run_plan import build_run_plan
 from rayflow.pipeline.runner import LocalRunner
 from rayflow.pipeline.stage import ShardWorker
 from tests.pipeline.conftest import NUM_PROMPTS
@@ -285,7 +285,7 @@ def test_whoever_forces_scores_anew_forces_all_of_that_reward(settings: dict, ti
     """A function's code is in no fingerprint: the baseline's scores are as old as the candidates'."""
     held_out = settings["prompts"]["train"]
     given = {**settings, "model": tiny_model, "prompts": {"train": held_out, "evaluation": held_out}}
-    plan = build_plan(RunConfig.model_validate(given))
+    plan = build_run_plan(RunConfig.model_validate(given))
     assert {"score", "eval-score-sft", "eval-score-policy", "evaluate"} <= set(plan.dependents(["score"]))
     assert "eval-sample-sft" not in plan.dependents(["score"])
     assert "eval-score-sft" not in plan.dependents(["select"])

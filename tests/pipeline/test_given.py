@@ -14,7 +14,8 @@ from rayflow.config import RunConfig
 from rayflow.core.model_folder import load_tokenizer
 from rayflow.errors import ConfigError, DataError
 from rayflow.pipeline import commands
-from rayflow.pipeline.plan import Plan, build_plan
+from rayflow.pipeline.plan import Plan
+from rayflow.pipeline.run_plan import build_run_plan
 from rayflow.pipeline.stages.score import ScoreStage
 from rayflow.training.groups import GroupFile
 from rayflow.training.metrics import read_metrics
@@ -48,7 +49,7 @@ def plan_of(folder: Path, model: str, rows: list[dict[str, Any]], **changes: Any
         "train": {"batch_size": 2, "precision": "float32", "learning_rate": 1e-3},
         "compute": {"runner": "local", "shard_size": 2},
     }
-    return build_plan(RunConfig.model_validate({**settings, **changes}))
+    return build_run_plan(RunConfig.model_validate({**settings, **changes}))
 
 
 def run(plan: Plan) -> GroupFile:

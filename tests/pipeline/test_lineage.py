@@ -15,7 +15,8 @@ from rayflow.config import RunConfig
 from rayflow.core.seeds import sampling_seed
 from rayflow.errors import ArtifactError, DataError
 from rayflow.pipeline.lineage import PairPath, trace
-from rayflow.pipeline.plan import Plan, build_plan
+from rayflow.pipeline.plan import Plan
+from rayflow.pipeline.run_plan import build_run_plan
 from rayflow.report.lineage import lineage_lines
 from tests.pipeline.helpers import run_data, tables
 
@@ -99,10 +100,10 @@ def test_given_responses_have_a_lineage_too(settings: dict, tmp_path: Path, tiny
     given = {k: v for k, v in settings.items() if k not in ("select", "sample")}
     given |= {"source": "direct", "model": tiny_model, "prompts": {"train": {"path": str(path)}}}
     config = RunConfig.model_validate(given)
-    Pipeline(build_plan(config), LocalRunner(config.compute), Console(quiet=True)).run(
+    Pipeline(build_run_plan(config), LocalRunner(config.compute), Console(quiet=True)).run(
         only=("prompts", "encode")
     )
-    (row,) = build_plan(config).artifacts["encode"].read_shard(0).to_pylist()
+    (row,) = build_run_plan(config).artifacts["encode"].read_shard(0).to_pylist()
     found = trace(config.root, f"{row['prompt_id']}/0>1")
     assert found["candidates"]["0"]["response"] == " blue." and found["candidates"]["0"]["reward"] is None
     assert found["pair"]["label_source"] == "data" and found["seed"] is None

@@ -18,7 +18,7 @@ from rayflow.errors import ConfigError, DataError
 from rayflow.pipeline import package
 from rayflow.pipeline.arrival import REQUIRED, arrive, place
 from rayflow.pipeline.package import pack
-from rayflow.pipeline.plan import build_plan
+from rayflow.pipeline.run_plan import build_run_plan
 from tests.pipeline.evaluation_helpers import evaluation_settings
 
 
@@ -71,18 +71,18 @@ def test_what_arrives_runs_there_with_nothing_but_what_was_sent(own: RunConfig, 
         "import rayflow, io\nfrom rich.console import Console\n"
         f"assert rayflow.__file__.startswith({str(made.folder)!r}), rayflow.__file__\n"
         "from rayflow.pipeline.arrival import arrive\narrive()\n"
-        "from rayflow.config import load_config\nfrom rayflow.pipeline.plan import build_plan\n"
+        "from rayflow.config import load_config\nfrom rayflow.pipeline.run_plan import build_run_plan\n"
         "from rayflow.pipeline.execute import Pipeline\nfrom rayflow.pipeline.runner import LocalRunner\n"
         "from rayflow.pipeline.parts import stages_of\nimport rayflow.pipeline.execute as e\n"
         "e.preflight = lambda plan: None\n"  # the model is only a name here
-        "config = load_config('config.yaml')\nplan = build_plan(config)\n"
+        "config = load_config('config.yaml')\nplan = build_run_plan(config)\n"
         "Pipeline(plan, LocalRunner(config.compute), Console(quiet=True)).run(only=stages_of(plan, until='select'))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=env, cwd=made.folder
     )
     assert done.returncode == 0, done.stderr
-    stored = build_plan(made.config)
+    stored = build_run_plan(made.config)
     assert stored.artifacts["pair"].committed
     assert stored.artifacts["score"].identity == stored.identities["score"]
 
@@ -100,7 +100,7 @@ def test_the_same_job_has_the_same_digest_and_a_changed_prompt_another(
 def test_where_data_lies_is_no_part_of_what_a_stage_is(own: RunConfig, tmp_path: Path) -> None:
     made = packed(own, tmp_path / "out")
     place(made.folder / "inputs", Path(own.runs_dir) / ".inputs")
-    assert build_plan(made.config).identities == build_plan(own).identities
+    assert build_run_plan(made.config).identities == build_run_plan(own).identities
 
 
 def test_placing_twice_keeps_what_is_there(own: RunConfig, tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_of_a_folder_only_its_data_files_go_along(own: RunConfig, tmp_path: Path
     sent = [path for path in (made.folder / "inputs").rglob("*") if path.is_file()]
     assert [path.name for path in sent] == ["big.jsonl"] and sent[0].read_text() == rows
     place(made.folder / "inputs", Path(own.runs_dir) / ".inputs")
-    assert build_plan(made.config).identities == build_plan(changed).identities
+    assert build_run_plan(made.config).identities == build_run_plan(changed).identities
 
 
 def test_a_judges_own_template_goes_along(tmp_path: Path, tiny_model: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 from rayflow.config import RunConfig
 from rayflow.core.stats import logit
 from rayflow.errors import StageError
-from rayflow.pipeline.plan import build_plan
+from rayflow.pipeline.run_plan import build_run_plan
 from tests.conftest import build_tiny_model
 from tests.pipeline.conftest import NUM_PROMPTS, cheerful
 from tests.pipeline.helpers import run_data, tables
@@ -78,9 +78,9 @@ def test_labels_come_from_new_calls_and_carry_their_log_odds(settings: dict) -> 
 
 
 def test_a_rule_without_questions_needs_no_ranker(settings: dict) -> None:
-    stages = build_plan(with_settings(settings, reward=COUNTING, pair="gap")).stages
+    stages = build_run_plan(with_settings(settings, reward=COUNTING, pair="gap")).stages
     assert not stages["pair"].actor and stages["pair"].inputs == ("score", "select")
-    asking = build_plan(with_settings(settings, reward=COUNTING)).stages["pair"]
+    asking = build_run_plan(with_settings(settings, reward=COUNTING)).stages["pair"]
     assert asking.actor and asking.inputs == ("prompts", "sample", "score", "select")
     plan, _ = run_data(with_settings(settings, reward=COUNTING, pair={"kind": "gap", "tau": 0.1}))
     stored = tables(plan)
@@ -108,10 +108,10 @@ def test_a_label_that_fails_is_a_failed_row(settings: dict) -> None:
 
 
 def test_who_labels_is_part_of_what_the_pairs_are(settings: dict) -> None:
-    one = build_plan(with_settings(settings, reward=COUNTING)).identities["pair"]
-    other = build_plan(with_settings(settings, reward={**COUNTING, "turned": True})).identities["pair"]
+    one = build_run_plan(with_settings(settings, reward=COUNTING)).identities["pair"]
+    other = build_run_plan(with_settings(settings, reward={**COUNTING, "turned": True})).identities["pair"]
     assert one["labels"] != other["labels"]
-    assert "labels" not in build_plan(with_settings(settings)).identities["pair"]
+    assert "labels" not in build_run_plan(with_settings(settings)).identities["pair"]
 
 
 def test_a_tiny_ranker_goes_from_prompts_to_pairs(settings: dict, tiny_model: str) -> None:
@@ -172,9 +172,9 @@ def test_the_ranker_that_chooses_is_part_of_what_the_policy_is(
     settings = small_settings(tmp_path, chat_file, tiny_model)
     settings["prompts"] = {"train": {"path": str(chat_file)}, "validation": {"path": str(chat_file)}}
     settings["reward"] = {"kind": "ranker", "model": causal_ranker}
-    without = build_plan(RunConfig.model_validate(settings)).identities["train"]["models"]
+    without = build_run_plan(RunConfig.model_validate(settings)).identities["train"]["models"]
     settings["train"]["choose"] = {"every_steps": 2}
-    chosen = build_plan(RunConfig.model_validate(settings)).identities["train"]["models"]
+    chosen = build_run_plan(RunConfig.model_validate(settings)).identities["train"]["models"]
     assert len(without) == 1 and len(chosen) == 2 and chosen[0] == without[0] != chosen[1]
 
 

@@ -17,8 +17,8 @@ from rayflow.config.reward import RewardConfig
 from rayflow.errors import ArtifactError, ConfigError
 from rayflow.pipeline import commands
 from rayflow.pipeline.parts import PARTS, stages_of
-from rayflow.pipeline.plan import build_plan
 from rayflow.pipeline.reward_plan import build_reward_plan
+from rayflow.pipeline.run_plan import build_run_plan
 from tests.pipeline.helpers import run_data, tables
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +33,7 @@ def evaluated(settings: dict) -> dict:
 
 
 def test_the_parts_are_the_whole_run_each_stage_once(settings: dict) -> None:
-    plan = build_plan(RunConfig.model_validate(evaluated(settings)))
+    plan = build_run_plan(RunConfig.model_validate(evaluated(settings)))
     parts = parts_of(plan)
     assert [stage for part in parts.values() for stage in part] == list(plan.stages)
     assert parts["sample"] == ["prompts", "sample"] and parts["select"] == ["select", "pair"]
@@ -42,7 +42,7 @@ def test_the_parts_are_the_whole_run_each_stage_once(settings: dict) -> None:
 
 
 def test_everything_up_to_a_part_is_the_parts_before_it(settings: dict) -> None:
-    plan = build_plan(RunConfig.model_validate(evaluated(settings)))
+    plan = build_run_plan(RunConfig.model_validate(evaluated(settings)))
     parts = parts_of(plan)
     assert stages_of(plan, until="score") == parts["sample"] + parts["score"]
     assert stages_of(plan, until="evaluate") == list(plan.stages)
@@ -51,7 +51,7 @@ def test_everything_up_to_a_part_is_the_parts_before_it(settings: dict) -> None:
 
 def test_a_run_on_given_responses_begins_with_its_training(settings: dict) -> None:
     given = {k: v for k, v in settings.items() if k not in ("select", "sample")} | {"source": "direct"}
-    plan = build_plan(RunConfig.model_validate(given))
+    plan = build_run_plan(RunConfig.model_validate(given))
     assert stages_of(plan, only="train") == ["prompts", "encode", "reference", "train"]
     with pytest.raises(ConfigError, match="no part 'score'; its configuration asks for train"):
         stages_of(plan, only="score")
@@ -71,9 +71,9 @@ def test_a_reward_model_s_training_has_parts_too(settings: dict, tiny_model: str
 
 def test_a_wrong_part_is_a_sentence(config: RunConfig) -> None:
     with pytest.raises(ConfigError, match="Unknown part 'pair'. The parts of a run: sample, score"):
-        stages_of(build_plan(config), only="pair")
+        stages_of(build_run_plan(config), only="pair")
     with pytest.raises(ConfigError, match="not both"):
-        stages_of(build_plan(config), only="score", until="score")
+        stages_of(build_run_plan(config), only="score", until="score")
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_the_entry_points_run_one_after_another_and_give_what_the_whole_run_give
     parts = RunConfig.model_validate(trainable)
     whole = parts.model_copy(update={"name": "whole"})
     plan, _ = run_data(whole)
-    stored = build_plan(parts)
+    stored = build_run_plan(parts)
     assert not stored.artifacts["train"].folder.exists()
     for name, rows in tables(plan).items():
         artifact = stored.artifacts[name]
@@ -142,7 +142,7 @@ def test_training_and_evaluation_go_by_what_is_stored(
     assert "07-train is not finished; run it first" in capsys.readouterr().err
     for script in ("train.py", "evaluate.py"):
         assert run_here(script, path) == 0, capsys.readouterr()
-    plan = build_plan(RunConfig.model_validate(given))
+    plan = build_run_plan(RunConfig.model_validate(given))
     assert all(artifact.committed for artifact in plan.artifacts.values())
     assert plan.artifacts["train"].manifest().extra["num_steps"] == 2
 
@@ -181,4 +181,4 @@ def test_a_part_whose_input_is_missing_starts_nothing(config: RunConfig) -> None
             pass
 
     with pytest.raises(ArtifactError, match="01-prompts is not finished"):
-        Pipeline(build_plan(config), Runner(), Console(quiet=True)).run(only=["score"])
+        Pipeline(build_run_plan(config), Runner(), Console(quiet=True)).run(only=["score"])

@@ -13,8 +13,8 @@ import pytest
 from rayflow.config import ComputeOptions, NodeOptions, PoolOptions, RunConfig
 from rayflow.errors import ConfigError
 from rayflow.pipeline.placement import place
-from rayflow.pipeline.plan import build_plan
 from rayflow.pipeline.preflight import preflight
+from rayflow.pipeline.run_plan import build_run_plan
 from tests.pipeline.conftest import config, prompt_file, settings  # noqa: F401
 
 
@@ -99,7 +99,7 @@ def test_a_run_is_refused_before_it_starts(settings: dict, tiny_model: str) -> N
     compute = {"nodes": [{"name": "small", "num_cpus": 2}], "train": {"num_workers": 3, "num_cpus": 1}}
     config = RunConfig.model_validate({**settings, "model": tiny_model, "compute": compute})  # noqa: F811
     with pytest.raises(ConfigError, match="'train' cannot be placed: 3 workers .* have room for 2"):
-        preflight(build_plan(config))
+        preflight(build_run_plan(config))
 
 
 @pytest.mark.parametrize(
@@ -122,4 +122,4 @@ def test_training_that_could_not_begin_is_refused_before_sampling(
     train = {**settings.get("train", {}), **setting}
     made = RunConfig.model_validate({**settings, "model": str(model), "train": train})
     with pytest.raises(ConfigError, match=message):
-        preflight(build_plan(made))
+        preflight(build_run_plan(made))

@@ -10,8 +10,8 @@ from transformers import AutoTokenizer
 
 from rayflow.config import RunConfig
 from rayflow.errors import ConfigError, DataError
-from rayflow.pipeline.plan import build_plan
 from rayflow.pipeline.preflight import preflight
+from rayflow.pipeline.run_plan import build_run_plan
 from tests.conftest import build_tiny_model
 
 
@@ -21,7 +21,7 @@ def settings(settings: dict, tiny_model: str) -> dict:
 
 
 def check(settings: dict, **changes: object) -> None:
-    preflight(build_plan(RunConfig.model_validate({**settings, **changes})))
+    preflight(build_run_plan(RunConfig.model_validate({**settings, **changes})))
 
 
 def with_tokens(folder: Path, turned: bool) -> str:

@@ -15,7 +15,8 @@ from rayflow.config import RunConfig
 from rayflow.core.files import read_json
 from rayflow.core.options import build
 from rayflow.pipeline import commands
-from rayflow.pipeline.plan import Plan, build_plan
+from rayflow.pipeline.plan import Plan
+from rayflow.pipeline.run_plan import build_run_plan
 from rayflow.pipeline.stage import read_rows
 from rayflow.pipeline.stages.groups import _group
 from rayflow.pipeline.stages.reference import ReferenceStage, SampledPairedTokens
@@ -47,7 +48,7 @@ def settings(settings: dict, tiny_model: str) -> dict:
 
 def run(settings: dict, **reference: object) -> Plan:
     merged = {**settings, "reference": {**settings["reference"], **reference}}
-    plan = build_plan(RunConfig.model_validate(merged))
+    plan = build_run_plan(RunConfig.model_validate(merged))
     commands.run(plan.config, Console(quiet=True))
     return plan
 
@@ -93,13 +94,13 @@ def test_the_samplers_values_cost_no_pass_of_the_reference(settings, monkeypatch
 def test_a_model_that_reads_the_prompt_for_every_response_is_reported_with_the_reason(settings, monkeypatch):
     monkeypatch.setattr("rayflow.core.branches.SHARED_FAMILIES", frozenset({"another"}))
     text = io.StringIO()
-    plan = build_plan(RunConfig.model_validate(settings))
+    plan = build_run_plan(RunConfig.model_validate(settings))
     commands.run(plan.config, Console(file=text, width=500))
     reason = "model family 'llama' is not among the tested ones (another)"
     assert f"Training reads the prompt anew for every response: {reason}." in text.getvalue()
     assert any(reason in note for note in read_json(plan.config.root / "summary.json")["notes"])
     monkeypatch.undo()
-    shared = build_plan(RunConfig.model_validate({**settings, "name": "shared"}))
+    shared = build_run_plan(RunConfig.model_validate({**settings, "name": "shared"}))
     commands.run(shared.config, Console(quiet=True))
     assert not any("anew" in note for note in read_json(shared.config.root / "summary.json")["notes"])
 
@@ -179,5 +180,5 @@ def test_responses_in_no_pair_cost_nothing_and_change_nothing(settings):
     ],
 )
 def test_the_reference_waits_for_the_pairs_only_where_they_leave_much_out(settings, changes, inputs):
-    stage = build_plan(RunConfig.model_validate({**settings, **changes})).stages["reference"]
+    stage = build_run_plan(RunConfig.model_validate({**settings, **changes})).stages["reference"]
     assert stage.inputs == inputs and stage.identity()["paired"] == ("pair" in inputs)

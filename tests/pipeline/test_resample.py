@@ -17,8 +17,9 @@ from rayflow.pipeline.amended import as_written
 from rayflow.pipeline.diagnose import diagnose_run
 from rayflow.pipeline.execute import Pipeline
 from rayflow.pipeline.export import write_trl
-from rayflow.pipeline.plan import Plan, build_plan
+from rayflow.pipeline.plan import Plan
 from rayflow.pipeline.report import report
+from rayflow.pipeline.run_plan import build_run_plan
 from rayflow.pipeline.runner import LocalRunner, Runner
 from rayflow.pipeline.stage import ShardWorker
 from rayflow.pipeline.verify import repair, verify
@@ -40,7 +41,7 @@ def with_settings(settings: dict, **changes: object) -> RunConfig:
 
 def finish(config: RunConfig, runner: Runner | None = None) -> Plan:
     """Run everything up to the pairs, in this process or by another runner."""
-    whole = build_plan(config)
+    whole = build_run_plan(config)
     plan = Plan(config, tuple(step for step in whole.steps if step[0].name not in ("reference", "train")))
     Pipeline(plan, runner or LocalRunner(config.compute), Console(quiet=True)).run()
     return plan
@@ -196,7 +197,7 @@ def test_rejection_goes_on_where_a_further_draw_could_not_be_scored(settings: di
 
 def test_verify_holds_each_stage_against_its_own_shards(settings: dict) -> None:
     config = with_settings(settings, select={**TOO_MANY, "num_accepted": 20, "max_resamples": 1})
-    whole = build_plan(config)
+    whole = build_run_plan(config)
     first = Plan(
         config, tuple(step for step in whole.steps if step[0].name in ("prompts", "sample", "score"))
     )
@@ -253,9 +254,9 @@ def test_what_cannot_be_asked_for_is_refused(settings: dict, tmp_path) -> None:
 
 def test_more_draws_are_no_part_of_what_other_runs_are(settings: dict) -> None:
     keep, again = ({**RULE, "shortfall": kind} for kind in ("keep", "resample"))
-    identities = build_plan(with_settings(settings, select=keep)).identities
+    identities = build_run_plan(with_settings(settings, select=keep)).identities
     assert "max_resamples" not in identities["select"]["select"]
-    growing = build_plan(with_settings(settings, select=again)).identities
+    growing = build_run_plan(with_settings(settings, select=again)).identities
     assert growing["select"]["select"]["max_resamples"] == 2
     assert {"resample-1", "rescore-1", "resample-2", "rescore-2"} < set(growing["select"]["inputs"])
     assert growing["sample"] == identities["sample"]

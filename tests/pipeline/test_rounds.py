@@ -13,8 +13,8 @@ from rayflow.config import RunConfig, load_config
 from rayflow.core.files import read_json
 from rayflow.errors import ArtifactError, ConfigError
 from rayflow.pipeline import commands
-from rayflow.pipeline.plan import build_plan
 from rayflow.pipeline.rounds import round_configs
+from rayflow.pipeline.run_plan import build_run_plan
 from tests.pipeline.helpers import tables
 
 
@@ -135,7 +135,7 @@ def test_each_round_draws_with_numbers_of_its_own(settings: dict) -> None:
     root, _ = run(settings)
     first, second = stored(root, 1), stored(root, 2)
     assert first.seed == settings["seed"] != second.seed
-    plans = [build_plan(each) for each in (first, second)]
+    plans = [build_run_plan(each) for each in (first, second)]
     drawn = [[text for row in tables(plan)["sample"] for text in row["responses"]] for plan in plans]
     assert sum(a == b for a, b in zip(*drawn, strict=True)) < len(drawn[0]) / 2
     root, _ = run({**settings, "name": "shared"}, resample=False)

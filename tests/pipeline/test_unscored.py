@@ -11,8 +11,8 @@ from rayflow.config import RunConfig
 from rayflow.errors import ConfigError
 from rayflow.pipeline import commands
 from rayflow.pipeline.export import write_trl
-from rayflow.pipeline.plan import build_plan
 from rayflow.pipeline.report import report
+from rayflow.pipeline.run_plan import build_run_plan
 from tests.pipeline.conftest import NUM_PROMPTS
 from tests.pipeline.helpers import run_data, tables
 from tests.pipeline.judges import Counting
@@ -27,7 +27,7 @@ def stages(
     settings: dict, reward: dict, select: object, pair: object, loss: str, **more: object
 ) -> list[str]:
     changes = {"reward": reward, "select": select, "pair": pair, "train": {"loss": {"kind": loss}}, **more}
-    return list(build_plan(RunConfig.model_validate({**settings, **changes})).stages)
+    return list(build_run_plan(RunConfig.model_validate({**settings, **changes})).stages)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from rayflow.config import RunConfig
 from rayflow.core.model_folder import load_tokenizer
 from rayflow.pipeline.folders import stored_config
-from rayflow.pipeline.plan import build_plan
+from rayflow.pipeline.run_plan import build_run_plan
 from tests.pipeline.helpers import tables
 from tests.refresh.conftest import DAYS, Nightly
 
@@ -42,7 +42,7 @@ def test_a_promoted_version_is_trained_on_and_a_second_call_finds_it_done(
 
 def assert_only_what_ended_by_itself_has_an_eos(run: Path, model: str) -> None:
     """The sampler cut some responses; the policy that wrote them emitted no end there."""
-    stored = tables(build_plan(stored_config(run, RunConfig)))
+    stored = tables(build_run_plan(stored_config(run, RunConfig)))
     eos = load_tokenizer(model).eos_token_id
     reasons = [reason for row in stored["prompts"] for reason in row["finish_reasons"]]
     ended = [ids[-1] == eos for row in stored["encode"] for ids in row["token_ids"]]

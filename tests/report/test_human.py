@@ -1,4 +1,4 @@
-"""The page of human ratings names a system only where it alone is preferred most often."""
+"""The page of human ratings names a system only where it alone is ahead."""
 
 from __future__ import annotations
 
@@ -44,3 +44,20 @@ def test_two_systems_that_tie_are_left_to_their_quality() -> None:
     assert (
         cards(result(2, [NO_PREFERENCE]))[1].value == "0.0%" and cards(result(2, [NOT_GIVEN]))[1].value == "–"
     )
+
+
+@pytest.mark.parametrize(
+    ("quality", "title", "value", "detail"),
+    [
+        ([2.0, 4.0, 3.0], "Best quality: dpo", "4.00", "of 5; 4.00 – 4.00"),
+        ([3.0, 4.0, 4.0], "Best quality: no system alone", "4.00", "of 5; the mean of 2 systems"),
+        ([np.nan] * 3, "Best quality: none", "–", "no response was rated"),
+        ([np.nan, 2.0, 1.0], "Best quality: dpo", "2.00", "of 5; 2.00 – 2.00"),
+    ],
+)
+def test_the_best_quality_is_one_systems_only_if_no_other_has_it(
+    quality: list[float], title: str, value: str, detail: str
+) -> None:
+    ratings = [Rating("ann", f"t{i}", np.array(quality), NO_PREFERENCE) for i in range(2)]
+    card = cards(human_result(("sft", "dpo", "rso"), ratings, num_resamples=10))[0]
+    assert (card.title, card.value, card.detail) == (title, value, detail)

@@ -17,8 +17,8 @@ from rayflow.core.files import read_json
 from rayflow.core.options import KindOptions
 from rayflow.core.registry import FAMILIES
 from rayflow.errors import ConfigError, MissingPackageError
-from rayflow.pipeline.plan import build_plan
 from rayflow.pipeline.preflight import preflight
+from rayflow.pipeline.run_plan import build_run_plan
 from rayflow.pipeline.tracking import FILE, Tracking
 from rayflow.tracking.mlflow import Mlflow
 from tests.test_whole import finished_run, prompt_file, small_settings  # noqa: F401
@@ -62,8 +62,8 @@ def test_tensorboard_gets_every_step_and_the_summary(settings: dict) -> None:
 
 
 def test_where_a_run_is_tracked_is_no_part_of_what_it_is(settings: dict) -> None:
-    plain = build_plan(RunConfig.model_validate(settings))
-    tracked = build_plan(RunConfig.model_validate({**settings, "track": "tensorboard"}))
+    plain = build_run_plan(RunConfig.model_validate(settings))
+    tracked = build_run_plan(RunConfig.model_validate({**settings, "track": "tensorboard"}))
     assert plain.identities == tracked.identities
 
 
@@ -122,7 +122,7 @@ class Memory:
 def memory(settings: dict, monkeypatch: pytest.MonkeyPatch):  # noqa: ANN201
     monkeypatch.setattr(Memory, "told", [])
     config = RunConfig.model_validate({**settings, "track": "tests.tracking.test_trackers:Memory"})
-    plan = build_plan(config)
+    plan = build_run_plan(config)
     plan.artifacts["train"].folder.mkdir(parents=True)
     return plan
 
@@ -171,7 +171,7 @@ def test_a_missing_package_is_noticed_before_time_is_spent(
     monkeypatch.setitem(sys.modules, package, None)  # what the import statement takes for absent
     config = RunConfig.model_validate({**settings, "track": kind})
     with pytest.raises(MissingPackageError, match=r"pip install 'rayflow\[track\]'"):
-        preflight(build_plan(config))
+        preflight(build_run_plan(config))
 
 
 def test_a_password_in_the_address_is_refused(settings: dict, tmp_path: Path) -> None:

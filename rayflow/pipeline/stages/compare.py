@@ -45,8 +45,8 @@ class CompareStage:
         return build("reward", self.reward_options).models
 
     def identity(self) -> dict[str, Any]:
-        """The reward's settings."""
-        return {"reward": self.reward_options.identity()}
+        """The reward's settings, and what is kept: before there were the comparisons, only their means were."""
+        return {"reward": self.reward_options.identity(), "keeps": "each comparison"}
 
     def setup(self) -> None:
         """Load the reward."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from rayflow.config.evaluate import IntervalOptions, SideBySideOptions
-from rayflow.core.evaluation_rows import Answered, Diversity, SideBySideVerdicts
+from rayflow.core.evaluation_rows import Answered, ComparedVerdict, Diversity, SideBySideVerdicts
 from rayflow.core.rows import Row, cut_short
 from rayflow.evaluation.divergence import Divergence, PolicyLogprobs, divergence
 from rayflow.evaluation.measures import (
@@ -115,7 +115,11 @@ class MeasureStage:
     def _reward(self, verdict: EvaluateStage, artifacts: Artifacts) -> RewardMeasure:
         won = WinRate(**artifacts[verdict.name].manifest().extra["win_rate"])
         answered = answered_rows(verdict, artifacts)
-        return reward_measure(answered, won, compared=verdict.compared is not None, **self._settings)
+        preferred = None
+        if verdict.compared is not None:
+            compared = _rows([artifacts[verdict.compared]], ComparedVerdict)
+            preferred = {row.prompt_id: row.preferred for row in compared}
+        return reward_measure(answered, won, preferred=preferred, **self._settings)
 
     def _diversity(self, artifact: Artifact) -> DiversityMeasure:
         return diversity_measure(list(_rows([artifact], Diversity)), **self._settings)
