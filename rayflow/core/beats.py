@@ -10,7 +10,13 @@ from collections.abc import Callable, Iterator
 
 @contextlib.contextmanager
 def every(
-    seconds: float, act: Callable[[], object], name: str, *, rest: float = 0.0, at_end: bool = False
+    seconds: float,
+    act: Callable[[], object],
+    name: str,
+    *,
+    rest: float = 0.0,
+    at_end: bool = False,
+    forgive: tuple[type[Exception], ...] = (),
 ) -> Iterator[None]:
     """Call `act` in a thread while the block runs, the first time after `seconds`.
 
@@ -20,6 +26,7 @@ def every(
         name: of the thread.
         rest: at least so many times as long as a call has taken is waited for the next one.
         at_end: call it once more when the block has ended, however it did.
+        forgive: exceptions that do not end the calls in the thread, such as those of storage that comes back.
     """
     stop = threading.Event()
 
@@ -27,8 +34,9 @@ def every(
         took = 0.0
         while not stop.wait(max(seconds, rest * took)):
             begin = time.monotonic()
-            if act() is False:
-                return
+            with contextlib.suppress(*forgive):
+                if act() is False:
+                    return
             took = time.monotonic() - begin
 
     thread = threading.Thread(target=beat, daemon=True, name=name)

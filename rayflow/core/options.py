@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, ValidationError
@@ -87,4 +88,18 @@ LayoutOptions = Annotated[SerializeAsAny[KindOptions], _parse("layout")]
 
 def build(family: str, options: KindOptions) -> Any:
     """An instance of the class that `options.kind` names, constructed with its options."""
-    return resolve(family, options.kind)(options)
+    chosen = resolve(family, options.kind)
+    if not takes_options(chosen):
+        raise ConfigError(
+            f"{family} kind '{options.kind}' needs an __init__(self, options), which takes its Config."
+        )
+    return chosen(options)
+
+
+def takes_options(chosen: Any) -> bool:
+    """Whether a class can be made from its options."""
+    try:
+        inspect.signature(chosen).bind(None)
+    except (TypeError, ValueError) as error:
+        return not isinstance(error, TypeError)
+    return True

@@ -13,6 +13,16 @@ _KEY = re.compile(
     r"(?:(?:api|access|secret|private)[_-]?key|token|secret|passwd|password|pwd|credentials?|signature|sig|auth)$",
     re.IGNORECASE,
 )
+_OF_A_TOKENIZER = re.compile(
+    r"(?:^|[_\-.])(?:bos|eos|pad|unk|sep|cls|mask|stop|start|end|eot|eom|image|audio|video|special|separator)"
+    r"[_\-.]?token$",
+    re.IGNORECASE,
+)
+"""Tokens that a model reads and writes."""
+_IN_URLS = re.compile(r"(?:^|[_\-.])signature$", re.IGNORECASE)
+"""A URL is signed for whoever holds it; the setting of that name says what goes in and what comes out."""
+_SCHEMES = frozenset({"none", "basic", "bearer", "digest", "ntlm", "kerberos", "oauth", "oauth2", "iam"})
+"""What a setting named `auth` may say: how somebody proves who they are, without the proof."""
 
 
 def hide(text: str, *secrets: str) -> str:
@@ -28,7 +38,7 @@ def hide(text: str, *secrets: str) -> str:
 
 def names_a_secret(key: str) -> bool:
     """Whether a setting is called like something that must not be stored."""
-    return _KEY.search(key) is not None
+    return _KEY.search(key) is not None and _OF_A_TOKENIZER.search(key) is None
 
 
 def is_secret_parameter(key: str) -> bool:
@@ -45,10 +55,15 @@ def secret_settings(settings: Any, path: str = "") -> list[str]:
     found = []
     for key, value in settings.items():
         here = f"{path}.{key}".lstrip(".")
-        if isinstance(value, str) and value and names_a_secret(str(key)):
+        if isinstance(value, str) and value and _holds_a_secret(str(key), value):
             found.append(here)
         found += secret_settings(value, here)
     return found
+
+
+def _holds_a_secret(key: str, value: str) -> bool:
+    harmless = _IN_URLS.search(key) or (key.lower() == "auth" and value.lower() in _SCHEMES)
+    return names_a_secret(key) and not harmless
 
 
 def shown(key: Any, value: Any) -> str:

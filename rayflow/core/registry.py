@@ -109,8 +109,11 @@ def resolve(family: str, kind: str) -> type[Any]:
             "or 'your_module:YourClass' for your own."
         )
     chosen = load_object(target, f"{family} kind")
-    if not hasattr(chosen, "Config"):
-        raise ConfigError(f"{family} kind '{target}' has no nested Config class, so it is not a {family}.")
+    if not hasattr(getattr(chosen, "Config", None), "model_validate"):
+        raise ConfigError(
+            f"{family} kind '{target}' has no nested class Config(KindOptions), with KindOptions from "
+            f"rayflow.core.options, so it is not a {family}."
+        )
     return chosen
 
 

@@ -42,6 +42,7 @@ _ARRAYS: dict[str, pa.DataType] = {
     "variances": pa.float64(),
     "policy_rewards": pa.float64(),
     "baseline_rewards": pa.float64(),
+    "preferred": pa.float64(),
     "scores": pa.float64(),
     "num_tokens": pa.int32(),
     "letters": pa.int32(),

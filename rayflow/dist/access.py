@@ -33,7 +33,9 @@ def make_private_token() -> None:
         pending = path.with_name(f".auth_token-{secrets.token_hex(4)}")
         with contextlib.ExitStack() as undo:
             undo.callback(pending.unlink, missing_ok=True)
-            with open(os.open(pending, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+            with open(
+                os.open(pending, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii"
+            ) as file:
                 file.write(secrets.token_hex(32))
             os.link(pending, path)  # whole, and only where there is none: another run may be starting too
 
@@ -54,7 +56,8 @@ def open_to_others(dashboard: str | None) -> str:
     """
     if not dashboard or is_loopback(dashboard):
         return ""
-    if not is_open(dashboard if "://" in dashboard else f"http://{dashboard}"):  # asked, for this process cannot know
+    # Asked, for this process cannot know.
+    if not is_open(dashboard if "://" in dashboard else f"http://{dashboard}"):
         return ""
     return (
         f"Ray's dashboard at {dashboard} is open to other machines and asks for no token: whoever reaches it can run "

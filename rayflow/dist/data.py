@@ -112,7 +112,10 @@ def run_stream(
         with (
             watched_queues(workers),
             stall_watch(
-                options.stall_minutes, lambda: shards_done(workers), lambda: stream_state(workers), options.logs
+                options.stall_minutes,
+                lambda: shards_done(workers),
+                lambda: stream_state(workers),
+                options.logs,
             ),
         ):
             for _ in data.iter_batches(batch_size=1, prefetch_batches=0):

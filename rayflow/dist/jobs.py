@@ -7,6 +7,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
@@ -16,6 +17,8 @@ from rayflow.errors import JobError
 
 _LOST_AFTER_S = 300.0
 _POLL_S = 2.0
+_TAIL_S = 600.0
+_CONNECT_S, _ANSWER_S = 10.0, 120.0
 
 
 class JobServer:
@@ -32,10 +35,8 @@ class JobServer:
         self.address = url_of(address)
         if find_token() is not None:
             os.environ.setdefault(MODE, "token")  # before Ray is imported, which reads it once
-        from ray.job_submission import JobSubmissionClient
-
         with _answers(self.address), _only_address():
-            self._client = JobSubmissionClient(self.address)
+            self._client = _client(self.address)
 
     def submit(self, request: Request) -> tuple[Job, bool]:
         """Start the job, unless it is running already.
@@ -112,8 +113,9 @@ class JobServer:
                     shown = max(shown, seen)
 
         for _ in self._until_finished(identity):
+            # A connection whose other end is gone says nothing for ever: a new one goes on where it ended.
             with contextlib.suppress(OSError, RuntimeError, ClientError):
-                asyncio.run(tail())
+                asyncio.run(asyncio.wait_for(tail(), _TAIL_S))
         write(self.logs(identity)[shown:])
         return self.job(identity)
 
@@ -149,6 +151,17 @@ class JobServer:
                     raise
             yield
             time.sleep(_POLL_S)
+
+
+def _client(address: str) -> Any:
+    """Ray's client, which would wait for ever for a server that takes a request and never answers."""
+    from ray.job_submission import JobSubmissionClient
+
+    class Client(JobSubmissionClient):
+        def _do_request(self, *args: Any, **kwargs: Any) -> Any:
+            return super()._do_request(*args, **{"timeout": (_CONNECT_S, _ANSWER_S), **kwargs})
+
+    return Client(address)
 
 
 @contextlib.contextmanager
@@ -187,7 +200,9 @@ def _last_line(text: str) -> str:
 @contextlib.contextmanager
 def _only_address() -> Iterator[None]:
     """Ray lets these variables win over an address that was asked for; here the person's word counts."""
-    hidden = {name: os.environ.pop(name) for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS") if name in os.environ}
+    hidden = {
+        name: os.environ.pop(name) for name in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS") if name in os.environ
+    }
     try:
         yield
     finally:

@@ -8,8 +8,6 @@ rate is `accepted / visited`. How long the queue before each stage is, and how t
 from __future__ import annotations
 
 import contextlib
-import threading
-import time
 from collections import Counter as Tally
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -92,7 +90,8 @@ def watched_queues(workers: Sequence[ShardWorker]) -> Iterator[None]:
             before = done
 
     publish()
-    with every(_QUEUE_S, publish, "queues", rest=20, at_end=True):  # listing very many shards may take a while
+    # Listing very many shards may take a while.
+    with every(_QUEUE_S, publish, "queues", rest=20, at_end=True, forgive=(OSError,)):
         yield
 
 

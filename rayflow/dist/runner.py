@@ -22,9 +22,9 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 import ray  # noqa: E402
 
 from rayflow.config import ComputeOptions, PoolOptions  # noqa: E402
-from rayflow.dist.data import StreamOptions, crowded, run_stream, widest  # noqa: E402
 from rayflow.core.signals import raise_when_terminated  # noqa: E402
 from rayflow.dist.access import keep_token_private, make_private_token, open_to_others  # noqa: E402
+from rayflow.dist.data import StreamOptions, crowded, run_stream, widest  # noqa: E402
 from rayflow.dist.metrics import record_step  # noqa: E402
 from rayflow.dist.watch import stall_watch  # noqa: E402
 from rayflow.errors import StageError  # noqa: E402
@@ -108,7 +108,9 @@ class RayRunner:
         nodes = sum(node["Alive"] for node in ray.nodes())
         warn(crowded(workers, ray.cluster_resources().get("CPU", 0), nodes))
         compute = self._compute
-        run_stream(workers, shards, StreamOptions(self._logs, compute.max_restarts, compute.stall_minutes), check)
+        run_stream(
+            workers, shards, StreamOptions(self._logs, compute.max_restarts, compute.stall_minutes), check
+        )
 
     def train(self, job: TrainJob, pool: PoolOptions, max_restarts: int, on_step: OnStep) -> list[Metrics]:
         """Ray Train with DeepSpeed over `pool.num_workers` workers."""

@@ -125,9 +125,13 @@ def _passed_on(options: SubmitOptions, own: str) -> list[str]:
         raise ConfigError(f"Unknown job '{options.job}'. Known: {', '.join(JOBS)}.")
     if JOBS[options.job][0] != JOBS[own][0]:
         fitting = ", ".join(job for job, command in JOBS.items() if command[0] == JOBS[own][0])
-        raise ConfigError(f"The job '{options.job}' is for another kind of configuration; for this one: {fitting}.")
+        raise ConfigError(
+            f"The job '{options.job}' is for another kind of configuration; for this one: {fitting}."
+        )
     if options.until and "--only" in JOBS[options.job]:
-        raise ConfigError(f"--until: the job '{options.job}' is one stage alone. Leave it out, or submit the job pipeline.")
+        raise ConfigError(
+            f"--until: the job '{options.job}' is one stage alone. Leave it out, or submit the job pipeline."
+        )
     given = {"--force-stage": options.force, "--until": (options.until,), "--date": (options.date,)}
     words = [(name, value) for name, values in given.items() for value in values if value]
     command = JOBS[options.job][0]
@@ -146,8 +150,8 @@ def _environment(options: SubmitOptions) -> dict[str, str]:
     for name in (*options.env, *options.cluster_env):
         if not re.fullmatch(r"[A-Za-z_]\w*", name):
             raise ConfigError(
-                f"'{name.partition('=')[0]}...' is not the name of an environment variable. Give the name alone; its value is "
-                "taken from this shell (--env) or from the cluster's machines (--cluster-env)."
+                f"'{name.partition('=')[0]}...' is not the name of an environment variable. Give the name alone; its "
+                "value is taken from this shell (--env) or from the cluster's machines (--cluster-env)."
             )
     env = {SUBMITTED: "1", "RAY_JOB_STOP_WAIT_TIME_S": str(options.stop_wait_s)}
     if options.cluster_env:
@@ -156,9 +160,9 @@ def _environment(options: SubmitOptions) -> dict[str, str]:
         token = find_token()
         if token is None:
             raise ConfigError(
-                f"--env {options.env[0]}: a cluster without a token would keep and show the value to everyone who can reach "
-                "it. Turn token authentication on (RAY_AUTH_MODE=token), or set the variable on the cluster's machines "
-                f"and use --cluster-env {options.env[0]}."
+                f"--env {options.env[0]}: a cluster without a token would keep and show the value to everyone who can "
+                "reach it. Turn token authentication on (RAY_AUTH_MODE=token), or set the variable on its machines and "
+                f"use --cluster-env {options.env[0]}."
             )
         env[SEALED] = seal(options.env, token)
     return env

@@ -129,7 +129,8 @@ def _fit(job: TrainJob, compute: TrainCompute, name: str, storage_path: str) -> 
         raise KeyboardInterrupt from error
     finally:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, before)  # Ray Train leaves its own, which only this training understands
+            # Ray Train leaves its own, which only this training understands.
+            signal.signal(signal.SIGINT, before)
 
 
 def _worker(config: dict[str, Any]) -> None:
@@ -165,7 +166,7 @@ class RayStore:
 
     @contextlib.contextmanager
     def newest(self) -> Iterator[Path | None]:
-        """See `training.checkpoints.CheckpointStore.newest`; the first worker reads all files, and the others follow."""
+        """See `training.checkpoints.CheckpointStore.newest`; the first worker reads all files, the others follow."""
         import ray.train
         from ray.train.collective import broadcast_from_rank_zero
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import ray
 
 from rayflow.core.signals import interrupt_main_thread
-from rayflow.errors import StageError
+from rayflow.errors import ArtifactError, StageError
 from rayflow.pipeline.stage import ShardWorker
 
 _POLL_S = 30.0
@@ -41,12 +41,14 @@ def stall_watch(
         StageError: nothing was finished for so long; it names the file with the state.
     """
     stop = threading.Event()
-    stalled: list[tuple[str, Path]] = []
+    stalled: list[tuple[str, str]] = []
 
     def end() -> None:
-        stalled.append(_write_state(state(), minutes, logs))
+        stalled.append(_state_of(state, minutes, logs))
         if not stop.is_set() and not interrupt_main_thread():
-            warnings.warn(f"{_said(stalled[0], minutes)} It cannot be ended from here: end it by hand.", stacklevel=2)
+            warnings.warn(
+                f"{_said(stalled[0], minutes)} It cannot be ended from here: end it by hand.", stacklevel=2
+            )
 
     thread = threading.Thread(
         target=_watch, args=(minutes, progress, stop, end), daemon=True, name="stall-watch"
@@ -60,20 +62,33 @@ def stall_watch(
             raise
         raise StageError(
             f"{_said(stalled[0], minutes)} So the run was ended. Often a machine is lost and its "
-            "workers fit on no other: finished shards are kept, run again when there is room. If one shard takes longer "
-            "than that, lower compute.shard_size (in a new run) or raise compute.stall_minutes."
+            "workers fit on no other: finished shards are kept, run again when there is room. If one shard takes "
+            "longer than that, lower compute.shard_size (in a new run) or raise compute.stall_minutes."
         ) from error
     finally:
         stop.set()
+
+
+def _state_of(state: Callable[[], str], minutes: float, logs: Path) -> tuple[str, str]:
+    """The first line of what is being done, and where the rest is; the run is ended, whatever cannot be written."""
+    try:
+        what = state()
+        return what.splitlines()[0], f"is in {_write_state(what, minutes, logs)}"
+    except (OSError, ArtifactError) as error:
+        return "the run", f"could not be written down ({error})"
 
 
 def _watch(
     minutes: float, progress: Callable[[], Hashable], stop: threading.Event, end: Callable[[], None]
 ) -> None:
     """Call `end` once nothing has changed for so long."""
-    seen, since = progress(), time.monotonic()
+    seen: Hashable = None
+    since = time.monotonic()
     while not stop.wait(min(_POLL_S, 60 * minutes / 4)):
-        now = progress()
+        now = seen
+        # Storage that does not answer has made no progress either.
+        with contextlib.suppress(OSError, ArtifactError):
+            now = progress()
         if now != seen:
             seen, since = now, time.monotonic()
         elif time.monotonic() - since > 60 * minutes:
@@ -81,11 +96,9 @@ def _watch(
             return
 
 
-def _said(stalled: tuple[str, Path], minutes: float) -> str:
-    what, path = stalled
-    return (
-        f"{what}: nothing was finished for {minutes:g} minutes. What Ray had, and what it still had to do, is in {path}."
-    )
+def _said(stalled: tuple[str, str], minutes: float) -> str:
+    what, told = stalled
+    return f"{what}: nothing was finished for {minutes:g} minutes. What Ray had, and what it still had to do, {told}."
 
 
 def shards_done(workers: Sequence[ShardWorker]) -> int:
@@ -106,8 +119,8 @@ def stream_state(workers: Sequence[ShardWorker]) -> str:
     return "\n".join(lines)
 
 
-def _write_state(what: str, minutes: float, logs: Path) -> tuple[str, Path]:
-    """The first line of what is being done, and a file with all that is known.
+def _write_state(what: str, minutes: float, logs: Path) -> Path:
+    """A file with all that is known.
 
     First what cannot hang, then what Ray says, if it answers.
     """
@@ -120,7 +133,7 @@ def _write_state(what: str, minutes: float, logs: Path) -> tuple[str, Path]:
     asking = threading.Thread(target=_append_ray_state, args=(path,), daemon=True)
     asking.start()
     asking.join(_ASK_RAY_S)
-    return what.splitlines()[0], path
+    return path
 
 
 def _append_ray_state(path: Path) -> None:
@@ -130,6 +143,8 @@ def _append_ray_state(path: Path) -> None:
             file.write(f"Not in use: {ray.available_resources()}\n")
             for node in ray.nodes():
                 alive = "alive" if node["Alive"] else "DEAD"
-                file.write(f"Node {node['NodeID'][:12]} {node['NodeManagerAddress']} {alive} {node['Resources']}\n")
+                file.write(
+                    f"Node {node['NodeID'][:12]} {node['NodeManagerAddress']} {alive} {node['Resources']}\n"
+                )
         except (ray.exceptions.RayError, RuntimeError, ConnectionError) as error:
             file.write(f"\nRay does not answer: {error}\n")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from rayflow.core.evaluation_rows import Answered, Diversity
 from rayflow.core.seeds import rng
-from rayflow.core.stats import bootstrap_mean, sigmoid
+from rayflow.core.stats import bootstrap_mean
 from rayflow.errors import DataError
 from rayflow.evaluation.divergence import Divergence
 from rayflow.evaluation.length_control import LengthControlled, length_controlled

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from rayflow.core.options import KindOptions
+from rayflow.errors import StageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -103,6 +104,27 @@ def needs(loss: Loss) -> Needs:
         targets=getattr(loss, "uses_targets", False),
         unpaired=getattr(loss, "uses_unpaired", True),
     )
+
+
+UNITS = ("pairs", "responses", "groups")
+
+
+def loss_items(loss: Loss, inputs: LossInputs) -> Tensor:
+    """Loss of every item, as the trainer needs it, which divides their sum by the items of the whole batch.
+
+    Raises:
+        StageError: the loss gives another number of them, such as a mean over those that it happens to see.
+    """
+    items = loss(inputs)
+    unit = getattr(loss, "unit", "")
+    sizes = zip(UNITS, (len(inputs.pairs), len(inputs.logprobs), inputs.num_groups), strict=True)
+    wanted = (dict(sizes)[unit],)
+    if tuple(items.shape) != wanted:
+        raise StageError(
+            f"{type(loss).__name__} must return one number for each of the {wanted[0]} {unit} that it gets (its unit), "
+            f"and returned the shape {tuple(items.shape)}. Do not sum or average: the trainer does that."
+        )
+    return items
 
 
 def implicit_rewards(loss: Loss, inputs: LossInputs, gamma: float) -> Tensor:

@@ -169,7 +169,10 @@ class Artifact:
                 sink.write(buffer)
                 sink.flush()
                 os.fsync(sink.fileno())
-            pending.write_text(json.dumps(asdict(marker), ensure_ascii=False), encoding="utf-8")
+            with open(pending, "w", encoding="utf-8") as sink:
+                json.dump(asdict(marker), sink, ensure_ascii=False)
+                sink.flush()
+                os.fsync(sink.fileno())  # a marker that is there is whole, also after a machine was cut off
             try:
                 os.link(pending, self._marker(index))  # fails if the marker exists: the first writer wins
             except FileExistsError:
@@ -186,9 +189,11 @@ class Artifact:
             ArtifactError: not committed, damaged, or another version's.
         """
         path = self._marker(index)
-        data = read_json(path)
         try:
+            data = read_json(path)
             return Marker(**{**data, "failures": tuple(Failure(**f) for f in data["failures"])})
+        except ArtifactError as error:
+            raise ArtifactError(f"{error} {self._remedy()}") from error
         except (KeyError, TypeError) as error:
             raise ArtifactError(
                 f"{path} is damaged, or another version's ({error}). {self._remedy()}"

@@ -114,6 +114,11 @@ def _pair(config: RunConfig) -> PairStage:
     asks, scored = getattr(build("pairing", config.pair), "asks", True), reads_rewards(config)
     stored = ("score",) if scored else ()
     if asks and is_ranked(config):
+        if getattr(config.pair, "temperature", 0.0):
+            raise ConfigError(
+                f"pair.temperature makes probabilities of rewards, and '{config.reward.kind}' gives them itself: leave "
+                "it out."
+            )
         inputs, pool, ranker = ("prompts", "sample", *stored, "select"), config.compute.label, config.reward
     else:
         inputs, pool, ranker = (*stored, "select"), config.compute.transform, None

@@ -190,6 +190,11 @@ def covered(spans: Iterable[tuple[float, float]]) -> float:
     return total
 
 
+def _is_just_begun(root: Path) -> bool:
+    """Whether a folder holds no more than what is there before `run.json`, by which a run is known."""
+    return all(path.name == ".lock" or path.name.startswith(".run.json.") for path in root.iterdir())
+
+
 def _store_config(config: JobConfig) -> None:
     """Beside the stages that it made, whole or as it was."""
     path = config.root / "config.yaml"
@@ -218,7 +223,7 @@ def open_run(config: JobConfig) -> Iterator[Path]:
     """
     root = config.root
     marker = root / "run.json"
-    if root.exists() and not marker.exists() and any(root.iterdir()):
+    if root.exists() and not marker.exists() and not _is_just_begun(root):
         raise ArtifactError(
             f"{root} exists and is not a run of rayflow. Give the run another name (--set name=...) or "
             "another place (--set runs_dir=...)."

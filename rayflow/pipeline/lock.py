@@ -25,6 +25,7 @@ from rayflow.core.beats import every
 from rayflow.core.files import writing
 from rayflow.errors import ArtifactError, LockedError
 
+_RECORD_BYTES = 1024
 BEAT_S = 5.0
 """How often a living owner says so."""
 LAST_CHILDREN_S = 30.0
@@ -44,10 +45,11 @@ def folder_lock(folder: Path, beat_s: float = BEAT_S) -> Iterator[None]:
     """
     path = folder / ".lock"
     with writing(path):
-        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (closed at the end of the block)
+        file, is_new = _open(path)
     with file:
         _take(file, folder)
-        _watch_other_machine(path, folder, beat_s)
+        if not is_new:
+            _watch_other_machine(path, folder, beat_s)
         record = {
             "machine": _machine(),
             "host": socket.gethostname(),
@@ -59,19 +61,26 @@ def folder_lock(folder: Path, beat_s: float = BEAT_S) -> Iterator[None]:
         numbers = itertools.count(1)
 
         def beat() -> None:
-            # A full disk must not end a run that is only saying that it lives.
-            with contextlib.suppress(OSError):
-                _write(file, record | {"beat": next(numbers)})
+            _write(file, record | {"beat": next(numbers)})
 
         try:
-            with every(beat_s, beat, "run-lock"):
+            # A full disk must not end a run that is only saying that it lives.
+            with every(beat_s, beat, "run-lock", forgive=(OSError,)):
                 yield
         finally:
             with contextlib.suppress(OSError):
-                file.truncate(0)
+                _write(file, {"released": time.time()})
 
 
-def _take(file: IO[str], folder: Path) -> None:
+def _open(path: Path) -> tuple[IO[bytes], bool]:
+    """The lock's file, and whether it is made by this call."""
+    try:
+        return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), "r+b", buffering=0), True
+    except FileExistsError:
+        return open(path, "r+b", buffering=0), False
+
+
+def _take(file: IO[bytes], folder: Path) -> None:
     """flock, waiting only for what a killed owner has left running."""
     until = time.monotonic() + LAST_CHILDREN_S
     while True:
@@ -93,18 +102,19 @@ def _take(file: IO[str], folder: Path) -> None:
 def _watch_other_machine(path: Path, folder: Path, beat_s: float) -> None:
     """Refuse a folder whose record, another machine's, still changes."""
     before = _read(path)
-    if not before.strip() or _owner(before).get("machine") == _machine():
-        return  # released in order, or by a process of this machine that the kernel knows to be gone
+    if "released" in _owner(before) or _owner(before).get("machine") == _machine():
+        return  # in order, or by a process of this machine that the kernel knows to be gone
+    # An empty one may be another machine's that has just been made.
     time.sleep(3 * beat_s)
     now = _read(path)
     if now != before:
         raise _busy(folder, _owner(now) or _owner(before))
 
 
-def _write(file: IO[str], record: dict[str, Any]) -> None:
-    file.truncate(0)  # the file is open to append: what follows goes to its beginning
-    file.write(json.dumps(record))
-    file.flush()
+def _write(file: IO[bytes], record: dict[str, Any]) -> None:
+    """Over the one before and as long, so that nobody ever reads an empty file, on the storage and not in a cache."""
+    os.pwrite(file.fileno(), json.dumps(record).encode().ljust(_RECORD_BYTES), 0)
+    os.fsync(file.fileno())
 
 
 def _read(path: Path) -> str:

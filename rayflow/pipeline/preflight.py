@@ -22,7 +22,7 @@ from rayflow.core.options import build
 from rayflow.core.rows import Prompt
 from rayflow.errors import ConfigError, DataError
 from rayflow.losses.base import needs
-from rayflow.pipeline.candidates import num_resamples
+from rayflow.pipeline.method import check_compares, check_method
 from rayflow.pipeline.placement import place
 from rayflow.pipeline.plan import Plan
 from rayflow.rewards.base import close_reward
@@ -54,8 +54,9 @@ def _check_evaluation(plan: Plan) -> None:
     for model in {model for stage in plan.stages.values() for model in stage.models}:
         check_model_folder(resolve_model(model))
     assert isinstance(plan.config, EvaluateConfig)
-    for reward in plan.config.rewards.values():
-        _check_reward(build("reward", reward))
+    for name, options in plan.config.rewards.items():
+        _check_reward(reward := build("reward", options))
+        check_compares(reward, f"rewards.{name}")
     if plan.config.side_by_side is not None:
         judge = build("judge", plan.config.side_by_side.judge)
         if not judge.models:
@@ -115,8 +116,10 @@ def _check_run(config: RunConfig) -> None:
         check_model_folder(resolve_model(model))
     _check_tokens(config)
     if config.reward is not None:
-        _check_reward(build("reward", config.reward))
-    _check_method(config)
+        _check_reward(reward := build("reward", config.reward))
+        if config.prompts.evaluation is not None or config.train.choose is not None:
+            check_compares(reward, "reward")
+    check_method(config)
     _check_held_out(config)
     _check_targets(config)
 
@@ -208,25 +211,3 @@ def _check_reward(reward: Any) -> None:
             reward.setup()
         finally:
             close_reward(reward)
-
-
-def _check_method(config: RunConfig) -> None:
-    """Refuse a selection, pairing and loss that cannot go together.
-
-    Raises:
-        ConfigError: the loss would find nothing to train on.
-    """
-    loss = build("loss", config.train.loss)
-    no_pairs = config.source == "targets" or (config.pair is not None and config.pair.kind == "none")
-    if loss.unit == "pairs" and no_pairs:
-        raise ConfigError(
-            f"Loss '{config.train.loss.kind}' trains on pairs, and this run makes none. Choose a pairing rule, or "
-            "a loss over responses such as cross_entropy."
-        )
-    accepted, resamples = getattr(config.select, "num_accepted", 0), num_resamples(config)
-    if config.source == "sampled" and accepted > config.sample.num_candidates * (1 + resamples):
-        again = f", drawn again at most select.max_resamples={resamples} times" if resamples else ""
-        raise ConfigError(
-            f"select.num_accepted={accepted} is more than sample.num_candidates="
-            f"{config.sample.num_candidates}{again}: no prompt could ever give that many."
-        )

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from rayflow.core.beats import every
-from rayflow.errors import StageError
+from rayflow.errors import ArtifactError, StageError
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.pace import Pace
 from rayflow.sources.read import DROPPED
@@ -114,8 +114,9 @@ class ProgressMonitor:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Show progress until the block ends."""
-        # Listing very many shards may take a while.
-        with self._bars, every(POLL_SECONDS, self.refresh, "progress", rest=20, at_end=True):
+        # Listing very many shards may take a while, and storage may come back: the brake must not end with one miss.
+        away = (OSError, ArtifactError)
+        with self._bars, every(POLL_SECONDS, self.refresh, "progress", rest=20, at_end=True, forgive=away):
             yield
 
     def check(self, max_failed_fraction: float) -> None:

@@ -19,7 +19,7 @@ from rich.console import Console
 from rayflow.config import PoolOptions
 from rayflow.core.rows import Failure, Row
 from rayflow.core.schema import from_table, join, to_table
-from rayflow.errors import StageError
+from rayflow.errors import RayflowError, StageError
 from rayflow.pipeline.artifact import Artifact
 
 
@@ -195,6 +195,28 @@ def read_table(sources: Sequence[Artifact], index: int, view: type[Any]) -> pa.T
     """The same rows as a table, for who needs whole columns."""
     wanted = {f.name for f in fields(view)}
     return join([source.read_shard(index, wanted) for source in sources])
+
+
+def row_failure(
+    prompt_id: str, reason: str, error: Exception, parts: Sequence[object], *kinds: type[Exception]
+) -> Failure:
+    """A failure row of an error that is one row's affair: of these kinds, or whatever a plug-in lets through.
+
+    A plug-in does not know our exceptions, and one bad row must not end a night's work: how many there may be,
+    `max_failed_fraction` says.
+
+    Args:
+        prompt_id: the row.
+        reason: a short, countable class.
+        error: that is being handled; raised again if it is not the row's.
+        parts: whose code has run; None for one that is not there.
+        kinds: errors of our own parts that concern a row.
+    """
+    named = (part for part in parts if part is not None)
+    plugged_in = any(not type(part).__module__.startswith("rayflow.") for part in named)
+    if not isinstance(error, kinds) and (isinstance(error, RayflowError) or not plugged_in):
+        raise error
+    return failure_of(prompt_id, reason, str(error) if isinstance(error, RayflowError) else error)
 
 
 def failure_of(prompt_id: str, reason: str, error: BaseException | str) -> Failure:

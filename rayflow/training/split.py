@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from rayflow.losses.base import loss_items
+
 if TYPE_CHECKING:
     from rayflow.losses.base import Loss, LossInputs
 
@@ -32,7 +34,7 @@ class Slopes:
     @classmethod
     def at(cls, loss: Loss, inputs: LossInputs) -> Slopes:
         """Of a loss at `inputs`, whose `logprobs` [k] are a leaf that requires a gradient."""
-        total = loss(inputs).sum()
+        total = loss_items(loss, inputs).sum()
         found = (None,)
         if total.requires_grad:
             found = torch.autograd.grad(total, inputs.logprobs, allow_unused=True)

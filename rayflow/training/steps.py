@@ -16,7 +16,7 @@ import torch
 from rayflow.core.options import build
 from rayflow.core.seeds import rng
 from rayflow.errors import DataError, StageError
-from rayflow.losses.base import Loss, LossInputs, implicit_rewards
+from rayflow.losses.base import Loss, LossInputs, implicit_rewards, loss_items
 from rayflow.training.backend import Backend, learning_rate
 from rayflow.training.groups import GroupFile, GroupLengths, TrainingGroup
 from rayflow.training.layout import Layout
@@ -134,7 +134,7 @@ class Steps:
             return None
         groups = [self.groups[i] for i in micro_step.groups]
         inputs = loss_inputs(groups, logprobs, batch.num_tokens)
-        total = self.loss(inputs).sum()
+        total = loss_items(self.loss, inputs).sum()
         totals = self._totals(inputs, total, micro_step.groups, number)
         self.backend.backward(total / units, last)
         return totals

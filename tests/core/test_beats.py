@@ -34,6 +34,19 @@ def test_false_is_the_last_time() -> None:
     assert len(calls) == 2
 
 
+def test_what_is_forgiven_does_not_end_the_calls() -> None:
+    calls, fourth = [], threading.Event()
+
+    def act() -> None:
+        calls.append(0)
+        if len(calls) == 4:
+            fourth.set()
+        raise OSError("storage hangs")
+
+    with every(0.001, act, "beat", forgive=(OSError,)):
+        assert fourth.wait(10)
+
+
 def test_what_takes_long_is_done_more_rarely() -> None:
     calls = []
     with every(0.001, lambda: calls.append(time.sleep(0.02)), "beat", rest=1000):

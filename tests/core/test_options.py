@@ -8,12 +8,14 @@ from pydantic import ValidationError
 from rayflow.core.options import (
     EngineOptions,
     InvalidChoiceError,
+    KindOptions,
     Options,
     PairingOptions,
     RewardOptions,
     SelectionOptions,
     build,
 )
+from rayflow.errors import ConfigError
 from rayflow.pairing.first_round import FirstRound
 from rayflow.pairing.tournament import Tournament
 from rayflow.rewards.classifier import ClassifierReward
@@ -61,6 +63,11 @@ def test_options_already_built_pass_as_they_are():
         ({"selection": "rejecton"}, ["selection", "Did you mean 'rejection'"]),
         ({"selection": {"kind": "rejection", "bta": 1}}, ["bta", "Extra inputs"]),
         ({"selection": {"kind": "rejection", "beta": -1}}, ["beta", "greater than or equal to 0"]),
+        ({"selection": {"kind": "rejection", "beta": float("inf")}}, ["beta", "finite"]),
+        (
+            {"selection": {"kind": "tests.core.test_options:NoOptions"}},
+            ["no nested class Config(KindOptions)"],
+        ),
         ({"selection": {"kind": 7}}, ["selection kind must be a name, not 7"]),
         ({"selection": 7}, ["selection"]),
         ({"pairing": {"kind": "tournament", "ties": "keep"}}, ["ties", "'drop' or 'random'"]),
@@ -112,6 +119,27 @@ def test_the_identity_leaves_the_hardware_out_and_nothing_else():
     assert here.identity() == there.identity()
     assert here.identity() != ClassifierReward.Config(model="m", max_length=100).identity()
     assert here.identity() != ClassifierReward.Config(model="m", dtype="float32").identity()
+
+
+class NoOptions:
+    """A plug-in whose Config is any class."""
+
+    class Config:
+        """Not of ours."""
+
+
+class TakesNothing:
+    """A plug-in that was written without an __init__."""
+
+    class Config(KindOptions):
+        """No settings."""
+
+        kind: str = "tests.core.test_options:TakesNothing"
+
+
+def test_a_plug_in_that_does_not_take_its_options_is_told_so():
+    with pytest.raises(ConfigError, match=r"needs an __init__\(self, options\)"):
+        build("loss", TakesNothing.Config())
 
 
 def test_build_makes_the_class_with_its_options():

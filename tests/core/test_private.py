@@ -20,7 +20,9 @@ def test_names_of_secrets_are_known(key: str) -> None:
     assert shown(key, "abc") == "***"
 
 
-@pytest.mark.parametrize("key", ["max_tokens", "token_env", "keyboard", "monkey", "batch_tokens", "path"])
+@pytest.mark.parametrize(
+    "key", ["max_tokens", "token_env", "keyboard", "monkey", "batch_tokens", "path", "eos_token"]
+)
 def test_other_names_are_not(key: str) -> None:
     assert not names_a_secret(key)
     assert shown(key, 5) == "5"
@@ -28,6 +30,36 @@ def test_other_names_are_not(key: str) -> None:
 
 def test_a_plain_key_is_a_secret_only_in_a_url() -> None:
     assert is_secret_parameter("key") and not names_a_secret("key") and not names_a_secret("prompt_key")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(
+            (f"{name}_token", "</s>")
+            for name in ("stop", "eos", "sep", "pad", "bos", "unk", "cls", "mask", "image")
+        ),
+        ("STOP-TOKEN", "</s>"),
+        ("signature", "question -> answer"),
+        ("auth", "none"),
+        ("auth", "Bearer"),
+    ],
+)
+def test_settings_that_only_sound_like_secrets_may_be_stored(key: str, value: str) -> None:
+    assert secret_settings({"their": {key: value}}) == []
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["token", "api_token", "hf_token", "access_token", "stop_api_token", "password", "secret"]
+    + ["api_key", "secret_key", "x-api-key", "sig", "auth"],
+)
+def test_secrets_are_refused_as_settings(key: str) -> None:
+    assert secret_settings({"their": {key: "abc"}}) == [f"their.{key}"]
+
+
+def test_a_signed_url_is_shown_without_its_signature() -> None:
+    assert hide("GET http://h/x?X-Amz-Signature=abc failed") == "GET http://h/x?X-Amz-Signature=*** failed"
 
 
 def test_settings_that_hold_secrets_are_found_at_any_depth() -> None:

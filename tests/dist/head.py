@@ -53,7 +53,9 @@ def _free_ports(number: int) -> list[int]:
 @contextlib.contextmanager
 def ray_head(token: str | None, num_cpus: int = 3) -> Iterator[Head]:
     """Start a head, with token authentication or without, and end it with everything that it started."""
-    folder = Path(tempfile.mkdtemp(prefix="rf-", dir="/tmp"))  # short: a socket's path has 107 characters at most
+    folder = Path(
+        tempfile.mkdtemp(prefix="rf-", dir="/tmp")
+    )  # short: a socket's path has 107 characters at most
     home = folder / "home"
     home.mkdir()
     dropped = ("RAY_", "RAYFLOW_")
@@ -74,10 +76,18 @@ def ray_head(token: str | None, num_cpus: int = 3) -> Iterator[Head]:
         "object-store-memory": 100_000_000,
         "temp-dir": folder / "ray",
     }
-    command = [str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", "--include-dashboard=true"]
+    command = [
+        str(Path(sys.executable).parent / "ray"),
+        "start",
+        "--head",
+        "--block",
+        "--include-dashboard=true",
+    ]
     command += [f"--{key}={value}" for key, value in options.items()]
     # The cluster must run what is sent to it, not what this machine's repository holds.
-    served = {key: value for key, value in env.items() if key != "PYTHONPATH"} | {"RAY_metrics_report_interval_ms": "500"}
+    served = {key: value for key, value in env.items() if key != "PYTHONPATH"} | {
+        "RAY_metrics_report_interval_ms": "500"
+    }
     with open(folder / "head.log", "w") as log:
         process = subprocess.Popen(command, env=served, stdout=log, stderr=log, start_new_session=True)
     head = Head(f"http://127.0.0.1:{dashboard}", f"http://127.0.0.1:{metrics}/metrics", folder, env)

@@ -51,7 +51,14 @@ def run_file(tmp_path: Path, settings: dict, tiny_model: str) -> Callable[..., P
         sample = {**settings["sample"], "engine": {"kind": "fake", "max_model_len": 256}}
         compute = {"shard_size": 2, "sample": {"num_cpus": 1}, "score": {"num_cpus": 0.25}}
         reward = {"kind": "rule", "function": "tests.pipeline.conftest:cheerful"}
-        made = {**settings, "name": name, "model": tiny_model, "sample": sample, "compute": compute, "reward": reward}
+        made = {
+            **settings,
+            "name": name,
+            "model": tiny_model,
+            "sample": sample,
+            "compute": compute,
+            "reward": reward,
+        }
         path = tmp_path / f"{name}.yaml"
         path.write_text(yaml.safe_dump({**made, **changes}))
         return path
@@ -63,7 +70,11 @@ def slow(settings: dict) -> dict:  # noqa: F811
     """Sampling takes three seconds a prompt, one prompt after another; one late prompt fails."""
     engine = {"kind": "fake", "max_model_len": 256, "latency_seconds": 3.0, "fail_on": "number 6"}
     compute = {"shard_size": 1, "sample": {"num_cpus": 1, "in_flight": 1}, "score": {"num_cpus": 0.25}}
-    return {"sample": {**settings["sample"], "engine": engine}, "compute": compute, "max_failed_fraction": 0.5}
+    return {
+        "sample": {**settings["sample"], "engine": engine},
+        "compute": compute,
+        "max_failed_fraction": 0.5,
+    }
 
 
 def until_pairs(head: Head, path: Path, *more: object, **env: str):  # noqa: ANN201, F811
@@ -96,7 +107,9 @@ def test_a_submitted_run_stores_what_a_local_run_stores(head: Head, run_file, tm
     stored = build_run_plan(config)
     for name, rows in tables(here).items():
         artifact = stored.artifacts[name]
-        assert [r for i in range(artifact.num_shards) for r in artifact.read_shard(i).to_pylist()] == rows, name
+        assert [r for i in range(artifact.num_shards) for r in artifact.read_shard(i).to_pylist()] == rows, (
+            name
+        )
 
     listed = json.loads(head.rayflow("jobs", "--json").stdout)
     assert [job["state"] for job in listed if job["id"] == identity] == ["SUCCEEDED"]
@@ -151,12 +164,16 @@ def test_a_running_job_is_found_measured_cancelled_and_gone_on_with(
     assert {index: sample.marker(index).file for index in kept} == before
     ids = [row["prompt_id"] for i in range(sample.num_shards) for row in sample.read_shard(i).to_pylist()]
     assert len(ids) == len(set(ids)) == 9
-    assert 0 < value(head, "ray_rayflow_rows_total", run="slow", stage="select") <= 10  # a committed shard once
+    assert (
+        0 < value(head, "ray_rayflow_rows_total", run="slow", stage="select") <= 10
+    )  # a committed shard once
 
 
 def value(head: Head, name: str, **labels: str) -> float:
     """A metric's value at the head's Prometheus endpoint, summed over what else labels it; 0 if it is not there."""
-    found = re.findall(rf"^{name}\{{([^}}]*)\}} (\S+)$", requests.get(head.metrics, timeout=10).text, re.MULTILINE)
+    found = re.findall(
+        rf"^{name}\{{([^}}]*)\}} (\S+)$", requests.get(head.metrics, timeout=10).text, re.MULTILINE
+    )
     wanted = {f'{key}="{each}"' for key, each in labels.items()}
     return sum(float(number) for text, number in found if wanted <= set(text.split(",")))
 
@@ -232,7 +249,14 @@ def test_with_a_secret_names_travel_sealed_and_are_nowhere_to_be_read(run_file, 
         headers = {"Authorization": f"Bearer {TOKEN}"}
         echoed = requests.get(f"{head.url}/api/jobs/{identity}", headers=headers, timeout=10).text
         assert "RAYFLOW_SEALED_ENV" in echoed
-        printed = dry.stdout + dry.stderr + done.stdout + done.stderr + echoed + head.rayflow("status", identity).stdout
+        printed = (
+            dry.stdout
+            + dry.stderr
+            + done.stdout
+            + done.stderr
+            + echoed
+            + head.rayflow("status", identity).stdout
+        )
         assert "MY_SECRET, sealed" in dry.stdout
         assert PLANTED not in printed and TOKEN not in printed
         assert holding(head.folder / "ray", PLANTED) == holding(tmp_path / "runs", PLANTED) == []
@@ -241,4 +265,6 @@ def test_with_a_secret_names_travel_sealed_and_are_nowhere_to_be_read(run_file, 
 
 def holding(folder: Path, text: str) -> list[Path]:
     """Files that hold a text."""
-    return [p for p in folder.rglob("*") if p.is_file() and not p.is_symlink() and text.encode() in p.read_bytes()]
+    return [
+        p for p in folder.rglob("*") if p.is_file() and not p.is_symlink() and text.encode() in p.read_bytes()
+    ]

@@ -58,7 +58,9 @@ def test_every_entry_point_exists_and_is_the_command_that_it_is_said_to_be() -> 
 def test_no_script_takes_its_neighbours_for_modules() -> None:
     """`python jobs/x.py` puts `jobs/` first on the import path, where `select` would not be the library's."""
     for path in (ROOT / "jobs").glob("*.py"):
-        assert "sys.path[:] = [entry for entry in sys.path if entry != __file__.rpartition" in path.read_text(), path
+        assert (
+            "sys.path[:] = [entry for entry in sys.path if entry != __file__.rpartition" in path.read_text()
+        ), path
     done = subprocess.run(
         [sys.executable, ROOT / "jobs" / "select.py", "--help"], capture_output=True, text=True, cwd=ROOT
     )
@@ -81,8 +83,14 @@ def test_options_that_are_passed_on_are_those_that_the_commands_have() -> None:
         assert set(TAKES.get(words[0], ())) == has & passed, words
 
 
-def test_an_option_that_the_job_lacks_is_refused(config: RunConfig, refresh: RefreshConfig, tmp_path: Path) -> None:  # noqa: F811
-    with pytest.raises(ConfigError, match="--until: the job 'refresh' is `rayflow refresh`, .* it takes --date"):
+def test_an_option_that_the_job_lacks_is_refused(
+    config: RunConfig,  # noqa: F811
+    refresh: RefreshConfig,
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(
+        ConfigError, match="--until: the job 'refresh' is `rayflow refresh`, .* it takes --date"
+    ):
         prepared(refresh, tmp_path / "a", until="pair")
     with pytest.raises(ConfigError, match="--date: the job 'pipeline' is `rayflow run`"):
         prepared(config, tmp_path / "b", date="2026-11-20")
@@ -147,16 +155,25 @@ def test_secrets_are_sent_by_name_and_sealed(
     made = prepared(config, tmp_path / "c", env=("MY_SECRET",), cluster_env=("OTHER",))
     assert PLANTED not in repr(made) and SEALED in made.env
     assert made.env["RAYFLOW_REQUIRED_ENV"] == "OTHER"
-    sent = [p for p in (tmp_path / "c").rglob("*") if p.is_file() and p.suffix != ".py"]  # this file is sent too
+    sent = [
+        p for p in (tmp_path / "c").rglob("*") if p.is_file() and p.suffix != ".py"
+    ]  # this file is sent too
     assert len(sent) > 2 and all(PLANTED.encode() not in p.read_bytes() for p in sent)
 
 
 def test_a_dry_run_prints_what_would_be_sent_and_asks_nobody(settings: dict, tmp_path: Path) -> None:  # noqa: F811
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(settings))
-    done = CliRunner().invoke(app, ["submit", str(path), "--address", "10.255.255.1:8265", "--dry-run", "--name", "x"])
+    done = CliRunner().invoke(
+        app, ["submit", str(path), "--address", "10.255.255.1:8265", "--dry-run", "--name", "x"]
+    )
     assert done.exit_code == 0, done.output
-    for text in ("to        http://10.255.255.1:8265", "python jobs/pipeline.py config.yaml", "name: x", "plug-in   tests"):
+    for text in (
+        "to        http://10.255.255.1:8265",
+        "python jobs/pipeline.py config.yaml",
+        "name: x",
+        "plug-in   tests",
+    ):
         assert text in done.output
     assert settings["prompts"]["train"]["path"] in done.output
 
@@ -186,8 +203,13 @@ def test_a_study_is_sent_with_its_parts_and_what_they_and_its_rows_name(
 ) -> None:
     monkeypatch.chdir(ROOT)
     own = ROOT / "jobs" / "prompts" / "sentiment-pairs.jsonl"
-    settings = {"source": "direct", "select": None, "pair": None, "prompts.train": {"path": str(own), "layout": "trl"}}
-    row = {"title": "own pairs", "settings": settings}
+    direct = {
+        "source": "direct",
+        "select": None,
+        "pair": None,
+        "prompts.train": {"path": str(own), "layout": "trl"},
+    }
+    row = {"title": "own pairs", "settings": direct}
     changes = ["runs_dir=/shared/runs", "run.train.num_epochs=3", f"rows.own={json.dumps(row)}"]
     study = load_study(STUDY, changes)
     (tmp_path / "sent").mkdir()
@@ -197,7 +219,11 @@ def test_a_study_is_sent_with_its_parts_and_what_they_and_its_rows_name(
     monkeypatch.chdir(tmp_path / "sent")
     there = load_study(Path("config.yaml"), [])  # as the job does; checks every row
     assert there.base().train.num_epochs == 3 and there.config.all_rows.keys() == study.config.all_rows.keys()
-    sources = [there.preferences().prompts.train, there.base().prompts.train, there.row("own", 1).prompts.train]
+    sources = [
+        there.preferences().prompts.train,
+        there.base().prompts.train,
+        there.row("own", 1).prompts.train,
+    ]
     sources.append(there.evaluation("own", 1, "m", {}).prompts)
     for source in sources:
         assert Path(source.path).parent == Path("/shared/runs/.inputs")
@@ -242,7 +268,12 @@ def test_exit_codes_follow_the_state() -> None:
     def ended(state: str, code: int | None) -> int:
         return Job("a", state, "a", "", "", None, None, code).exit_status
 
-    assert [ended("SUCCEEDED", 0), ended("FAILED", 75), ended("FAILED", None), ended("STOPPED", None)] == [0, 75, 1, 143]
+    assert [ended("SUCCEEDED", 0), ended("FAILED", 75), ended("FAILED", None), ended("STOPPED", None)] == [
+        0,
+        75,
+        1,
+        143,
+    ]
 
 
 def test_an_address_is_that_of_the_dashboard(monkeypatch: pytest.MonkeyPatch) -> None:

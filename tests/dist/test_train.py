@@ -119,7 +119,9 @@ def test_two_workers_train_the_plain_loops_reward_model(cluster, tiny_model, gro
     assert_same_history(result.metrics_history, read_metrics(plain.metrics_path))
     weights = AutoModelForSequenceClassification.from_pretrained(result.model_dir).state_dict()
     assert weights["score.weight"].shape == (1, 64)
-    for name, tensor in AutoModelForSequenceClassification.from_pretrained(plain.model_dir).state_dict().items():
+    for name, tensor in (
+        AutoModelForSequenceClassification.from_pretrained(plain.model_dir).state_dict().items()
+    ):
         assert torch.allclose(weights[name], tensor, atol=1e-4), name
 
 
@@ -211,7 +213,9 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_by_any_number_of
     """Of two workers' checkpoints of steps 2 and 4, the newest's second worker's file is not what it was."""
 
     def run(num_workers):
-        job = small_job(tiny_model, groups, tmp_path / "out", choose=ChoiceOptions(every_steps=5), keep_checkpoints=2)
+        job = small_job(
+            tiny_model, groups, tmp_path / "out", choose=ChoiceOptions(every_steps=5), keep_checkpoints=2
+        )
         job = dataclasses.replace(job, judge=StopsOnce(tmp_path / "stopped"))
         return train_with_ray(job, TrainCompute(num_workers, max_failures=0), "run", tmp_path / "storage")
 
@@ -226,7 +230,9 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_by_any_number_of
     file.write_bytes(content)
     result = run(num_workers=1)
     assert_same_history(result.metrics_history, plain[1])
-    assert result.metrics_history[:2] == done[:2]  # to the last digit of their speed: from the checkpoint of step 2 on
+    assert (
+        result.metrics_history[:2] == done[:2]
+    )  # to the last digit of their speed: from the checkpoint of step 2 on
     assert result.metrics_history[2] != done[2] and earlier != newest
     said = (tmp_path / "out" / "logs" / "worker-0.log").read_text()
     assert f"{newest.name} is damaged" in said and file.name in said

@@ -35,7 +35,9 @@ def job(tiny_model, tmp_path_factory):
     more = {"precision": "bfloat16", "batch_size": 16, "micro_batch_tokens": 120, "num_epochs": 1}
 
     def make(stage=1):
-        return small_job(tiny_model, groups, folder / str(stage), share_prompt=False, zero_stage=stage, **more)
+        return small_job(
+            tiny_model, groups, folder / str(stage), share_prompt=False, zero_stage=stage, **more
+        )
 
     return make
 
@@ -62,7 +64,9 @@ def resumed(jobs):
         load = job.output_dir / "saved"
         norms.append([step["grad_norm"] for step in optimizer_steps(job, backend, load=load)])
         state = backend.optimizer.state
-        alike = all(s["step"].device == p.device and s["step"].dtype == torch.float32 for p, s in state.items())
+        alike = all(
+            s["step"].device == p.device and s["step"].dtype == torch.float32 for p, s in state.items()
+        )
         places = {s["step"].data_ptr() for s in state.values()}
         counts.append((sorted(float(s["step"]) for s in state.values()), len(places), alike))
     return norms, counts

@@ -30,7 +30,9 @@ def test_a_main_thread_that_waits_is_woken_with_an_error_and_a_file(
         monkeypatch.setattr("rayflow.dist.watch.ray.cluster_resources", no_ray)
     begin = time.monotonic()
     with (
-        pytest.raises(StageError, match=r"sample, score: nothing was finished for 0.005 minutes[\s\S]*stall-20"),
+        pytest.raises(
+            StageError, match=r"sample, score: nothing was finished for 0.005 minutes[\s\S]*stall-20"
+        ),
         stoppable(),
         stall_watch(0.3 * SECOND, lambda: 7, lambda: "sample, score\n  sample: 3 of 8 pending", tmp_path),
     ):
@@ -39,7 +41,10 @@ def test_a_main_thread_that_waits_is_woken_with_an_error_and_a_file(
     (state,) = tmp_path.glob("stall-*.txt")
     said = state.read_text()
     assert "sample: 3 of 8 pending" in said and "test_watch.py" in said  # where the threads were
-    assert ("Not in use: {" in said, "Ray does not answer: System error: gone" in said) == (answers, not answers)
+    assert ("Not in use: {" in said, "Ray does not answer: System error: gone" in said) == (
+        answers,
+        not answers,
+    )
 
 
 def no_ray() -> None:
@@ -47,11 +52,15 @@ def no_ray() -> None:
 
 
 @pytest.mark.parametrize("ctrl_c", [signal.default_int_handler, signal.SIG_IGN], ids=["Ctrl-C's", "none"])
-def test_where_sigterm_is_a_library_s_another_signal_serves_or_the_file_is_named(tmp_path: Path, ctrl_c) -> None:  # noqa: ANN001
+def test_where_sigterm_is_a_library_s_another_signal_serves_or_the_file_is_named(
+    tmp_path: Path, ctrl_c
+) -> None:  # noqa: ANN001
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, ctrl_c)
-    ended = pytest.raises(StageError, match="nothing was finished") if ctrl_c != signal.SIG_IGN else nullcontext()
+    ended = (
+        pytest.raises(StageError, match="nothing was finished") if ctrl_c != signal.SIG_IGN else nullcontext()
+    )
     told = pytest.warns(UserWarning, match="end it by hand") if ctrl_c == signal.SIG_IGN else nullcontext()
     begin = time.monotonic()
     try:
@@ -78,6 +87,25 @@ def test_progress_however_slow_is_left_alone(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_storage_that_hangs_does_not_end_the_watch(tmp_path: Path) -> None:
+    times = itertools.count()
+
+    def progress() -> int:
+        if next(times) == 1:
+            raise OSError("Stale file handle")
+        return 7
+
+    (tmp_path / "logs").touch()  # where the state would be written, nothing can be
+    begin = time.monotonic()
+    with (
+        pytest.raises(StageError, match="the run: nothing was finished .* could not be written down"),
+        stoppable(),
+        stall_watch(0.3 * SECOND, progress, lambda: "sample", tmp_path / "logs"),
+    ):
+        threading.Event().wait(30)
+    assert time.monotonic() - begin < 25
+
+
 def test_an_interruption_by_a_person_stays_one(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), stall_watch(60, lambda: 7, lambda: "sample", tmp_path):
         raise KeyboardInterrupt
@@ -91,14 +119,20 @@ class Fake:
 
 
 def workers(sample: dict, score: dict) -> list[ShardWorker]:
-    stages = [Fake("sample", True, **sample), Fake("score", True, **score), Fake("pair", False, num_cpus=0.25)]
+    stages = [
+        Fake("sample", True, **sample),
+        Fake("score", True, **score),
+        Fake("pair", False, num_cpus=0.25),
+    ]
     return [ShardWorker(stage, (), None) for stage in stages]
 
 
 def test_pools_that_leave_no_cpu_are_named() -> None:
     default = workers({"num_cpus": 1}, {"num_cpus": 0.5})
     assert crowded(default, num_cpus=2, num_nodes=1) == ""
-    assert "ask for 1.5 of the cluster's 2 CPUs" in crowded(default, num_cpus=2, num_nodes=2)  # one may be lost
+    assert "ask for 1.5 of the cluster's 2 CPUs" in crowded(
+        default, num_cpus=2, num_nodes=2
+    )  # one may be lost
     full = workers({"num_workers": 3, "num_cpus": 1}, {"num_cpus": 1})
     assert "sample 3 x 1, score 1 x 1). Keep 0.25 free" in crowded(full, num_cpus=4, num_nodes=1)
     assert crowded(full, num_cpus=5, num_nodes=2) == ""

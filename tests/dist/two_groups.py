@@ -53,7 +53,9 @@ def main(folder: Path) -> None:
     from tests.pipeline.helpers import run_data
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    nodes = {name: cluster.add_node(num_cpus=2, resources={name: 2}).node_id for name in ("sampler", "reward")}
+    nodes = {
+        name: cluster.add_node(num_cpus=2, resources={name: 2}).node_id for name in ("sampler", "reward")
+    }
     cluster.wait_for_nodes()
     prompts = folder / "prompts.jsonl"
     prompts.write_text("".join(json.dumps({"prompt": f"Number {i}."}) + "\n" for i in range(8)))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from rayflow.core.evaluation_rows import Answers
+from rayflow.core.evaluation_rows import Answered, Answers
 from rayflow.core.stats import sigmoid
+from rayflow.evaluation.measures import reward_measure
 from rayflow.evaluation.pairwise import compared_verdict
+from rayflow.evaluation.win_rate import win_rate
 
 
 def answers(*lengths: int) -> Answers:
@@ -41,3 +45,21 @@ def test_swapped_sides_have_the_other_rate() -> None:
     other = compared_verdict(answers(1, 1, 1, 1), answers(1, 1, 1), 1 - preferred.T)
     assert other.win_rate == pytest.approx(1 - one.win_rate)
     assert other.policy_reward == pytest.approx(-one.policy_reward)
+
+
+def test_without_a_difference_in_length_the_rate_at_equal_length_is_the_rate() -> None:
+    """Also where preferences are not Bradley-Terry's, so that no rewards could give them back."""
+    preferred = np.array([[0.999999, 0.5], [0.5, 0.5]])
+    rows, verdicts = [], []
+    for number in range(20):
+        sides = [replace(answers(1, 1), prompt_id=f"p{number}") for _ in range(2)]
+        verdict = compared_verdict(*sides, preferred)
+        verdicts.append(verdict)
+        rewards = verdict.policy_rewards, verdict.baseline_rewards
+        rows.append(tuple(Answered(**vars(s), rewards=r) for s, r in zip(sides, rewards, strict=True)))
+    settings = {"seed": 0, "num_resamples": 50, "confidence": 0.95}
+    won = win_rate(verdicts, **settings)
+    each = {verdict.prompt_id: verdict.preferred for verdict in verdicts}
+    found = reward_measure(rows, won, preferred=each, **settings)
+    assert won.win_rate == pytest.approx(0.625, abs=1e-4)
+    assert found.length_controlled.win_rate == pytest.approx(won.win_rate, abs=1e-3)

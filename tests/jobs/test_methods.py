@@ -58,7 +58,7 @@ ALL_PAIRS = K * (K - 1) // 2
 EXPECTED = {
     "best-worst": Method(N, 1, "sigmoid_norm", reference=True),
     "dpo": Method(2, 1, "sigmoid_norm", reference=True, given=True),
-    "lipo": Method(K, ALL_PAIRS, "lipo_lambda", reference=True),
+    "lipo": Method(K, 0, "lipo_lambda", reference=True),
     "margin": Method(K, ALL_PAIRS, "margin_weighted", reference=True),
     "min-of-m": Method(N, 1, "sigmoid_norm", reference=True),
     "r-dpo": Method(K, K // 2, "r_dpo", reference=True),

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rayflow.core.registry import FAMILIES
-from rayflow.losses.base import LossInputs, implicit_rewards, needs
+from rayflow.errors import StageError
+from rayflow.losses.base import LossInputs, implicit_rewards, loss_items, needs
 from tests.losses.helpers import every_loss, inputs, make, random_inputs, value_and_gradient
 
 seeds = st.integers(0, 2**32 - 1)
@@ -196,3 +197,25 @@ def test_implicit_rewards_are_what_the_loss_ranks_by(kind, options, expected):
     given = inputs([-12.0, -14.0], [-12.5, -13.2], num_tokens=[8, 10])
     found = implicit_rewards(make(kind, **options), given, options.get("gamma", 1.0))
     assert found.tolist() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("way", ["mean", "responses", "matrix"])
+def test_a_loss_that_gives_no_number_for_each_item_is_refused(way):
+    class Theirs:
+        unit = "pairs"
+
+        def __call__(self, inputs):
+            chosen, rejected = inputs.pairs.unbind(dim=1)
+            items = inputs.logprobs[rejected] - inputs.logprobs[chosen]
+            return {"mean": items.mean(), "responses": inputs.logprobs, "matrix": items - items[:, None]}[way]
+
+    with pytest.raises(StageError, match=r"Theirs must return one number for each of the \d+ pairs"):
+        loss_items(Theirs(), random_inputs(3))
+
+
+@every_loss
+@given(seeds)
+@settings(max_examples=10)
+def test_every_loss_gives_a_number_for_each_item(loss, seed):
+    example = random_inputs(seed)
+    assert torch.equal(loss_items(loss, example), loss(example))

@@ -104,6 +104,11 @@ def test_without_a_temperature_the_higher_reward_is_always_preferred():
     assert by_reward(rewards)(np.array([[1, 0], [0, 1], [0, 0]])).tolist() == [1.0, 0.0, 0.5]
 
 
+def test_a_temperature_that_would_change_nothing_is_refused():
+    with pytest.raises(ValueError, match="'temperature' changes nothing under labels 'argmax'"):
+        LabelOptions(kind="first_round", temperature=0.5)
+
+
 def test_draws_are_never_made_of_the_sign_alone():
     prefer = by_reward(np.array([0.0, 1.0]), temperature=2.0)
     assert prefer(np.array([[0, 1], [1, 0]])).sum() == pytest.approx(1.0)

@@ -16,6 +16,11 @@ from rayflow.pipeline.runner import LocalRunner, Runner
 DATA_STAGES = ("prompts", "sample", "score", "select", "pair")
 
 
+def with_settings(settings: dict, **changes: object) -> RunConfig:
+    """A configuration with some of its blocks replaced."""
+    return RunConfig.model_validate({**settings, **changes})
+
+
 def data_plan(config: RunConfig) -> Plan:
     """The plan up to the pairs."""
     plan = build_run_plan(config)

@@ -87,6 +87,25 @@ def test_damage_is_an_error_that_names_the_file(artifact: Artifact, damage: str)
         artifact.read_shard(0)
 
 
+def test_a_marker_is_on_the_disk_before_it_counts(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced, link = [], os.link
+    sync = os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda number: (synced.append(os.readlink(f"/proc/self/fd/{number}")), sync(number))
+    )
+    monkeypatch.setattr(os, "link", lambda source, target: (synced.append("link"), link(source, target)))
+    artifact.write_shard(0, shard(1))
+    assert [Path(name).suffix for name in synced] == [".parquet", ".tmp", ""]
+
+
+def test_an_empty_marker_names_the_remedy(artifact: Artifact) -> None:
+    (artifact.shards / "00000.json").touch()
+    with pytest.raises(ArtifactError, match=r"00000\.json cannot be read[\s\S]*--repair"):
+        artifact.marker(0)
+
+
 def test_another_format_is_refused(artifact: Artifact) -> None:
     write_json(artifact.folder / "manifest.json", {"format": 99})
     with pytest.raises(ArtifactError, match="has format 99, this version reads 2"):

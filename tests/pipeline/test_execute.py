@@ -20,11 +20,7 @@ from rayflow.pipeline.run_plan import build_run_plan
 from rayflow.pipeline.runner import LocalRunner
 from rayflow.pipeline.stage import ShardWorker
 from tests.pipeline.conftest import NUM_PROMPTS
-from tests.pipeline.helpers import DATA_STAGES, data_plan, run_data, tables
-
-
-def with_settings(settings: dict, **changes: object) -> RunConfig:
-    return RunConfig.model_validate({**settings, **changes})
+from tests.pipeline.helpers import DATA_STAGES, data_plan, run_data, tables, with_settings
 
 
 def test_every_stage_holds_every_prompt_once(config: RunConfig) -> None:
@@ -241,6 +237,14 @@ def test_a_gpu_that_is_not_there_is_refused(settings: dict) -> None:
 def test_two_runs_in_one_folder_are_refused(config: RunConfig) -> None:
     with open_run(config), pytest.raises(ArtifactError, match="Another process is working"):
         run_data(config)
+
+
+def test_a_run_that_was_killed_before_it_had_a_name_is_gone_on_with(config: RunConfig) -> None:
+    config.root.mkdir(parents=True)
+    (config.root / ".lock").touch()
+    (config.root / ".run.json.1a2b3c4d").write_text("{")
+    with open_run(config) as root:
+        assert (root / "run.json").exists()
 
 
 def test_a_folder_of_something_else_is_left_alone(config: RunConfig) -> None:

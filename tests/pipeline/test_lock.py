@@ -74,9 +74,17 @@ def test_an_orderly_end_leaves_no_record(tmp_path: Path) -> None:
     with folder_lock(tmp_path, beat_s=0.01):
         time.sleep(0.1)
         assert json.loads((tmp_path / ".lock").read_text())["beat"] > 1
-    assert (tmp_path / ".lock").read_text() == ""
+    assert list(json.loads((tmp_path / ".lock").read_text())) == ["released"]
+    begin = time.monotonic()
     with folder_lock(tmp_path):
-        pass
+        assert time.monotonic() - begin < 1
+
+
+def test_a_reader_never_finds_the_record_empty(tmp_path: Path) -> None:
+    with folder_lock(tmp_path, beat_s=0.0001):
+        until = time.monotonic() + 0.5
+        while time.monotonic() < until:
+            assert json.loads((tmp_path / ".lock").read_text())["pid"] == os.getpid()
 
 
 def elsewhere(beat: int) -> str:
@@ -102,6 +110,15 @@ def test_a_record_of_another_machine_that_changes_is_respected(tmp_path: Path) -
     finally:
         stop.set()
         thread.join()
+
+
+def test_an_empty_record_may_be_another_machine_s_that_has_just_been_made(tmp_path: Path) -> None:
+    (tmp_path / ".lock").write_text("")
+    writer = threading.Timer(0.1, lambda: (tmp_path / ".lock").write_text(elsewhere(1)))
+    writer.start()
+    with pytest.raises(ArtifactError, match="on node-7"), folder_lock(tmp_path, beat_s=0.2):
+        pass
+    writer.join()
 
 
 def test_a_record_of_another_machine_that_stands_still_is_taken_over(tmp_path: Path) -> None:

@@ -14,15 +14,11 @@ from rayflow.errors import StageError
 from rayflow.pipeline.run_plan import build_run_plan
 from tests.conftest import build_tiny_model
 from tests.pipeline.conftest import NUM_PROMPTS, cheerful
-from tests.pipeline.helpers import run_data, tables
+from tests.pipeline.helpers import run_data, tables, with_settings
 from tests.pipeline.judges import Counting
 from tests.test_whole import finished_run, small_settings
 
 COUNTING = {"kind": "tests.pipeline.judges:Counting"}
-
-
-def with_settings(settings: dict, **changes: object) -> RunConfig:
-    return RunConfig.model_validate({**settings, **changes})
 
 
 @pytest.mark.parametrize(
@@ -195,6 +191,7 @@ def test_policies_are_compared_response_by_response(
         theirs = 10 * np.array([cheerful("", text) for text in other["responses"]])
         odds = ours[:, None] - theirs[None, :]
         rates = 1 / (1 + np.exp(-odds))
+        assert compared["preferred"] == pytest.approx(rates.ravel())
         assert verdict["win_rate"] == pytest.approx(rates.mean())
         assert verdict["tie_rate"] == pytest.approx(np.mean(odds == 0))
         # The judge is exactly Bradley-Terry, so the fitted rewards are the qualities up to one shift.

@@ -9,7 +9,9 @@ import pytest
 from transformers import AutoTokenizer
 
 from rayflow.config import RunConfig
+from rayflow.config.evaluate import EvaluateConfig
 from rayflow.errors import ConfigError, DataError
+from rayflow.pipeline.evaluation_plan import build_evaluation_plan
 from rayflow.pipeline.preflight import preflight
 from rayflow.pipeline.run_plan import build_run_plan
 from tests.conftest import build_tiny_model
@@ -76,3 +78,45 @@ def test_a_model_that_only_its_own_code_can_load_is_not_trained(settings: dict, 
     path.write_text(json.dumps({**known, "model_type": "own"}))
     with pytest.raises(ConfigError, match="brings code of its own .'own'., which is run for sampling only"):
         check(settings, model=str(folder))
+
+
+STANDARDIZED = {
+    "kind": "ensemble",
+    "normalize": "standardize",
+    "members": [{"reward": {"kind": "rule", "function": "tests.pipeline.conftest:cheerful"}}],
+}
+
+
+def test_two_models_are_not_compared_by_rewards_that_know_only_their_own_prompts(settings: dict) -> None:
+    check(settings, reward=STANDARDIZED)
+    prompts = {**settings["prompts"], "evaluation": settings["prompts"]["train"]}
+    with pytest.raises(ConfigError, match="^reward orders the responses of one prompt among themselves"):
+        check(settings, reward=STANDARDIZED, prompts=prompts)
+    evaluation = {
+        "name": "e",
+        "model": settings["model"],
+        "policy": settings["model"],
+        "runs_dir": settings["runs_dir"],
+        "prompts": settings["prompts"]["train"],
+        "rewards": {"own": STANDARDIZED},
+        "compute": settings["compute"],
+    }
+    with pytest.raises(ConfigError, match="^rewards.own orders the responses"):
+        preflight(build_evaluation_plan(EvaluateConfig.model_validate(evaluation)))
+
+
+def test_one_range_is_not_measured_of_rewards_that_have_none_in_common(settings: dict) -> None:
+    whole = {"kind": "threshold", "scale": "global"}
+    check(settings, select=whole)
+    with pytest.raises(ConfigError, match="select.scale 'global' measures one range for all prompts"):
+        check(settings, select=whole, reward=STANDARDIZED)
+    check(settings, select={**whole, "low": -2, "high": 2}, reward=STANDARDIZED)
+
+
+def test_a_pairwise_rewards_own_probabilities_have_no_temperature(settings: dict, tiny_model: str) -> None:
+    pair = {"kind": "first_round", "labels": "sample", "temperature": 0.5}
+    check(settings, pair=pair)
+    with pytest.raises(
+        ConfigError, match="pair.temperature makes probabilities of rewards, and 'ranker' gives"
+    ):
+        check(settings, pair=pair, reward={"kind": "ranker", "model": tiny_model})

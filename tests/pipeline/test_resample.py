@@ -24,7 +24,7 @@ from rayflow.pipeline.runner import LocalRunner, Runner
 from rayflow.pipeline.stage import ShardWorker
 from rayflow.pipeline.verify import repair, verify
 from tests.pipeline.conftest import NUM_PROMPTS, cheerful
-from tests.pipeline.helpers import tables
+from tests.pipeline.helpers import tables, with_settings
 from tests.pipeline.judges import Counting
 
 WORDS = ["good", "bad", "film"]
@@ -33,10 +33,10 @@ TOO_MANY = {"kind": "top_k", "num_accepted": 40, "shortfall": "resample"}
 """More than 16 candidates can give, so that every prompt needs the two further draws."""
 
 
-def with_settings(settings: dict, **changes: object) -> RunConfig:
+def scarce(settings: dict, **changes: object) -> RunConfig:
     """Few words and few tokens: many candidates are the same text, so text-keyed selection falls short."""
     sample = {"engine": {"kind": "fake", "words": WORDS}, "num_candidates": 16, "max_tokens": 10}
-    return RunConfig.model_validate({**settings, "sample": sample, "select": RULE, **changes})
+    return with_settings(settings, **{"sample": sample, "select": RULE, **changes})
 
 
 def finish(config: RunConfig, runner: Runner | None = None) -> Plan:
@@ -54,10 +54,10 @@ def own_rows(plan: Plan, name: str) -> list[dict]:
 
 
 def test_only_short_prompts_are_sampled_again_and_every_prompt_comes_out_once(settings: dict) -> None:
-    kept = finish(with_settings(settings, name="kept", select={**RULE, "shortfall": "keep"}))
+    kept = finish(scarce(settings, name="kept", select={**RULE, "shortfall": "keep"}))
     short = {row["prompt_id"] for row in tables(kept)["select"] if len(row["accepted"]) < 7}
     assert 0 < len(short) < NUM_PROMPTS  # the fixture has both kinds
-    plan = finish(with_settings(settings))
+    plan = finish(scarce(settings))
     stored = tables(plan)
     again = own_rows(plan, "resample-1")
     assert {row["prompt_id"] for row in again} == short
@@ -77,7 +77,7 @@ def test_only_short_prompts_are_sampled_again_and_every_prompt_comes_out_once(se
 
 
 def test_a_further_draw_goes_behind_the_first_and_is_another_one(settings: dict) -> None:
-    plan = finish(with_settings(settings, select=TOO_MANY))
+    plan = finish(scarce(settings, select=TOO_MANY))
     first = {row["prompt_id"]: row for row in own_rows(plan, "sample")}
     rewards = {row["prompt_id"]: row["rewards"] for row in own_rows(plan, "score")}
     for row in tables(plan)["sample"]:
@@ -98,11 +98,11 @@ def test_a_further_draw_goes_behind_the_first_and_is_another_one(settings: dict)
 
 
 def test_draws_end_when_there_is_enough_or_at_the_limit(settings: dict) -> None:
-    limited = finish(with_settings(settings, select={**RULE, "num_accepted": 16, "max_resamples": 1}))
+    limited = finish(scarce(settings, select={**RULE, "num_accepted": 16, "max_resamples": 1}))
     assert "resample-2" not in limited.stages
     assert {len(row["responses"]) for row in tables(limited)["sample"]} == {32}
     assert max(len(row["accepted"]) for row in tables(limited)["select"]) < 16
-    enough = finish(with_settings(settings, name="enough", select={**TOO_MANY, "num_accepted": 20}))
+    enough = finish(scarce(settings, name="enough", select={**TOO_MANY, "num_accepted": 20}))
     assert len(own_rows(enough, "resample-1")) == NUM_PROMPTS
     assert own_rows(enough, "resample-2") == []
 
@@ -113,7 +113,7 @@ def test_no_engine_and_no_reward_is_started_where_no_prompt_is_short(
     started: list[str] = []
     real = FakeEngine.setup
     monkeypatch.setattr(FakeEngine, "setup", lambda self, model: (started.append(model), real(self, model)))
-    plan = finish(with_settings(settings, select={**TOO_MANY, "num_accepted": 4}))
+    plan = finish(scarce(settings, select={**TOO_MANY, "num_accepted": 4}))
     assert len(started) == 1
     assert len(tables(plan)["select"]) == NUM_PROMPTS
 
@@ -121,9 +121,9 @@ def test_no_engine_and_no_reward_is_started_where_no_prompt_is_short(
 def test_results_depend_neither_on_shards_nor_on_a_stop_in_between(
     settings: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = finish(with_settings(settings, name="whole"))
+    whole = finish(scarce(settings, name="whole"))
     compute = {"runner": "local", "shard_size": 3}
-    assert tables(finish(with_settings(settings, name="other", compute=compute))) == tables(whole)
+    assert tables(finish(scarce(settings, name="other", compute=compute))) == tables(whole)
     real, died = ShardWorker.run, []
 
     async def dies(self: ShardWorker, index: int) -> None:
@@ -135,15 +135,15 @@ def test_results_depend_neither_on_shards_nor_on_a_stop_in_between(
     monkeypatch.setattr(ShardWorker, "run", dies)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            finish(with_settings(settings))
-    assert tables(finish(with_settings(settings))) == tables(whole)
+            finish(scarce(settings))
+    assert tables(finish(scarce(settings))) == tables(whole)
     assert len(died) == 2
 
 
 def test_the_parts_of_a_reward_grow_with_it(settings: dict) -> None:
     rule = {"kind": "rule", "function": "tests.pipeline.conftest:cheerful"}
     members = [{"name": "a", "reward": rule}, {"name": "b", "weight": -0.5, "reward": rule}]
-    plan = finish(with_settings(settings, select=TOO_MANY, reward={"kind": "ensemble", "members": members}))
+    plan = finish(scarce(settings, select=TOO_MANY, reward={"kind": "ensemble", "members": members}))
     for row in tables(plan)["score"]:
         assert len(row["rewards"]) == len(row["variances"]) == 48
         assert [len(part) for part in row["component_rewards"]] == [48, 48]
@@ -155,7 +155,7 @@ def test_rewards_relative_to_the_group_are_computed_anew_for_the_whole_of_it(set
     Counting.total = 0
     rule = {**TOO_MANY, "max_resamples": 1, "num_accepted": 20}
     changes = {"reward": {"kind": "tests.pipeline.judges:Counting"}, "pair": {"kind": "gap", "tau": 0.1}}
-    plan = finish(with_settings(settings, select=rule, **changes))
+    plan = finish(scarce(settings, select=rule, **changes))
     assert Counting.total == NUM_PROMPTS * (15 + 31)
     for sampled, scored in zip(tables(plan)["sample"], tables(plan)["score"], strict=True):
         quality = 10 * np.array([cheerful("", text) for text in sampled["responses"]])
@@ -168,7 +168,7 @@ def with_further_draws_that_fail(settings: dict, rule: dict) -> tuple[Plan, set[
     reward = {"kind": "rule", "function": "tests.pipeline.test_resample:fails_on_many"}
     fails_on_many.seen = 0
     changes = {"select": {**rule, "max_resamples": 1}, "max_failed_fraction": 1.0}
-    plan = finish(with_settings(settings, reward=reward, **changes))
+    plan = finish(scarce(settings, reward=reward, **changes))
     failed = {failure.prompt_id for failure in plan.artifacts["rescore-1"].failures()}
     assert 0 < len(failed) < NUM_PROMPTS
     return plan, failed
@@ -196,7 +196,7 @@ def test_rejection_goes_on_where_a_further_draw_could_not_be_scored(settings: di
 
 
 def test_verify_holds_each_stage_against_its_own_shards(settings: dict) -> None:
-    config = with_settings(settings, select={**TOO_MANY, "num_accepted": 20, "max_resamples": 1})
+    config = scarce(settings, select={**TOO_MANY, "num_accepted": 20, "max_resamples": 1})
     whole = build_run_plan(config)
     first = Plan(
         config, tuple(step for step in whole.steps if step[0].name in ("prompts", "sample", "score"))
@@ -223,16 +223,16 @@ def fails_on_many(prompt: str, response: str) -> float:
 def test_a_threshold_that_nothing_passes_is_tried_again(settings: dict) -> None:
     rule = {"kind": "threshold", "scale": "none", "threshold": 1.0065}
     changes = {"sample": settings["sample"], "max_failed_fraction": 1.0}
-    kept = finish(with_settings(settings, name="kept", select=rule, **changes))
+    kept = finish(scarce(settings, name="kept", select=rule, **changes))
     lost = {failure.prompt_id for failure in kept.artifacts["select"].failures()}
     assert 0 < len(lost) < NUM_PROMPTS
-    again = finish(with_settings(settings, select={**rule, "shortfall": "resample"}, **changes))
+    again = finish(scarce(settings, select={**rule, "shortfall": "resample"}, **changes))
     assert {row["prompt_id"] for row in own_rows(again, "resample-1")} == lost
     assert again.artifacts["select"].manifest().num_failed < len(lost)
 
 
 def test_who_reads_a_run_with_further_draws_finds_whole_groups(settings: dict, tmp_path) -> None:
-    plan = finish(with_settings(settings))
+    plan = finish(scarce(settings))
     found = diagnose_run(plan, (), num_accepted=None, kl_budget=None)
     assert found.num_candidates == 16  # as first drawn: equally many of every prompt
     total, _ = write_trl(plan.artifacts, tmp_path / "pairs.jsonl")
@@ -246,17 +246,17 @@ def test_who_reads_a_run_with_further_draws_finds_whole_groups(settings: dict, t
 
 def test_what_cannot_be_asked_for_is_refused(settings: dict, tmp_path) -> None:
     with pytest.raises(ConfigError, match="drawn again at most select.max_resamples=2 times"):
-        finish(with_settings(settings, select={**TOO_MANY, "num_accepted": 49}))
-    plan = finish(with_settings(settings))
+        finish(scarce(settings, select={**TOO_MANY, "num_accepted": 49}))
+    plan = finish(scarce(settings))
     with pytest.raises(ConfigError, match="cannot sample again"):
         commands.reselect(plan.config.root, ["select.beta=0.3"], "again", Console(quiet=True))
 
 
 def test_more_draws_are_no_part_of_what_other_runs_are(settings: dict) -> None:
     keep, again = ({**RULE, "shortfall": kind} for kind in ("keep", "resample"))
-    identities = build_run_plan(with_settings(settings, select=keep)).identities
+    identities = build_run_plan(scarce(settings, select=keep)).identities
     assert "max_resamples" not in identities["select"]["select"]
-    growing = build_run_plan(with_settings(settings, select=again)).identities
+    growing = build_run_plan(scarce(settings, select=again)).identities
     assert growing["select"]["select"]["max_resamples"] == 2
     assert {"resample-1", "rescore-1", "resample-2", "rescore-2"} < set(growing["select"]["inputs"])
     assert growing["sample"] == identities["sample"]

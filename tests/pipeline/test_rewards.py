@@ -10,17 +10,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from rayflow.config import RunConfig
 from rayflow.errors import ModelError, StageError
 from tests.pipeline.conftest import NUM_PROMPTS, cheerful
-from tests.pipeline.helpers import data_plan, run_data, tables
+from tests.pipeline.helpers import data_plan, run_data, tables, with_settings
 
 CHEERFUL = {"kind": "rule", "function": "tests.pipeline.conftest:cheerful"}
 LENGTH = {"kind": "rule", "function": "tests.rewards.test_ensemble:length"}
-
-
-def with_settings(settings: dict, **changes: object) -> RunConfig:
-    return RunConfig.model_validate({**settings, **changes})
 
 
 def test_the_parts_of_an_ensemble_are_stored_with_their_variance(settings: dict) -> None:

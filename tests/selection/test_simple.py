@@ -167,6 +167,7 @@ def test_threshold_does_not_overflow() -> None:
         ({"scale": "global", "low": 1}, "give both, or neither"),
         ({"scale": "global", "low": 1, "high": 1}, "'low' must be below 'high'"),
         ({"scale": "global", "shortfall": "resample"}, "would move a measured range"),
+        ({"scale": "prompt", "shortfall": "resample"}, "its best is always kept"),
         ({"low": 0, "high": 1}, "belong to scale 'global'"),
         ({"threshold": 1.0}, r"must be in \[0, 1\)"),
     ],

@@ -16,7 +16,7 @@ from rayflow.core.stats import logit
 from rayflow.errors import DataError, RewardError
 from rayflow.pairing.base import Prefer
 from rayflow.pairing.labels import by_reward
-from rayflow.pipeline.stage import SimpleStage, failure_of
+from rayflow.pipeline.stage import SimpleStage, row_failure
 from rayflow.rewards.base import PairwiseReward, close_reward, judged, reads_orders
 
 
@@ -108,8 +108,10 @@ class PairStage(SimpleStage):
         )
         try:
             pairs = self._rule.pair(row.accepted, rewards, rng(self.seed, "pair", row.prompt_id), prefer)
-        except (RewardError, DataError) as error:
-            return failure_of(row.prompt_id, "label failed", str(error))
+            pairs = _checked(pairs, row.accepted)
+        except Exception as error:
+            parts = (self._rule, self._ranker)
+            return row_failure(row.prompt_id, "label failed", error, parts, RewardError, DataError)
         margins = None if verdicts is None else verdicts.margins(pairs)
         source = "reward" if margins is None else "ranker"
         if margins is None:
@@ -125,6 +127,23 @@ class PairStage(SimpleStage):
         """End what the ranker has started, and drop its model."""
         close_reward(self._ranker)
         self._ranker = None
+
+
+def _checked(pairs: Any, accepted: np.ndarray) -> np.ndarray:
+    """[p, 2] int32, two different accepted candidates each.
+
+    Raises:
+        DataError: a rule of someone's own made others, such as places among the accepted.
+    """
+    made = np.asarray(pairs).reshape(-1, 2) if np.size(pairs) else np.empty((0, 2), np.int32)
+    if not np.isin(made, accepted).all():
+        raise DataError(
+            f"the pairing rule made the pairs {made.tolist()!r:.200}, and accepted are the candidates "
+            f"{accepted.tolist()!r:.200}: a pair is two of these numbers, not two places among them"
+        )
+    if (made[:, 0] == made[:, 1]).any():
+        raise DataError(f"the pairing rule paired a candidate with itself: {made.tolist()!r:.200}")
+    return made.astype(np.int32)
 
 
 class Verdicts:

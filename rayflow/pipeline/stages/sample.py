@@ -12,7 +12,7 @@ from rayflow.core.chat import prompt_token_ids
 from rayflow.core.options import KindOptions, build
 from rayflow.core.rows import Candidates, Failure, Prompt
 from rayflow.core.seeds import sampling_seed
-from rayflow.engines.base import Engine, SamplingOptions
+from rayflow.engines.base import Engine, Generation, SamplingOptions
 from rayflow.errors import DataError
 from rayflow.pipeline.stage import failure_of
 
@@ -88,6 +88,8 @@ class SampleStage:
             made = await self._engine.generate(ids, self.sampling, seed)
         except (DataError, ValueError) as error:
             return failure_of(row.prompt_id, "sampling failed", error)
+        if wrong := _incomplete(made, self.sampling.num_candidates):
+            return failure_of(row.prompt_id, "engine gave no whole candidates", wrong)
         return Candidates(
             prompt_id=row.prompt_id,
             prompt_token_ids=ids,
@@ -105,3 +107,17 @@ class SampleStage:
     def close(self) -> None:
         """Stop the engine."""
         self._engine.close()
+
+
+def _incomplete(made: Generation, n: int) -> str:
+    """What is missing from what an engine of someone's own gave; "" where nothing is."""
+    sizes = {
+        "responses": len(made.responses),
+        "token_ids": len(made.token_ids),
+        "logprobs": len(made.logprobs),
+        "finish_reasons": len(made.finish_reasons),
+    }
+    if wrong := {name: size for name, size in sizes.items() if size != n}:
+        return f"{wrong} where {n} candidates were asked for"
+    empty = [place for place, ids in enumerate(made.token_ids) if not len(ids)]
+    return f"candidate {empty[0]} has no tokens, not even the one that ends it" if empty else ""

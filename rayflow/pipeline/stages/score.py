@@ -21,7 +21,7 @@ from rayflow.core.rows import (
     Scores,
 )
 from rayflow.errors import DataError, RewardError
-from rayflow.pipeline.stage import failure_of
+from rayflow.pipeline.stage import failure_of, row_failure
 from rayflow.rewards.base import (
     ComponentRewards,
     Reward,
@@ -76,8 +76,8 @@ class ScoreStage:
     def _one(self, row: Responses) -> Scores | Failure:
         try:
             found, orders = self._score(row)
-        except (RewardError, DataError) as error:
-            return failure_of(row.prompt_id, "reward failed", str(error))
+        except Exception as error:
+            return row_failure(row.prompt_id, "reward failed", error, (self._reward,), RewardError, DataError)
         n = len(row.responses)
         for values in (found.rewards, *found.parts, found.variances):
             if values.shape != (n,):

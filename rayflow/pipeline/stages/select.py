@@ -14,7 +14,7 @@ from rayflow.core.options import KindOptions, build
 from rayflow.core.rows import Accepted, Failure, Row, Scores
 from rayflow.core.seeds import derive
 from rayflow.pipeline.artifact import Artifact
-from rayflow.pipeline.stage import SimpleStage, failure_of
+from rayflow.pipeline.stage import SimpleStage, failure_of, row_failure
 
 NOTHING = "nothing accepted"
 
@@ -108,9 +108,9 @@ class SelectStage(SimpleStage):
             columns.append(np.array([text_keys(texts) for texts in scored], np.int64))
         try:
             chosen = selector.select(*columns)
-        except ValueError as error:
+        except Exception as error:
             if len(rows) == 1:
-                return [failure_of(rows[0].prompt_id, "selection failed", error)]
+                return [row_failure(rows[0].prompt_id, "selection failed", error, (selector,), ValueError)]
             # Rows are independent, so one by one the others come out as they would have.
             return [outcome for row in rows for outcome in self._decide(selector, [row])]
         numbers = (chosen.num_rounds.tolist(), chosen.num_visits.tolist())
