@@ -70,6 +70,10 @@ def test_the_other_rewards_score_and_label_as_shown(
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text(block("json", '"target"'))
     settings = small_settings(tmp_path, prompts, tiny_model) | yaml.safe_load(text)
+    if kind == "ensemble":  # standardised, so that two models are not compared by it
+        with pytest.raises(ConfigError, match="orders the responses of one prompt among themselves"):
+            run_data(RunConfig.model_validate(settings))
+        del settings["prompts"]["evaluation"]
     plan, _ = run_data(RunConfig.model_validate(settings))
     stored = tables(plan)
     assert len(stored["score"]) == len(stored["pair"]) == 2

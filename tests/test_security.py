@@ -206,7 +206,7 @@ def test_a_trained_model_with_a_flipped_bit_is_refused(tiny_model: str, tmp_path
 def test_a_plug_in_is_named_as_module_and_class_or_not_at_all(kind: str) -> None:
     with pytest.raises(ConfigError, match="Unknown engine kind"):
         resolve("engine", kind)
-    with pytest.raises(ConfigError, match="no nested Config class"):
+    with pytest.raises(ConfigError, match="no nested class Config"):
         resolve("engine", "os:system")
 
 

@@ -189,12 +189,13 @@ def run_now(
 ) -> None:
     """Run it once, here, and wait. The exit code is the command's; 75 if it is running already."""
     from rayflow.schedule import commands
+    from rayflow.schedule.records import BUSY
 
     with _open(state) as ledger:
         run = commands.run_now(ledger, name, date, sys.stdout.buffer, lambda line: print(line, flush=True))
     if run.state != "done":
         print(f"{run.result}; `rayflow schedule serve`, or run-now again, takes it up.", file=sys.stderr)
-        raise typer.Exit(130)
+        raise typer.Exit(BUSY if run.exit_code == BUSY else 130)
     raise typer.Exit(run.exit_code or 0)
 
 
@@ -202,11 +203,16 @@ def run_now(
 def day(
     cron: Annotated[str, typer.Argument(help="Five fields, such as '0 2 * * *'.", show_default=False)],
     timezone: Annotated[str, typer.Option(help="The zone that the times are in.")] = "UTC",
+    until: Annotated[
+        int | None,
+        typer.Option("--at", min=0, max=2**36, help="Up to this time, in seconds since 1970; default: now."),
+    ] = None,
 ) -> None:
     """Print the day of the latest time at which such a schedule was due: what exported schedules run for."""
     from rayflow.schedule.times import Times
 
-    print(Times(cron, timezone).latest_day(datetime.now(UTC)))
+    now = datetime.now(UTC) if until is None else datetime.fromtimestamp(until, UTC)
+    print(Times(cron, timezone).latest_day(now))
 
 
 @schedule.command()

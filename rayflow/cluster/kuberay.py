@@ -15,6 +15,8 @@ from rayflow.cluster.sizing import Group, groups
 
 _IDLE_SECONDS = 300
 _KEEP_SECONDS = 3600
+_PRE_RUNNING_SECONDS = 2 * 3600
+"""Until the job runs: time for a machine to be started and for a large image to be fetched."""
 _OBJECT_STORE_BYTES = 4 * 2**30  # shard numbers flow through it, never columns
 _JOB_ENV = {"RAY_JOB_STOP_WAIT_TIME_S": "60"}
 """A job that is stopped may finish the shards in flight: Ray's own 3 seconds are too few."""
@@ -27,7 +29,7 @@ def ray_cluster(options: ClusterOptions) -> Manifest:
 
 def ray_job(options: ClusterOptions) -> Manifest:
     """One job on a cluster that is made for it and removed after it."""
-    return ray_object(options, "RayJob", f"{options.name}-job", job_spec(options, job_line(options)))
+    return ray_object(options, "RayJob", f"{options.name}-job", job_spec(options, options.command))
 
 
 def ray_cron_job(options: ClusterOptions, name: str | None = None, command: str = "refresh") -> Manifest:
@@ -36,19 +38,22 @@ def ray_cron_job(options: ClusterOptions, name: str | None = None, command: str 
         "schedule": options.schedule,
         "timeZone": options.time_zone,
         "suspend": False,
-        "jobTemplate": job_spec(options, job_line(options, command)),
+        "jobTemplate": job_spec(options, command),
     }
     return ray_object(options, "RayCronJob", name or f"{options.name}-refresh", spec)
 
 
-def job_spec(options: ClusterOptions, line: str) -> dict[str, Any]:
-    """A RayJob's specification that runs a line of shell."""
+def job_spec(options: ClusterOptions, command: str, at: str | None = None) -> dict[str, Any]:
+    """A RayJob's specification that runs a command; `at` as in `pods.job_line`."""
     return {
-        "entrypoint": line,
+        "entrypoint": job_line(options, command, at),
         "runtimeEnvYAML": yaml.safe_dump({"env_vars": _JOB_ENV}),
         "submissionMode": "K8sJobMode",
-        # A second cluster goes on where a lost one stopped.
-        "backoffLimit": 2,
+        # A second cluster goes on where a lost one stopped. Not for a refresh: the operator does not look at exit
+        # codes, and 3 (held back by the gate) and 75 (another one is at it) are answers that it would ask for anew.
+        "backoffLimit": 0 if command == "refresh" else 2,
+        # A head for which there is no machine or no image would be waited for without an end.
+        "preRunningDeadlineSeconds": _PRE_RUNNING_SECONDS,
         "shutdownAfterJobFinishes": True,
         "ttlSecondsAfterFinished": _KEEP_SECONDS,
         "submitterPodTemplate": submitter_pod(options, {"name": "ray-job-submitter"}),

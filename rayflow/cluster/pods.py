@@ -29,25 +29,29 @@ def names(options: ClusterOptions) -> dict[str, str]:
     return {"volume": f"{options.name}-shared", "compute": f"{options.name}-compute"}
 
 
-def job_line(options: ClusterOptions, command: str | None = None) -> str:
+def job_line(options: ClusterOptions, command: str | None = None, at: str | None = None) -> str:
     """What a job runs on the cluster, as a line of shell in the project's folder, where paths in configurations start.
 
-    A refresh is for the day of its schedule's latest time.
+    A refresh is for the day of its schedule's latest time: up to `at`, a word for seconds since 1970, or up to now.
     """
     command = command or options.command
     config = options.refresh_config if command == "refresh" else options.config
     model = [] if options.model is None else ["--set", f"model={options.model}"]
     line = shlex.join(["env", "-C", WORKDIR, "rayflow", command, config, "--set", f"@{COMPUTE}", *model])
-    day = scheduled_day(options.schedule, options.time_zone)
+    day = scheduled_day(options.schedule, options.time_zone, at=at)
     return f"{line} --date {day}" if command == "refresh" else line
 
 
-def scheduled_day(cron: str, time_zone: str, program: Sequence[str] = ("rayflow",)) -> str:
+def scheduled_day(
+    cron: str, time_zone: str, program: Sequence[str] = ("rayflow",), at: str | None = None
+) -> str:
     """A shell's word for the day of a schedule's latest time, as the clocks of its zone show it.
 
-    Not the day of the start: what starts late, or anew after a loss, is for the day that it was planned for.
+    Not the day of the start: what starts late is for the day that it was planned for. With `at`, the time up to
+    which is looked, it is also the same word whenever the shell comes to it.
     """
-    return f'"$({shlex.join([*program, "schedule", "day", cron, "--timezone", time_zone])})"'
+    until = [] if at is None else ["--at", at]
+    return f'"$({shlex.join([*program, "schedule", "day", cron, "--timezone", time_zone, *until])})"'
 
 
 def head_pod(options: ClusterOptions) -> Manifest:

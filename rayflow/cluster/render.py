@@ -51,12 +51,16 @@ its data and its code in the image ({workdir}) or on the shared storage (--confi
     "cronjob.yaml": """
 The nightly refresh on a cluster of its own each time: a pod creates a RayJob, waits for it and ends as it does. Needs
 all that rayjob.yaml needs. Recommended: it never overlaps itself, and says what becomes of a night that was missed.
-To end a night early, delete its Job (kubectl get jobs), then the RayJob of the same name.
+To end a night early, delete its Job (kubectl get jobs): the RayJob of the same name belongs to it and goes with it,
+as it does when Kubernetes removes the Job, after a week or after three later ones. A night that the gate held back, or
+that another refresh was in the way of, fails like any other, and is not tried again on another cluster; a head that
+does not come up within two hours fails it, too.
 """,
     "raycronjob.yaml": """
 The nightly refresh on a cluster of its own each time, instead of cronjob.yaml. Alpha: the operator's feature gate
 RayCronJob is off by default, and the kind knows no concurrency policy and no deadline: nights may overlap, and after
-a pause of the operator every missed one is made up for.
+a pause of the operator every missed one is made up for. The day is that of the latest planned time when a job is
+submitted: one that is submitted after the next planned time is for the next day.
 """,
     "ray-up.yaml": """
 The same cluster without Kubernetes, on AWS ({aws_gpu}). Before it: set ami (Ubuntu with NVIDIA's driver and Docker)

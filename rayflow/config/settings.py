@@ -53,7 +53,7 @@ def overridden(data: dict[str, Any], overrides: Iterable[str] | None) -> dict[st
             for text in texts:
                 data = _merge(data, read_settings(text[1:]))
         else:
-            apply(data, dict(_parse_override(text) for text in texts))
+            apply(data, dict(_parse_override(text) for text in texts), whole=True)
     return data
 
 
@@ -62,20 +62,26 @@ def as_override(key: str, text: str | Path) -> str:
     return f"{key}={json.dumps(str(text), ensure_ascii=False)}"
 
 
-def apply(data: dict[str, Any], settings: dict[str, Any]) -> None:
+def apply(data: dict[str, Any], settings: dict[str, Any], whole: bool = False) -> None:
     """Change some settings in place, each named by its dotted path.
 
     Kinds come first, since a new kind empties its block; of the others, a later one may reach into a block that an
     earlier one has set.
 
+    Args:
+        data: what is changed.
+        settings: what they become.
+        whole: a block takes the place of the one that is there; else it changes only what it names, as a block of a
+            file does with the file that it extends.
+
     Raises:
         ConfigError: a path leads through a value.
     """
     for key in sorted(settings, key=lambda key: not key.endswith(".kind")):
-        _apply(data, key, settings[key])
+        _apply(data, key, settings[key], whole)
 
 
-def _apply(data: dict[str, Any], key: str, value: Any) -> None:
+def _apply(data: dict[str, Any], key: str, value: Any, whole: bool) -> None:
     *parents, last = key.split(".")
     for parent in parents:
         below = data.get(parent)
@@ -87,7 +93,7 @@ def _apply(data: dict[str, Any], key: str, value: Any) -> None:
         data = below
     if last == "kind" and parents and value != _kind_of(data, parents[-1]):
         data.clear()
-    data[last] = value
+    data[last] = value if whole else _over(data.get(last), value, last)
 
 
 def _kind_of(block: dict[str, Any], name: str) -> Any:
@@ -113,14 +119,15 @@ def _with_base(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 def _merge(base: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
     """Block by block; one that names its `kind` replaces the whole block, whose settings were another kind's."""
-    merged = dict(base)
-    for key, value in data.items():
-        below = base.get(key)
-        if isinstance(below, str) and key in _FAMILIES:
-            below = {"kind": below}
-        inside = isinstance(value, dict) and isinstance(below, dict) and "kind" not in value
-        merged[key] = _merge(below, value) if inside else value
-    return merged
+    return base | {key: _over(base.get(key), value, key) for key, value in data.items()}
+
+
+def _over(below: Any, value: Any, name: str) -> Any:
+    """One setting over another: a block changes what it names of the block below, unless it names a `kind`."""
+    if isinstance(below, str) and name in _FAMILIES:
+        below = {"kind": below}
+    inside = isinstance(value, dict) and isinstance(below, dict) and "kind" not in value
+    return _merge(below, value) if inside else value
 
 
 class _Loader(yaml.SafeLoader):

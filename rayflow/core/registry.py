@@ -117,6 +117,11 @@ def resolve(family: str, kind: str) -> type[Any]:
     return chosen
 
 
+def is_plug_in(part: object) -> bool:
+    """Whether a part's class is someone's own, which does not know our exceptions."""
+    return not type(part).__module__.startswith("rayflow.")
+
+
 def load_object(target: str, what: str) -> Any:
     """Import "module:name".
 

@@ -111,7 +111,7 @@ def _command(options: SubmitOptions, package: Package) -> list[str]:
     if (package.folder / script).exists():
         return [options.python, script, "config.yaml"]
     # rayflow was installed from a wheel, which has no `jobs`
-    return [options.python, "-m", "rayflow.cli", *JOBS[options.job or ""], "config.yaml"]
+    return [options.python, "-m", "rayflow", *JOBS[options.job or ""], "config.yaml"]
 
 
 def _passed_on(options: SubmitOptions, own: str) -> list[str]:

@@ -20,6 +20,7 @@ from rayflow.core.seeds import derive
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.plan import Plan, amended
 from rayflow.pipeline.report_columns import (
+    overlaps,
     pairing_section,
     position_bias,
     reference_section,
@@ -38,6 +39,7 @@ from rayflow.report.data import (
     TrainingSection,
     draw,
 )
+from rayflow.report.overlap import Overlap
 from rayflow.report.render import lead, write_report
 from rayflow.sources.read import DROPPED
 
@@ -65,6 +67,8 @@ def collect(plan: Plan) -> ReportData:
     parts = [config.select, config.pair] if config.select and config.pair else []
     method = [title(part) for part in (*parts, config.train.loss)]
     evaluated = "evaluate" in done
+    compared = evaluated and plan.stages["evaluate"].compared
+    shared = overlaps(done, plan.stages)
     return ReportData(
         name=config.name,
         created=created(config),
@@ -76,7 +80,7 @@ def collect(plan: Plan) -> ReportData:
         pairing=pairing_section(done["pair"]) if "pair" in done else None,
         reference=_reference(plan) if "reference" in done else None,
         training=training_section(plan, config.train.loss) if "train" in done else None,
-        evaluation=_evaluation(plan) if evaluated else None,
+        evaluation=_evaluation(plan, shared) if evaluated else None,
         samples=_samples(plan) if evaluated else None,
         position_bias=tuple(_position_bias(plan, done)),
         failures=tuple(
@@ -87,7 +91,7 @@ def collect(plan: Plan) -> ReportData:
         timings=tuple(timing_of(artifact) for artifact in done.values()),
         config_yaml=config.to_yaml(),
         versions=versions(),
-        notes=_COMPARED if evaluated and plan.stages["evaluate"].compared else (),
+        notes=tuple(found.note for found in shared) + (_COMPARED if compared else ()),
     )
 
 
@@ -141,7 +145,7 @@ def training_section(plan: Plan, loss: KindOptions) -> TrainingSection:
     )
 
 
-def _evaluation(plan: Plan) -> EvaluationSection:
+def _evaluation(plan: Plan, shared: Sequence[Overlap]) -> EvaluationSection:
     config = plan.config
     policy, baseline = zip(*_answered(plan), strict=True)
 
@@ -156,6 +160,7 @@ def _evaluation(plan: Plan) -> EvaluationSection:
         baseline_lengths=lengths(baseline),
         baseline="SFT model" if config.evaluate.baseline == "sft" else "targets",
         optimised=config.source == "sampled" or "score" in plan.stages or config.train.choose is not None,
+        num_seen=sum(found.num_shared for found in shared if found.is_seen),
     )
 
 
@@ -223,7 +228,10 @@ def title(options: KindOptions) -> str:
     settings = []
     for name, value in options.identity().items():
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        told = isinstance(value, str | bool) and value != type(options).model_fields[name].default
+        field = type(options).model_fields.get(
+            name
+        )  # none where a plug-in's identity says more than its settings
+        told = isinstance(value, str | bool) and (field is None or value != field.default)
         if name != "kind" and (number or told):
             settings.append(f"{name} {value}")
     kind = options.kind.rpartition(":")[2]

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rayflow.core.rows import Accepted, Orders, PreferencePairs, Row, Scores
+from rayflow.core.rows import Accepted, Orders, PreferencePairs, Prompt, Responses, Row, Scores
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.distributions import Bins, distributions
-from rayflow.pipeline.stage import read_table
+from rayflow.pipeline.stage import Stage, read_rows, read_table
+from rayflow.pipeline.stages.preferences import name_of
 from rayflow.report.data import PairingSection, PositionBias, ReferenceSection, SelectionSection
+from rayflow.report.overlap import CONSEQUENCES, Overlap
+
+_PROMPTS = {"train": "prompts", "validation": "valid-prompts", "evaluation": "eval-prompts"}
+"""The stage that stores each part of `prompts`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +145,36 @@ def reference_section(reference: Artifact, source: str, threshold: float) -> Ref
         max_difference=largest if count else None,
         threshold=threshold,
     )
+
+
+def overlaps(done: Mapping[str, Artifact], stages: Mapping[str, Stage]) -> tuple[Overlap, ...]:
+    """Where prompts that are held out from training, or from choosing the checkpoint, are among those all the same.
+
+    Args:
+        done: the run's finished artifacts, by name.
+        stages: what wrote them.
+    """
+    there = {part: name for part, name in _PROMPTS.items() if name in done}
+    if len(there) < 2:
+        return ()
+    names = {part: _names(done[name], stages[name].writes) for part, name in there.items()}
+    return tuple(
+        Overlap(part=part, other=other, num_shared=shared, num_prompts=len(names[part]))
+        for part, other in CONSEQUENCES
+        if part in there and other in there and (shared := int(np.isin(names[part], names[other]).sum()))
+    )
+
+
+def _names(prompts: Artifact, writes: type[Row]) -> np.ndarray:
+    """[n] uint64, the content hash of each prompt alone: the id of a `Prompt`, but not that of an `Example`."""
+    names = array("Q")  # eight bytes for a prompt, also where there are very many
+    for index in range(prompts.num_shards):
+        if issubclass(writes, Responses):
+            names.extend(int(name_of(row), 16) for row in read_rows([prompts], index, Prompt))
+        else:
+            ids = read_table([prompts], index, Row).column("prompt_id").to_pylist()
+            names.extend(int(each, 16) for each in ids)
+    return np.frombuffer(names, np.uint64) if names else np.empty(0, np.uint64)
 
 
 def position_bias(judged: Artifact, source: str) -> PositionBias | None:

@@ -17,6 +17,7 @@ import pyarrow as pa
 from rich.console import Console
 
 from rayflow.config import PoolOptions
+from rayflow.core.registry import is_plug_in
 from rayflow.core.rows import Failure, Row
 from rayflow.core.schema import from_table, join, to_table
 from rayflow.errors import RayflowError, StageError
@@ -212,8 +213,7 @@ def row_failure(
         parts: whose code has run; None for one that is not there.
         kinds: errors of our own parts that concern a row.
     """
-    named = (part for part in parts if part is not None)
-    plugged_in = any(not type(part).__module__.startswith("rayflow.") for part in named)
+    plugged_in = any(part is not None and is_plug_in(part) for part in parts)
     if not isinstance(error, kinds) and (isinstance(error, RayflowError) or not plugged_in):
         raise error
     return failure_of(prompt_id, reason, str(error) if isinstance(error, RayflowError) else error)

@@ -7,17 +7,15 @@ same date, unless the configuration has changed so that its rows would be others
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from rayflow.core.files import read_json, write_json
-from rayflow.core.rows import Prompt
 from rayflow.pipeline.identity import differences
-from rayflow.refresh.changes import Base, Changes, read_ids
+from rayflow.refresh.changes import TODO, Base, Changes, read_ids
 from rayflow.refresh.recipe import Recipe, content_of, recipe_of
+from rayflow.refresh.todo import read_back
 
 
 class Attempt:
@@ -26,7 +24,7 @@ class Attempt:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.name = folder.name
-        self.todo = folder / "todo.jsonl"
+        self.todo = folder / TODO
         self.run = folder / "run"
 
     @property
@@ -90,14 +88,7 @@ class Attempt:
 
     def contents(self) -> dict[str, str]:
         """Content hashes of the prompts that are computed, by id."""
-        return {prompt.prompt_id: content_of(prompt) for prompt in self._prompts()}
-
-    def _prompts(self) -> Iterator[Prompt]:
-        from rayflow.refresh.todo import Todo
-
-        layout = Todo(Todo.Config())
-        with open(self.todo, encoding="utf-8") as lines:
-            yield from (layout.example(json.loads(line)) for line in lines)
+        return {prompt.prompt_id: content_of(prompt) for prompt in read_back(self.todo)}
 
 
 def begin(

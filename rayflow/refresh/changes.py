@@ -32,10 +32,13 @@ from rayflow.errors import DataError
 from rayflow.refresh.dedup import Deduplicator
 from rayflow.refresh.recipe import Recipe, content_of
 from rayflow.refresh.table import PreferenceTable
-from rayflow.refresh.todo import line
+from rayflow.refresh.todo import line, read_back
 from rayflow.sources.read import read
 
 NEW, PROMPT = "new", "prompt"
+TODO = "todo.jsonl"
+FILES = ("carried.txt", "restored.txt", TODO, "dropped.jsonl")
+"""What a decision is written to, beside plan.json; nothing but TODO is read once its attempt is done."""
 Known = dict[str, tuple[str, str | None]]
 """Prompt id -> content hash of its row, and the part of the recipe that has changed since (None: up to date)."""
 
@@ -48,11 +51,14 @@ class Base:
         table: the table.
         head: its newest version, whose rows are carried over; None before there is a table.
         latest: the promoted one, whose rows may come back; None before the first promotion.
+        tried: the prompts that the head's refresh was to compute, as `todo` writes them. Those that the head lacks
+            have failed. None before the first refresh.
     """
 
     table: PreferenceTable
     head: int | None
     latest: int | None
+    tried: Path | None
 
 
 class Changes:
@@ -86,11 +92,10 @@ class Changes:
         Raises:
             DataError: the data holds no usable prompt.
         """
-        names = {"carried": "txt", "restored": "txt", "todo": "jsonl", "dropped": "jsonl"}
         with ExitStack() as stack:
             files = {
-                name: stack.enter_context(open(self._folder / f"{name}.{end}", "w", encoding="utf-8"))
-                for name, end in names.items()
+                Path(name).stem: stack.enter_context(open(self._folder / name, "w", encoding="utf-8"))
+                for name in FILES
             }
             dedup = stack.enter_context(Deduplicator(self._config.refresh.dedup))
             for item in self._prompts():
@@ -115,11 +120,12 @@ class Changes:
     def _place(self, prompt: Prompt) -> str:
         """Which file a prompt belongs into."""
         wanted = (content_of(prompt), None)
-        row = self._head.get(prompt.prompt_id)
+        row, before = self._head.get(prompt.prompt_id), self._latest.get(prompt.prompt_id)
         if row == wanted:
             return "carried"
-        if self._latest.get(prompt.prompt_id) == wanted:
+        if before == wanted:
             return "restored"
+        row = row or before
         self._todo[NEW if row is None else PROMPT if row[0] != wanted[0] else str(row[1])] += 1
         return "todo"
 
@@ -132,9 +138,24 @@ class Changes:
                 if item.prompt_id in self._head:
                     yield item
         self._totals["read"] = len(seen)
-        if self._config.refresh.missing == "keep" and self._base.head is not None:
-            yield from stored_prompts(self._base.table, self._base.head, without=seen)
+        if self._config.refresh.missing == "keep":
+            yield from self._missing(seen)
         yield from self._newcomers(source)
+
+    def _missing(self, seen: set[str]) -> Iterator[Prompt]:
+        """Prompts that the data does not have, and that stay: the head's, and those that the head should have.
+
+        A prompt that failed is in no row of the head, and the day's file that brought it is not read again.
+        """
+        base = self._base
+        if base.head is not None:
+            yield from stored_prompts(base.table, base.head, without=seen)
+            seen.update(self._head)
+        if base.latest is not None and self._latest:
+            yield from stored_prompts(base.table, base.latest, without=seen)
+            seen.update(self._latest)
+        if base.tried is not None and base.tried.exists():
+            yield from (prompt for prompt in read_back(base.tried) if prompt.prompt_id not in seen)
 
     def _newcomers(self, source: PromptSource) -> Iterator[Prompt | Failure]:
         for item in read(source, Prompt):

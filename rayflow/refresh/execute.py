@@ -98,7 +98,13 @@ class Refresh:
     def base(self) -> Base:
         """What the table has."""
         head = self.table.head if self.table.exists else None
-        return Base(self.table, head, self.folder.latest)
+        maker = None if head is None else self._maker(head)
+        return Base(self.table, head, self.folder.latest, maker and maker.todo)
+
+    def _maker(self, version: int) -> Attempt | None:
+        """The attempt that wrote a version; None of the empty one."""
+        name = self.table.attempt_of(version)
+        return None if name is None else Attempt(self.folder.attempts / name)
 
     def _finish(self, attempt: Attempt, lease: Lease) -> Outcome:
         """Compute, write, judge, promote: whatever of it has not been done yet."""
@@ -120,7 +126,7 @@ class Refresh:
             written,
             None if baseline is None else self.folder.record(baseline),
             self._config.gate,
-            Tried(attempt.num_wanted, sum(each.count for each in failures), attempt.recipe.reward),
+            self._tried(attempt, written),
         )
         record = self._record(attempt, written, found)
         self.folder.write_record(record)
@@ -146,6 +152,19 @@ class Refresh:
             rows = chain(rows_of(self.table, self.folder.latest, restored), rows)
         lease.check()
         return self.table.replace(set(attempt.carried()), rows, attempt.name)
+
+    def _tried(self, attempt: Attempt, version: int) -> Tried:
+        """What the version should have, and how much of that could not be computed.
+
+        Counted by its rows: the run that computed them may be gone. With `missing: keep` a version that is looked at
+        once more lacks what its own refresh could not compute. With `drop` it lacks nothing: what the data still has
+        would have been tried again.
+        """
+        wanted = attempt.num_wanted
+        if attempt.changes_nothing and self._config.refresh.missing == "keep":
+            maker = self._maker(version)
+            wanted = maker.num_wanted if maker is not None and maker.plan is not None else wanted
+        return Tried(wanted, wanted - self.table.num_rows(version), attempt.recipe.reward)
 
     def _record(self, attempt: Attempt, version: int, found: Findings) -> VersionRecord:
         """What is to be known of the version. One that is judged a second time keeps its origin."""

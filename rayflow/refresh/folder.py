@@ -8,6 +8,8 @@
       days/2026-11-20.json       exists once that day is done; says which version it has
       lease/00000007.json        who works here (see `lease`)
       attempts/2026-11-20-1/     one try at a date: plan.json, todo.jsonl, run/, done.json, report.html
+      trained/version-3/         the run that trained on that version, where `train` is asked for
+      exports/groups-3/          the version as that run reads it; there until it is done
       report.html                the last refresh's
 
 A promotion is a file that is created exclusively and named by its version, so that promoting twice is
@@ -121,6 +123,10 @@ class RefreshFolder:
         for folder in (self.versions, self.promotions, self.days, self.lease, self.attempts):
             folder.mkdir(exist_ok=True)
 
+    def groups(self, version: int) -> Path:
+        """Where a version is written for its training."""
+        return self.root / "exports" / f"groups-{version}"
+
     @staticmethod
     def is_one(path: Path) -> bool:
         """Whether a folder is a refresh's, or the table in one."""
@@ -190,7 +196,8 @@ def create_json(path: Path, data: dict[str, Any]) -> bool:
             os.fsync(sink.fileno())
         os.link(pending, path)  # fails if it exists: the first writer wins
     except FileExistsError:
-        return False
+        # 2: it was this call, and a network file system lost the answer
+        return pending.stat().st_nlink == 2
     finally:
         pending.unlink(missing_ok=True)
     return True

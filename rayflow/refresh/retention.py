@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rayflow.config.refresh import RetentionOptions
+from rayflow.refresh.changes import FILES, TODO
 from rayflow.refresh.folder import RefreshFolder
 from rayflow.refresh.table import PreferenceTable
 
@@ -43,20 +44,33 @@ def clean(folder: RefreshFolder, table: PreferenceTable, options: RetentionOptio
     removed = [version for version in gone if not table.readable(version)]
     for version in removed:
         folder.mark_removed(version)
-    _remove_runs(folder, options.runs)
+    for record in folder.records():
+        if record.removed is not None:
+            remove_groups(folder, record.version)
+    _remove_runs(folder, options.runs, table.attempt_of(head))
     return removed
 
 
-def _remove_runs(folder: RefreshFolder, keep: int) -> None:
+def remove_groups(folder: RefreshFolder, version: int) -> None:
+    """The copy of a version that its training reads, and what is left of one that was not finished."""
+    groups = folder.groups(version)
+    for path in (groups, *groups.parent.glob(f".{groups.name}.*")):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _remove_runs(folder: RefreshFolder, keep: int, newest: str | None) -> None:
     """Samples, scores and so on of all attempts but the last ones; their plans and reports stay.
 
-    An attempt that was never finished loses them as well: should it be gone on with, it computes them again.
+    An attempt that was never finished loses its run as well: should it be gone on with, it computes it again. The
+    prompts of the one that wrote the newest version stay: the next refresh tries again those that failed.
     """
     attempts = sorted(folder.attempts.iterdir(), key=_planned)
     for old in attempts[: max(0, len(attempts) - keep)]:
         shutil.rmtree(old / "run", ignore_errors=True)
         if (old / "done.json").exists():
-            (old / "todo.jsonl").unlink(missing_ok=True)
+            for name in FILES:
+                if (name, old.name) != (TODO, newest):
+                    (old / name).unlink(missing_ok=True)
 
 
 def _planned(attempt: Path) -> float:

@@ -142,6 +142,11 @@ class PreferenceTable:
         entries: list[dict[str, Any]] = table.history()
         return next(e["version"] for e in entries if e.get("rayflow.attempt") == attempt)
 
+    def attempt_of(self, version: int) -> str | None:
+        """The attempt that wrote a version; None of the empty one, and of a clean-up."""
+        entries: list[dict[str, Any]] = self._open().history()
+        return next((e.get("rayflow.attempt") for e in entries if e["version"] == version), None)
+
     def vacuum(self, keep: Collection[int], grace_hours: int) -> int:
         """Delete the data files that none of these versions, nor the newest, needs; returns how many.
 

@@ -6,6 +6,8 @@ Row in: what `line` wrote. Row out: `Example` without responses.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,13 @@ def line(prompt: Prompt) -> str:
     """A prompt as one line of JSON."""
     row = {"prompt": prompt.prompt, "messages": list(prompt.messages), "target": prompt.target}
     return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def read_back(path: Path) -> Iterator[Prompt]:
+    """The prompts of a file of such lines."""
+    layout = Todo(Todo.Config())
+    with open(path, encoding="utf-8") as lines:
+        yield from (layout.example(json.loads(each)) for each in lines)
 
 
 class Todo:

@@ -11,13 +11,14 @@ from rayflow.config.refresh import RefreshConfig
 from rayflow.pipeline import commands
 from rayflow.refresh.export import export
 from rayflow.refresh.folder import RefreshFolder
+from rayflow.refresh.retention import remove_groups
 from rayflow.refresh.table import PreferenceTable
 
 
 def train_config(config: RefreshConfig, folder: RefreshFolder, version: int) -> RunConfig:
     """The run that trains on a version: the refresh's own loss, reference and evaluation, the table's responses."""
     data = config.model_dump(mode="json", exclude={"refresh"})
-    groups = _groups(folder, version)
+    groups = folder.groups(version)
     data |= {"source": "direct", "select": None, "pair": None}
     data |= {"name": f"version-{version}", "runs_dir": str(folder.root / "trained")}
     data["prompts"]["train"] = {"path": str(groups / "data"), "layout": {"kind": "groups"}}
@@ -29,21 +30,34 @@ def train_config(config: RefreshConfig, folder: RefreshFolder, version: int) -> 
 def train(config: RefreshConfig, version: int, console: Console) -> Path:
     """Train on a version, or go on with that, or find it done; returns the policy's folder.
 
+    The copy of the version that the training reads is there only while it is not done.
+
     Raises:
         BusyError: another process is training on it.
     """
     folder = RefreshFolder(config.root)
-    groups = _groups(folder, version)
+    run = train_config(config, folder, version)
+    groups = folder.groups(version)
+    if groups.exists() or not _done(run):
+        _write(folder, version)
+        commands.run(run, console)
+        remove_groups(folder, version)
+    return next(run.root.glob("*-train")) / "model"
+
+
+def _write(folder: RefreshFolder, version: int) -> None:
+    """The copy that the training reads, if it is not there yet."""
+    groups = folder.groups(version)
     if not groups.exists():
         try:
             export(PreferenceTable(folder.table), folder.record(version), groups, "groups")
         except OSError:
             if not groups.exists():  # another call was faster, with the same rows
                 raise
-    run = train_config(config, folder, version)
-    commands.run(run, console)
-    return next(run.root.glob("*-train")) / "model"
 
 
-def _groups(folder: RefreshFolder, version: int) -> Path:
-    return folder.root / "exports" / f"groups-{version}"
+def _done(run: RunConfig) -> bool:
+    """Whether this very configuration has been run to its end; another one is the run's own to refuse or to go on."""
+    stored = run.root / "config.yaml"
+    ended = (run.root / "summary.json").exists() and any(run.root.glob("*-train/manifest.json"))
+    return ended and stored.exists() and stored.read_text(encoding="utf-8") == run.to_yaml()

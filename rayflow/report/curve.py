@@ -7,13 +7,15 @@ from itertools import pairwise
 
 import numpy as np
 
+from rayflow.report.svg import LARGEST
+
 MAX_POINTS = 400
 """Points kept of a long training curve, beside its two ends: more than the pixels it is drawn on."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One curve: `steps` [n] and `values` [n], values that are not finite are left out."""
+    """One curve: `steps` [n] and `values` [n], values that are not finite, or too large to draw, are left out."""
 
     style: str
     label: str
@@ -27,7 +29,7 @@ class Curve:
 
 def finite(curve: Curve) -> Curve:
     """The points that can be drawn."""
-    return curve.at(np.flatnonzero(np.isfinite(curve.values)))
+    return curve.at(np.flatnonzero(np.abs(curve.values) <= LARGEST))  # not so of NaN, either
 
 
 def thinned(curve: Curve) -> Curve:

@@ -82,6 +82,7 @@ class EvaluationSection:
         optimised: whether the reward that judges also selected, ordered or weighted what was trained on, or chose
             the checkpoint.
         baseline: what the policy is compared with.
+        num_seen: of these prompts, those that were trained on all the same.
     """
 
     win_rate: float
@@ -101,6 +102,12 @@ class EvaluationSection:
     baseline_lengths: Values | None = None
     optimised: bool = True
     baseline: str = "SFT model"
+    num_seen: int = 0
+
+    @property
+    def prompts_are(self) -> str:
+        """What the report calls these prompts: "held-out" is a claim."""
+        return "evaluation" if self.num_seen else "held-out"
 
     @property
     def excludes_half(self) -> bool:

@@ -168,6 +168,9 @@ def training(section: TrainingSection, shown: Sequence[CurveSpec] = CURVES) -> l
 def evaluation(section: EvaluationSection) -> list[Figure]:
     """Rewards and lengths on the held-out prompts, before and after training."""
     found = []
+    which = "on prompts that training never saw"
+    if section.num_seen:
+        which = f"on the evaluation prompts, of which training saw {section.num_seen:,}"
     if section.baseline_rewards is not None and section.policy_rewards is not None:
         found += overlaid(
             "Rewards before and after training",
@@ -175,9 +178,8 @@ def evaluation(section: EvaluationSection) -> list[Figure]:
                 Layer("before", section.baseline, section.baseline_rewards),
                 Layer("after", "trained model", section.policy_rewards),
             ],
-            "reward on held-out prompts",
-            "Share of responses in each reward bin, on prompts that training never saw. The triangles and "
-            "dashed lines mark the means.",
+            f"reward on {section.prompts_are} prompts",
+            f"Share of responses in each reward bin, {which}. The triangles and dashed lines mark the means.",
         )
     if section.baseline_lengths is not None and section.policy_lengths is not None:
         found += overlaid(

@@ -16,8 +16,8 @@ import numpy as np
 
 from rayflow.report import words
 from rayflow.report.curve import Curve, finite, is_noisy, smoothed, thinned
-from rayflow.report.svg import Frame, nice_step, percents, plain, ticks
-from rayflow.report.values import Histogram, Values, size_of
+from rayflow.report.svg import LARGEST, Frame, nice_step, percents, plain, ticks
+from rayflow.report.values import Histogram, Values, mean_of, size_of
 
 MAX_BINS = 32
 BIN_FACTORS = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
@@ -50,12 +50,12 @@ def bin_edges(
         span: fixed range, such as (0, 1) for shares.
 
     Returns:
-        [b + 1] float64, increasing, b <= MAX_BINS + 1.
+        [b + 1] float64, increasing, b <= MAX_BINS + 1. Values too large to draw lie beyond the outer ones.
     """
     if span is not None:
         return np.linspace(*span, 21)
-    low = min(float(v.min()) for v in values if v.size)
-    high = max(float(v.max()) for v in values if v.size)
+    ends = min(v.min() for v in values if v.size), max(v.max() for v in values if v.size)
+    low, high = np.clip(np.array(ends, np.float64), -LARGEST, LARGEST).tolist()
     if whole:
         step = max(1.0, math.ceil((high - low + 1) / MAX_BINS)) if high > low else 1.0
         return np.arange(low, high + step + 0.5, step) - 0.5
@@ -133,7 +133,7 @@ def _steps(frame: Frame, edges: np.ndarray, shares: np.ndarray, style: str) -> s
 def _mean(frame: Frame, layer: Layer) -> str:
     """A dashed line at the mean of a distribution."""
     values = layer.values
-    mean = float(values.mean) if isinstance(values, Histogram) else float(_finite(values).mean())
+    mean = mean_of(values if isinstance(values, Histogram) else _finite(values))
     low, high = frame.x_range
     if not low <= mean <= high:
         return ""

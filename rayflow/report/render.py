@@ -110,8 +110,9 @@ def lead(data: ReportData) -> str:
         return "The trained model has not been compared with its baseline yet."
     percent = words.percent
     interval = f"{percent(section.confidence, 0)} interval {percent(section.low)} to {percent(section.high)}"
+    seen = f" ({section.num_seen:,} of them trained on)" if section.num_seen else ""
     result = (
-        f"On {words.count(section.num_prompts, 'held-out prompt')} the trained model wins "
+        f"On {words.count(section.num_prompts, f'{section.prompts_are} prompt')}{seen} the trained model wins "
         f"{percent(section.win_rate)} of comparisons with the {section.baseline} ({interval})."
     )
     if section.excludes_half:
@@ -140,7 +141,7 @@ def _win_card(section: EvaluationSection | None) -> Card:
 def _reward_card(data: ReportData) -> Card:
     if data.evaluation is not None:
         before, after = data.evaluation.baseline_reward, data.evaluation.policy_reward
-        detail = "held-out prompts, before → after training"
+        detail = f"{data.evaluation.prompts_are} prompts, before → after training"
     elif data.selection is not None and data.selection.scored:
         before, after = mean_of(data.selection.candidate_rewards), mean_of(data.selection.accepted_rewards)
         detail = "candidates → accepted"

@@ -7,6 +7,7 @@ keeps its text as text (selectable, in the page's font), and stays a few kilobyt
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -15,17 +16,21 @@ import numpy as np
 
 LEFT, RIGHT, TOP, BOTTOM = 38.0, 10.0, 8.0, 34.0
 """Margins around the plotting area, in the drawing's own units."""
+LARGEST = 1e300
+"""Values are drawn up to here, of either sign: the distance of two larger ones can be too large for a float."""
 
 
 def nice_step(span: float, count: int, factors: Sequence[float] = (1, 2, 5, 10)) -> float:
     """The smallest factor times a power of ten that cuts `span` into at most `count` steps."""
-    raw = span / count
+    raw = max(span / count, sys.float_info.min)  # a very short span divided can be zero
     power = 10.0 ** math.floor(math.log10(raw))
     return next(power * factor for factor in factors if power * factor >= raw * (1 - 1e-9))
 
 
 def ticks(low: float, high: float, count: int) -> list[float]:
-    """Round values inside [low, high], about `count` of them."""
+    """Round values inside [low, high], about `count` of them; none where it is no range that can be drawn."""
+    if not math.isfinite(high - low):
+        return []
     step = nice_step(high - low, count)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [round(i * step, 12) if step >= 1e-9 else i * step for i in range(first, last + 1)]

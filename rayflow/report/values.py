@@ -31,10 +31,11 @@ Values = np.ndarray | Histogram
 
 
 def mean_of(values: Values) -> float:
-    """Mean of a distribution, NaN for an empty one."""
+    """Mean of a distribution, NaN for an empty one; infinite where the values' sum is too large for a float."""
     if isinstance(values, Histogram):
         return float(values.mean)
-    return float(np.mean(values)) if np.size(values) else float("nan")
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(np.mean(values)) if np.size(values) else float("nan")
 
 
 def size_of(values: Values) -> int:

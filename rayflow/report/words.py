@@ -14,7 +14,9 @@ def number(value: float | None) -> str:
         return NONE
     if float(value).is_integer() and abs(value) < 1e15:
         return f"{int(value):,}".replace("-", "−")
-    if abs(value) >= 1000:
+    if abs(value) >= 1e15:
+        text = f"{value:.1e}".replace("e+", "e")
+    elif abs(value) >= 1000:
         text = f"{value:,.0f}"
     elif abs(value) >= 1e-3:
         text = f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"

@@ -88,6 +88,10 @@ class RuleReward:
             return float(value)
         except (TypeError, ValueError):
             raise RewardError(f"{where} returned {value!r:.80}, which is not a number.") from None
+        except OverflowError:  # its digits are not shown: Python refuses to write out thousands of them
+            raise RewardError(
+                f"{where} returned {type(value).__name__} too large for a float: return a number below 1.8e308."
+            ) from None
 
 
 def _wanted(function: Callable[..., Any], name: str) -> tuple[str, ...]:

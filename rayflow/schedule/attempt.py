@@ -19,11 +19,13 @@ from types import FrameType
 from rayflow.errors import ArtifactError
 from rayflow.schedule.ledger import Ledger
 from rayflow.schedule.lock import Lock
-from rayflow.schedule.records import Run, Schedule
+from rayflow.schedule.records import BUSY, Run, Schedule
 
 EXIT_NOT_STARTED = 127
 """As a shell says that a command cannot be found or started."""
 _KILLED = {128 + number for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)}
+MAX_BUSY = 36
+"""So often a run is started that finds another process at it: with the wait of `take`, for six hours."""
 _RETRY_S = (1, 5, 10, 30, 60, 60, 60)
 
 
@@ -111,12 +113,16 @@ class Attempt:
         self._record(128 - code if code < 0 else code)
 
     def _record(self, code: int) -> None:
-        """How it ended. What we were told to stop is taken up again; so, a few times, is what others killed."""
+        """How it ended. What we were told to stop is taken up again; so, a few times, is what others killed.
+
+        What found another process at it is tried again later, unless a person called it, who has been told.
+        """
         _say(f"exit code {code}")
         if code in _KILLED and not self.stopped:
             self._write(finished=time.time(), exit_code=code)  # still "running", with nobody there: lost
             return
-        state = "interrupted" if self.stopped and code != 0 else "done"
+        later = code == BUSY and self.run.scheduled is not None and self.run.attempts < MAX_BUSY
+        state = "interrupted" if later or (self.stopped and code != 0) else "done"
         self._write(state=state, finished=time.time(), exit_code=code)
 
     def _write(self, **values: object) -> None:
@@ -132,7 +138,7 @@ class Attempt:
 
 def command_line(schedule: Schedule, date: str) -> list[str]:
     """The command of a run."""
-    program = [str(schedule.program)] if schedule.program else [sys.executable, "-m", "rayflow.cli"]
+    program = [str(schedule.program)] if schedule.program else [sys.executable, "-m", "rayflow"]
     return [*program, *schedule.arguments(date)]
 
 

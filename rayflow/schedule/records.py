@@ -12,7 +12,8 @@ from typing import Literal
 from rayflow.errors import ConfigError
 from rayflow.schedule.times import Times
 
-RESULTS = {0: "ok", 3: "held back", 75: "busy"}
+BUSY = 75
+RESULTS = {0: "ok", 3: "held back", BUSY: "busy"}
 """What the exit codes of a refresh say: committed, not passed by its gate, somebody else is at it."""
 
 Missed = Literal["run-once", "skip"]
@@ -93,6 +94,8 @@ class Run:
     @property
     def result(self) -> str:
         """In a word."""
+        if self.state == "interrupted" and self.exit_code == BUSY:
+            return "busy, to be tried again"
         if self.state != "done":
             return self.state
         return RESULTS.get(self.exit_code or 0, "failed")

@@ -5,17 +5,21 @@ Called under the schedule's lock. So a run that the ledger calls running is not:
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from rayflow.schedule.due import decide
 from rayflow.schedule.ledger import Ledger
-from rayflow.schedule.records import Run, Schedule
+from rayflow.schedule.records import BUSY, Run, Schedule
 
 MAX_LOST = 3
 """An attempt that vanishes so often takes the machine's memory, or the machine, with it."""
 EXIT_LOST = 137
 """What is recorded then: 128 and SIGKILL's number."""
+
+
+BUSY_WAIT = timedelta(minutes=10)
+"""Between two tries of a run that found another process at it."""
 
 
 def take(ledger: Ledger, name: str, now: datetime) -> tuple[Run | None, list[Path]]:
@@ -34,9 +38,9 @@ def take(ledger: Ledger, name: str, now: datetime) -> tuple[Run | None, list[Pat
 
 
 def resume(ledger: Ledger, name: str, now: datetime) -> Run | None:
-    """The unfinished run, with one attempt more; None if there is none, or it was lost too often."""
+    """The unfinished run, with one attempt more; None if there is none, or it was lost too often or just busy."""
     run = ledger.unfinished(name)
-    if run is None:
+    if run is None or _was_just_busy(run, now):
         return None
     lost = run.lost + (run.state == "running")
     if lost >= MAX_LOST:
@@ -54,6 +58,13 @@ def resume(ledger: Ledger, name: str, now: datetime) -> Run | None:
         pid=None,
     )
     return ledger.run(run.id)
+
+
+def _was_just_busy(run: Run, now: datetime) -> bool:
+    """Whether it is too early to ask again. A clock that was set back does not make it longer."""
+    if run.state != "interrupted" or run.exit_code != BUSY or run.finished is None:
+        return False
+    return abs(now - run.finished) < BUSY_WAIT
 
 
 def _due(ledger: Ledger, schedule: Schedule, now: datetime) -> Run | None:

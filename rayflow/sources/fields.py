@@ -10,9 +10,20 @@ from typing import Any
 import numpy as np
 
 from rayflow.core.rows import Example, Message, prompt_id
-from rayflow.sources.base import EMPTY_PROMPT, MISSING_KEY, NOT_UNICODE, SEVERAL_TURNS, WRONG_TYPE, RowError
+from rayflow.sources.base import (
+    EMPTY_PROMPT,
+    MISSING_KEY,
+    NOT_UNICODE,
+    PREFILL,
+    SEVERAL_TURNS,
+    TOOLS_OR_IMAGES,
+    WRONG_TYPE,
+    RowError,
+)
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
+_NOT_TEXT = ("tool_calls", "function_call", "tools", "images", "image")
+"""Keys, of a row or of a turn, whose content the model of whoever wrote the data has seen, and ours would not."""
 Context = str | tuple[Message, ...]
 """What a response answers: plain text, or chat turns."""
 
@@ -43,6 +54,34 @@ def holdings(row: dict[str, Any], wanted: Sequence[str]) -> str:
     return f"has {', '.join(map(str, row)) or 'nothing'}{hint}"
 
 
+def refuse_tools_and_images(values: dict[str, Any], name: str) -> None:
+    """Let only text through: without the rest a response would answer another context than the one it was made for.
+
+    Args:
+        values: a row, or one of its turns.
+        name: of it, for the message.
+
+    Raises:
+        RowError: it has tools, calls of them or images.
+    """
+    found = [key for key in _NOT_TEXT if not _is_empty(values.get(key))]
+    if found:
+        raise RowError(
+            TOOLS_OR_IMAGES,
+            f"{name} has '{found[0]}', which is not read, so the model would see another context: leave the row out, "
+            "or write what it says into the text of a turn",
+        )
+
+
+def _is_empty(value: Any) -> bool:
+    """Whether a column holds nothing: null, also at depth as Parquet fills it in, or an empty list written as text."""
+    if isinstance(value, dict):
+        return all(_is_empty(each) for each in value.values())
+    if isinstance(value, list | tuple):
+        return all(_is_empty(each) for each in value)
+    return value is None or value is False or value in ("", b"", "[]", "{}", "null")
+
+
 def text(value: Any, name: str) -> str:
     """A text that can be stored.
 
@@ -62,7 +101,7 @@ def turns(value: Any, name: str) -> tuple[Message, ...]:
     """Chat turns with nothing but role and content.
 
     Raises:
-        RowError: not a list of messages, or a role that is not known.
+        RowError: not a list of messages, a role that is not known, or a turn with tools or images.
     """
     if not isinstance(value, list | tuple):
         kind = type(value).__name__
@@ -73,6 +112,7 @@ def turns(value: Any, name: str) -> tuple[Message, ...]:
             raise RowError(WRONG_TYPE, f"each message of '{name}' needs a 'role' and a text 'content'")
         if turn["role"] not in ROLES:
             raise RowError(WRONG_TYPE, f"unknown role '{turn['role']}'; known: {', '.join(ROLES)}")
+        refuse_tools_and_images(turn, f"a turn of '{name}'")
         found.append({"role": turn["role"], "content": text(turn["content"], f"{name}.content")})
     return tuple(found)
 
@@ -169,7 +209,17 @@ def group(
     target: str | None = None,
     finish_reasons: tuple[str, ...] = (),
 ) -> Example:
-    """A prompt with its responses; `paired`: the first was preferred to the second. A target is part of the id."""
+    """A prompt with its responses; `paired`: the first was preferred to the second. A target is part of the id.
+
+    Raises:
+        RowError: the prompt ends with the assistant's turn, behind which a response would be a second one.
+    """
+    if given and not isinstance(given, str) and given[-1]["role"] == "assistant":
+        raise RowError(
+            PREFILL,
+            "the prompt ends with an assistant's turn, so a response would be a second one in a row: put its text in "
+            "front of every response, and end the prompt with the turn before it",
+        )
     prompt, messages = (given, ()) if isinstance(given, str) else (None, given)
     return Example(
         prompt_id=prompt_id(prompt, messages, responses if target is None else (*responses, target)),

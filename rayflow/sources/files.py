@@ -137,7 +137,7 @@ def _values(path: Path) -> Iterator[Any]:
             _refuse_foreign_types(stream.schema)
             yield from (row for batch in stream for row in batch.to_pylist())
     else:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as file:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig") as file:
             array = _json_array(path, file) if ".json" in path.suffixes else None
             yield from _json_lines(path, file) if array is None else array
 

@@ -11,8 +11,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from rayflow.core.options import build
+from rayflow.core.registry import is_plug_in
 from rayflow.core.rows import Example, Failure, Prompt, prompt_id
-from rayflow.errors import DataError
+from rayflow.errors import DataError, RayflowError
 from rayflow.sources.base import EMPTY_RESPONSE, IDENTICAL, NO_ANSWER, OTHER_SPLIT, Layout, RowError
 from rayflow.sources.files import read_rows
 
@@ -75,9 +76,14 @@ def _made(
             if of_one and made.pairs and "responses" not in row.values:
                 raise RowError(NO_ANSWER, "a chosen and a rejected response are no answers of one policy")
             yield where, taken(made)
-        except DataError as error:
+        except Exception as error:
+            if not isinstance(error, DataError) and (
+                isinstance(error, RayflowError) or not is_plug_in(layout)
+            ):
+                raise
             reason = error.reason if isinstance(error, RowError) else "malformed row"
-            yield where, Failure(prompt_id=f"row-{count}", reason=reason, detail=f"{where}: {error}"[:1000])
+            said = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
+            yield where, Failure(prompt_id=f"row-{count}", reason=reason, detail=f"{where}: {said}"[:1000])
 
 
 def _prompt(made: Example) -> Prompt:

@@ -8,7 +8,8 @@ import re
 import shlex
 import subprocess
 import sys
-from datetime import UTC, datetime
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +137,9 @@ def test_all_kinds_describe_the_same_cluster_and_settings(files: dict[str, Any])
     assert files["raycronjob"]["spec"]["jobTemplate"]["rayClusterSpec"] == spec
     assert yaml.safe_load(files["config"]["data"]["compute.yaml"]) == files["compute"]
     assert spec["rayVersion"] == RAY_VERSION
-    assert night(files["cronjob"])["spec"] == files["raycronjob"]["spec"]["jobTemplate"]
+    own, alpha = night(files["cronjob"])["spec"], files["raycronjob"]["spec"]["jobTemplate"]
+    assert {**own, "entrypoint": ""} == {**alpha, "entrypoint": ""}
+    assert own["entrypoint"].replace(" --at SECONDS-OF-THE-NIGHT", "") == alpha["entrypoint"]
 
 
 def test_pods_mount_what_the_other_files_make(files: dict[str, Any]) -> None:
@@ -206,24 +209,24 @@ def test_the_nightly_refresh_never_overlaps_itself_and_says_what_becomes_of_a_mi
     assert command[command.index("rayflow") + 1 :][:2] == ["refresh", "jobs/configs/nightly.yaml"]
 
 
-@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Etc/GMT+12"])
-def test_a_refresh_is_for_the_day_of_its_schedules_latest_time(zone: str) -> None:
-    """At any time one of the two zones has another day than UTC; and what starts late is for its own day."""
-    options = ClusterOptions(gpus=8, time_zone=zone, schedule="0 22 * * *", command="refresh")
-    times = Times("0 22 * * *", zone)
-    files = rendered(options)
-    lines = {
-        night(files["cronjob"])["spec"]["entrypoint"],
-        files["raycronjob"]["spec"]["jobTemplate"]["entrypoint"],
-    }
-    (line,) = lines
-    before = times.latest_day(datetime.now(UTC))
+def day_of(line: str) -> str:
+    """The day that a shell on the cluster makes of an entry point."""
     here = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     said = subprocess.run(
         ["sh", "-c", f"echo {line}"], capture_output=True, text=True, check=True, env=here
     ).stdout.split()
     assert said[-2] == "--date"
-    assert said[-1] in {before, times.latest_day(datetime.now(UTC))}
+    return said[-1]
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Etc/GMT+12"])
+def test_a_refresh_is_for_the_day_of_its_schedules_latest_time(zone: str) -> None:
+    """At any time one of the two zones has another day than UTC; and what starts late is for its own day."""
+    options = ClusterOptions(gpus=8, time_zone=zone, schedule="0 22 * * *", command="refresh")
+    times = Times("0 22 * * *", zone)
+    line = rendered(options)["raycronjob"]["spec"]["jobTemplate"]["entrypoint"]
+    before = times.latest_day(datetime.now(UTC))
+    assert day_of(line) in {before, times.latest_day(datetime.now(UTC))}
     with pytest.raises(ValidationError, match="time_zone"):
         ClusterOptions(gpus=8, time_zone="UTC $(touch x)")
 
@@ -252,6 +255,22 @@ esac
 """
 
 
+def pod_of(folder: Path, options: ClusterOptions, job: str, states: list[str]) -> tuple[str, dict[str, str]]:
+    """The script of the pod that waits for a night's RayJob, and its environment; `folder` has its files."""
+    objects = rendered(options)["cronjob"]
+    (container,) = containers(objects[-1])
+    (folder / "rayjob.yaml").write_text(objects[0]["data"]["rayjob.yaml"])
+    (folder / "kubectl").write_text(KUBECTL)
+    (folder / "kubectl").chmod(0o755)
+    (folder / "states").write_text("".join(f"{state}\n" for state in states))
+    env = {"PATH": f"{folder}:/usr/bin:/bin", "JOB_NAME": job, "JOB_UID": UID, "POLL_SECONDS": "0"}
+    assert {e["name"] for e in container["env"]} - {"HOME"} <= env.keys()
+    return container["command"][-1].replace("/etc/rayflow-job", str(folder)), env
+
+
+UID = "0b4f8b1e-6a1c-4c58-9a37-6b1f6a1d2c3e"
+
+
 @pytest.mark.parametrize(
     ("states", "code"),
     [
@@ -263,14 +282,8 @@ esac
     ],
 )
 def test_the_pod_ends_as_the_job_that_it_created(states: list[str], code: int, tmp_path: Path) -> None:
-    (container,) = containers(rendered(SPLIT)["cronjob"][-1])
-    script = container["command"][-1].replace("/etc/rayflow-job", str(tmp_path))
-    (tmp_path / "rayjob.yaml").write_text(rendered(SPLIT)["cronjob"][0]["data"]["rayjob.yaml"])
-    (tmp_path / "kubectl").write_text(KUBECTL)
-    (tmp_path / "kubectl").chmod(0o755)
-    env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "JOB_NAME": "rayflow-refresh-29384750", "POLL_SECONDS": "0"}
     for _ in range(2):  # the second time for a pod that replaces a lost one
-        (tmp_path / "states").write_text("".join(f"{state}\n" for state in states))
+        script, env = pod_of(tmp_path, SPLIT, "rayflow-refresh-29384750", states)
         done = subprocess.run(
             ["/bin/sh", "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=30
         )
@@ -280,6 +293,53 @@ def test_the_pod_ends_as_the_job_that_it_created(states: list[str], code: int, t
     made = yaml.safe_load((tmp_path / "created").read_text())
     check(made)
     assert made["metadata"]["name"] == "rayflow-refresh-29384750"
+    (owner,) = made["metadata"]["ownerReferences"]  # with the Job, which goes by itself, the RayJob goes
+    assert (owner["kind"], owner["name"], owner["uid"]) == ("Job", "rayflow-refresh-29384750", UID)
+    assert owner["blockOwnerDeletion"] is False and "controller" not in owner
+
+
+@pytest.mark.parametrize("minutes_late", [0, 60 * 26])
+def test_the_day_of_a_night_is_fixed_when_its_job_is_made(minutes_late: int, tmp_path: Path) -> None:
+    """However late it starts, and whenever the line is read: the Job's name says for when it was planned."""
+    options = SIZINGS["all-options"]
+    times = Times(options.schedule, options.time_zone)
+    planned = times.latest(
+        datetime.now(UTC) - timedelta(days=9), datetime.now(UTC) - timedelta(minutes=minutes_late)
+    )
+    name = f"other-refresh-{int(planned.timestamp()) // 60}"
+    script, env = pod_of(tmp_path, options, name, ["Complete SUCCEEDED"])
+    subprocess.run(["/bin/sh", "-c", script], cwd=tmp_path, env=env, check=True, timeout=30)
+    line = yaml.safe_load((tmp_path / "created").read_text())["spec"]["entrypoint"]
+    assert f"--at {int(planned.timestamp())})" in line
+    assert day_of(line) == times.date(planned)
+
+
+@pytest.mark.parametrize("job", ["by-hand", "by-hand-1", "refresh-20261120", "refresh-99999999", "r-0123"])
+def test_a_job_made_by_hand_is_for_now(job: str, tmp_path: Path) -> None:
+    script, env = pod_of(tmp_path, SPLIT, job, ["Complete SUCCEEDED"])
+    before = int(time.time())
+    subprocess.run(["/bin/sh", "-c", script], cwd=tmp_path, env=env, check=True, timeout=30)
+    line = yaml.safe_load((tmp_path / "created").read_text())["spec"]["entrypoint"]
+    assert before - 60 <= int(re.search(r"--at (\d+)", line).group(1)) <= time.time()
+
+
+def test_an_answer_of_a_refresh_is_not_asked_for_again_on_another_cluster(files: dict[str, Any]) -> None:
+    """Held back (3) and busy (75) are no accidents; a run that lost its cluster goes on with the next one."""
+    nights = (night(files["cronjob"])["spec"], files["raycronjob"]["spec"]["jobTemplate"])
+    assert [spec["backoffLimit"] for spec in nights] == [0, 0]
+    assert files["rayjob"]["spec"]["backoffLimit"] == 2
+    refresh = rendered(ClusterOptions(gpus=1, command="refresh"))["rayjob"]["spec"]
+    assert refresh["backoffLimit"] == 0
+
+
+def test_a_head_that_never_comes_up_ends_the_night(files: dict[str, Any]) -> None:
+    """Else the pod waits for ever, and no later night begins."""
+    for spec in (
+        night(files["cronjob"])["spec"],
+        files["raycronjob"]["spec"]["jobTemplate"],
+        files["rayjob"]["spec"],
+    ):
+        assert 600 <= spec["preRunningDeadlineSeconds"] <= 6 * 3600
 
 
 def test_no_pod_after_a_failed_night_tries_again(files: dict[str, Any]) -> None:

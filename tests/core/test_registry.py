@@ -55,7 +55,7 @@ def test_every_entry_resolves_to_a_class_whose_config_names_it(family, kind):
         ("selection", "their_needs:Rule", "a_package_nobody_has"),
         ("selection", "their_crash:Rule", "their_crash' fails on import with ZeroDivisionError"),
         ("selection", "their_rules:Medain", "has no 'Medain'. Did you mean 'Median'"),
-        ("selection", "their_rules:Bare", "no nested Config class, so it is not a selection"),
+        ("selection", "their_rules:Bare", "so it is not a selection"),
         ("selection", ":Rule", "must have the form 'module:name'"),
         ("selection", "their_rules:", "must have the form 'module:name'"),
     ],

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from rayflow.core.options import KindOptions
+from rayflow.core.options import KindOptions, build
+from rayflow.core.rows import Example
 from rayflow.engines.base import Generation
 from rayflow.engines.fake import FakeEngine
 from rayflow.errors import ConfigError, StageError
 from rayflow.pipeline.preflight import preflight
 from rayflow.pipeline.run_plan import build_run_plan
 from rayflow.selection.base import PerRow
+from rayflow.sources.prompts import Prompts
 from tests.pipeline.conftest import NUM_PROMPTS
 from tests.pipeline.helpers import run_data, tables, with_settings
 
@@ -90,6 +93,19 @@ class Engine(FakeEngine):
         return replace(made, token_ids=(np.empty(0, np.int32), *made.token_ids[1:]))
 
 
+class Layout:
+    """Reads a key that not every row has."""
+
+    class Config(KindOptions):
+        kind: str = f"{HERE}:Layout"
+
+    def __init__(self, options: Config) -> None:
+        pass
+
+    def example(self, row: dict[str, Any]) -> Example:
+        return build("layout", Prompts.Config()).example({"prompt": row["question"]})
+
+
 class Loss:
     """Says nothing of its unit."""
 
@@ -105,6 +121,15 @@ def failures(settings: dict, stage: str, **changes: Any) -> list[tuple[str, str]
     found = [(each.reason, each.detail) for each in plan.artifacts[stage].failures()]
     assert len(tables(plan)[stage]) + len(found) == NUM_PROMPTS
     return found
+
+
+def test_a_layouts_error_is_a_row_s(settings: dict, tmp_path: Path) -> None:
+    path = tmp_path / "own.jsonl"
+    path.write_text('{"question": "Why?"}\n{"q": "Who?"}\n')
+    prompts = {"train": {"path": str(path), "layout": f"{HERE}:Layout"}}
+    plan, _ = run_data(with_settings(settings, prompts=prompts, max_failed_fraction=0.5))
+    (found,) = plan.artifacts["prompts"].failures()
+    assert (found.reason, found.detail) == ("malformed row", f"{path}, row 2: KeyError: 'question'")
 
 
 def test_a_rewards_error_is_a_row_s(settings: dict) -> None:

@@ -13,7 +13,7 @@ from rayflow.config import RunConfig, load_config
 from rayflow.core.files import read_json
 from rayflow.errors import ArtifactError, ConfigError
 from rayflow.pipeline import commands
-from rayflow.pipeline.rounds import round_configs
+from rayflow.pipeline.rounds import round_config, round_configs
 from rayflow.pipeline.run_plan import build_run_plan
 from tests.pipeline.helpers import tables
 
@@ -87,6 +87,14 @@ def test_overrides_must_name_settings_that_exist(settings: dict) -> None:
     assert not Path(settings["runs_dir"]).exists()  # the first round has not begun
     with pytest.raises(ValueError, match="3 entries for 2 rounds"):
         run(settings, overrides=[{}, {}, {}])
+
+
+def test_a_block_of_a_rounds_overrides_leaves_the_rest_of_the_block_as_it_is(settings: dict) -> None:
+    rounds = {"num": 2, "overrides": [{}, {"train": {"learning_rate": 1.0e-7}}]}
+    config = RunConfig.model_validate({**settings, "rounds": rounds})
+    later = round_config(config, 2, settings["model"]).train
+    assert later == config.train.model_copy(update={"learning_rate": 1.0e-7})
+    assert (later.batch_size, later.precision) == (4, "float32")
 
 
 def test_a_single_round_has_its_overrides_too(settings: dict) -> None:

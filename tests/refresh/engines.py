@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import zlib
 from pathlib import Path
 
 from rayflow.engines.fake import FakeEngine
@@ -35,3 +37,12 @@ def asked(log: Path) -> list[str]:
 def gloomy(prompt: str, response: str) -> float:
     """Another reward, whose scale differs."""
     return -5.0 - len(response)
+
+
+def flaky(prompt: str, response: str) -> float:
+    """The tests' reward, but for a share of the prompts, FLAKY_SHARE, that it cannot judge."""
+    from tests.pipeline.conftest import cheerful
+
+    if zlib.crc32(prompt.encode()) % 1000 < 1000 * float(os.environ.get("FLAKY_SHARE", "0")):
+        raise ValueError("no judgement")
+    return cheerful(prompt, response)

@@ -234,3 +234,20 @@ def test_of_two_processes_that_refresh_at_once_one_is_told_to_come_back(nightly:
     assert any("Another" in error and "Traceback" not in error for error in errors)
     assert len(nightly.rows()) == 20 == len(nightly.asked()) and len(nightly.root.records()) == 1
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def test_a_record_is_ones_own_though_a_network_file_system_lost_the_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = os.link
+
+    def lost(source: Path, target: Path) -> None:
+        """The first call went through, its answer was lost, and the one that was sent again finds the file there."""
+        link(source, target)
+        raise FileExistsError(target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", lost)
+        assert create_json(tmp_path / "00000001.json", {"mine": True})
+    assert not create_json(tmp_path / "00000001.json", {"mine": False})
+    assert [path.name for path in tmp_path.iterdir()] == ["00000001.json"]

@@ -146,6 +146,9 @@ def test_old_versions_and_working_files_go_and_what_readers_need_stays(nightly: 
     assert all(nightly.rows(version) == seen[version] for version in (third, fourth))
     attempts = sorted(path.parent.name for path in nightly.root.attempts.glob("*/run"))
     assert attempts == [f"{DAYS[3]}-1"]
+    left = {path.name for path in (nightly.root.attempts / f"{DAYS[0]}-1").iterdir()}
+    assert left == {"plan.json", "done.json", "report.html", "summary.json"}
+    assert (nightly.root.attempts / f"{DAYS[3]}-1" / "carried.txt").exists()
     # A version that was held back is kept while it is the newest, for the next refresh to carry over.
     bad = ("reward.function=tests.refresh.engines:gloomy", *settings)
     assert nightly.run(DAYS[4], *bad) == 3

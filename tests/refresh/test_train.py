@@ -9,6 +9,7 @@ import pytest
 
 from rayflow.config import RunConfig
 from rayflow.core.model_folder import load_tokenizer
+from rayflow.errors import ArtifactError
 from rayflow.pipeline.folders import stored_config
 from rayflow.pipeline.run_plan import build_run_plan
 from tests.pipeline.helpers import tables
@@ -34,10 +35,17 @@ def test_a_promoted_version_is_trained_on_and_a_second_call_finds_it_done(
     assert trained["training"]["last_step"] == 2  # four prompts, two a step: groups stay whole
     assert_only_what_ended_by_itself_has_an_eos(run, tiny_model)
     made = weights.stat().st_mtime_ns
+    copies = nightly.root.root / "exports"
+    assert list(copies.iterdir()) == []  # what the training has read is a version of the table
     nightly.asked()
     assert nightly.run(DAYS[0], *settings) == 0
     assert str(weights.parent) in nightly.said.replace("\n", "")
     assert weights.stat().st_mtime_ns == made and nightly.asked() == []
+    # Another configuration of the same version is the run's to judge, from the same rows.
+    with pytest.raises(ArtifactError, match="learning_rate"):
+        nightly.run(DAYS[0], *settings, "train.learning_rate=0.002")
+    assert [path.name for path in copies.iterdir()] == [f"groups-{nightly.root.latest}"]
+    assert nightly.run(DAYS[0], *settings) == 0 and list(copies.iterdir()) == []
 
 
 def assert_only_what_ended_by_itself_has_an_eos(run: Path, model: str) -> None:
@@ -69,3 +77,20 @@ def test_other_methods_train_on_what_they_read(nightly: Nightly, tiny_model: str
     assert nightly.run(DAYS[0], *small, *settings) == 0, nightly.said
     run = nightly.root.root / "trained" / f"version-{nightly.root.latest}"
     assert json.loads((run / "summary.json").read_text())["training"]["last_step"] == 2
+
+
+def test_the_copy_of_a_version_goes_with_the_version_when_its_training_was_never_finished(
+    nightly: Nightly, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_one = ("refresh.retention={versions: 1, days: 0, grace_hours: 0}", "sample.num_candidates=8")
+    with monkeypatch.context() as patch:
+        patch.setattr("rayflow.pipeline.commands.run", lambda *_: (_ for _ in ()).throw(OSError("no GPU")))
+        with pytest.raises(OSError):
+            nightly.run(DAYS[0], "refresh.train=true", *keep_one)
+    copies = nightly.root.root / "exports"
+    (copies / f".groups-{nightly.root.latest}.12345678").mkdir()  # of a call that was killed
+    assert len(list(copies.iterdir())) == 2
+    nightly.write(range(2, 22))
+    assert nightly.run(DAYS[1], *keep_one) == 0
+    assert nightly.root.records()[0].removed is not None
+    assert list(copies.iterdir()) == []

@@ -67,7 +67,7 @@ def finished(num_prompts: int = 200) -> EvaluationReport:
         policy, baseline = answers(rng, shift, 8, num_prompts), answers(rng, 0.0, 0, num_prompts)
         won = win_rate(verdicts(policy, baseline), num_resamples=500)
         pairs = list(zip(policy, baseline, strict=True))
-        rewards[name] = reward_measure(pairs, won, compared=False, **SETTINGS)
+        rewards[name] = reward_measure(pairs, won, **SETTINGS)
         values[name] = Sides(*(np.concatenate([r.rewards for r in side]) for side in (policy, baseline)))
     lengths = Sides(*(np.array([len(t) for r in side for t in r.token_ids]) for side in (policy, baseline)))
     diverse = {

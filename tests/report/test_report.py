@@ -1,6 +1,7 @@
 """What the page and the summary say, also for runs that are not finished."""
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from rayflow.report.data import (
     TrainingSection,
     draw,
 )
-from rayflow.report.render import render, write_report
+from rayflow.report.render import lead, render, write_report
 from rayflow.report.summary import notes, summary
 from rayflow.report.values import Histogram
 from tests.report import report_example as example
@@ -131,6 +132,25 @@ def test_empty_and_constant_values_are_drawn_or_left_out():
     one = TrainingSection(history=({"step": 1, "loss": float("nan")}, {"step": 2, "loss": 0.5}))
     assert "<circle" in render(replace(data, training=one))
     assert "no step has been logged" in render(replace(data, training=TrainingSection(history=())))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[-1.79e308, 1.0], [-1.79e308, 1.79e308], [-1.79e308] * 3, [-1e308, 0.0, 0.0], [5e-324, 0.0]],
+)
+def test_numbers_at_the_ends_of_what_a_float_holds_are_drawn(values):
+    """A reward that means "never" as the lowest number there is must not cost the whole page."""
+    section = evaluated(
+        policy_rewards=np.array(values),
+        baseline_rewards=np.zeros(3),
+        policy_reward=-math.inf,
+    )
+    history = [{"step": i, "loss": value} for i, value in enumerate([*values, 1.0])]
+    page = render(replace(bare(), evaluation=section, training=TrainingSection(history=tuple(history))))
+    assert "Rewards before and after training" in page and "Loss" in page
+    drawings = "".join(re.findall(r"<svg.*?</svg>", page, re.DOTALL))
+    assert drawings and not re.search(r'"[^"]*\b(nan|inf)\b[^"]*"', drawings)
+    assert max(map(len, re.findall(r"<title>(.*?)</title>", drawings))) < 100
 
 
 def test_binned_counts_draw_what_the_values_draw():
@@ -269,6 +289,16 @@ def test_the_same_reward_twice_is_called_optimistic():
 def test_a_large_change_of_length_is_warned_about(tokens, warned):
     text = " ".join(notes(replace(bare(), evaluation=evaluated(policy_tokens=tokens))))
     assert (warned in text) if warned else ("length alone" not in text)
+
+
+def test_prompts_that_were_trained_on_are_not_called_unseen():
+    data = replace(example.finished(), evaluation=replace(example.finished().evaluation, num_seen=12))
+    assert "On 256 evaluation prompts (12 of them trained on) the trained model wins" in lead(data)
+    page = render(data)
+    assert "on the evaluation prompts, of which training saw 12." in page
+    assert "never saw" not in page and "did not use" not in page and "held-out prompts, before" not in page
+    before = render(example.finished())
+    assert "On 256 held-out prompts the" in before and "that training never saw" in before
 
 
 def test_few_prompts_and_failures_are_remarked():

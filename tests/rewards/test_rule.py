@@ -27,6 +27,7 @@ def echo(prompt, response): return len(prompt)
 def crash(prompt, response): return 1 / len(response)
 def text(prompt, response): return "1.5"
 def nothing(prompt, response): return None
+def huge(prompt, response): return 10 ** 5000
 def nan(prompt, response): return float("nan")
 def alone(response): return 1.0
 def greedy(prompt, response, weight): return 1.0
@@ -88,6 +89,11 @@ def test_a_crash_names_the_function_the_row_and_the_exception():
 def test_something_that_is_not_a_number_is_refused(name, shown):
     with pytest.raises(RewardError, match=f"my_rewards:{name}.*returned {shown}, which is not a number"):
         rule(f"my_rewards:{name}").score(PROMPT, ["x"])
+
+
+def test_a_number_too_large_for_a_float_is_a_failure_of_its_row():
+    with pytest.raises(RewardError, match="response 0 of prompt p1 returned int too large for a float"):
+        rule("my_rewards:huge").score(PROMPT, ["x"])
 
 
 def test_a_nan_is_handed_on_for_the_caller_to_refuse():

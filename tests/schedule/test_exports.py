@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 import types
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -227,7 +228,8 @@ def submitted(text: str) -> str:
     first, *_ = yaml.safe_load_all(text)
     if first["kind"] == "RayCronJob":
         return first["spec"]["jobTemplate"]["entrypoint"]
-    return yaml.safe_load(first["data"]["rayjob.yaml"])["spec"]["entrypoint"]
+    text = first["data"]["rayjob.yaml"].replace("SECONDS-OF-THE-NIGHT", str(int(time.time())))
+    return yaml.safe_load(text)["spec"]["entrypoint"]
 
 
 @pytest.mark.parametrize("format", ["cronjob", "raycronjob"])

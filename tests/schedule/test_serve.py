@@ -56,11 +56,11 @@ def test_a_command_outlives_its_killed_server_and_the_next_one_finds_it(
     second = serve()
     assert "serving 1 schedules" in second.stdout.readline()
     assert ledger.is_served()
-    program.exit_code(75)
+    program.exit_code(3)
     program.release()
     wait_for(lambda: ended(ledger), "the end to be recorded")
     run = ledger.last_run("nightly")
-    assert (run.attempts, run.lost, run.exit_code, run.result) == (1, 0, 75, "busy")
+    assert (run.attempts, run.lost, run.exit_code, run.result) == (1, 0, 3, "held back")
     assert len(program.events("begin")) == 1
     (event,) = program.events("end")
     today = datetime.now(UTC)
@@ -71,7 +71,7 @@ def test_a_command_outlives_its_killed_server_and_the_next_one_finds_it(
         due.times.date(due.times.latest(due.cursor, today)),
     ]
     assert event["folder"] == str(due.folder)
-    assert "the program says hello" in run.log.read_text() and "exit code 75" in run.log.read_text()
+    assert "the program says hello" in run.log.read_text() and "exit code 3" in run.log.read_text()
     assert run.log.stat().st_mode & 0o777 == 0o600
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sqlite3
+import subprocess
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from rayflow.errors import ArtifactError, ConfigError
 from rayflow.schedule import commands, server
+from rayflow.schedule.attempt import MAX_BUSY, Attempt, command_line
 from rayflow.schedule.attempt import start as start_attempt
 from rayflow.schedule.ledger import Ledger
 from rayflow.schedule.lock import Lock
@@ -19,7 +21,7 @@ from rayflow.schedule.records import Run, Schedule
 from rayflow.schedule.server import Server
 from rayflow.schedule.show import history
 from rayflow.schedule.take import MAX_LOST
-from tests.schedule.conftest import at
+from tests.schedule.conftest import Program, at
 
 
 class FakeClock:
@@ -218,6 +220,60 @@ def test_a_run_that_vanishes_again_and_again_is_given_up_and_the_next_night_come
     assert world.attempts[-1].run.date == "2026-11-22"
 
 
+def test_a_run_that_finds_another_process_at_it_is_tried_again_later_for_its_own_day(
+    world: World, nightly: Callable[..., Schedule], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "POLL_S", 60.0)
+    world.ledger.put(nightly())
+    world.until("2026-11-21T01:01")
+    world.attempts[0].end(75, "interrupted")
+    world.until("2026-11-21T01:09")
+    assert len(world.attempts) == 1 and world.ledger.last_run("nightly").result == "busy, to be tried again"
+    world.until("2026-11-21T01:12")
+    assert [(a.run.date, a.run.attempts, a.run.lost) for a in world.attempts[1:]] == [("2026-11-21", 2, 0)]
+    world.attempts[1].end()
+    world.until("2026-11-22T01:01")
+    assert [a.run.date for a in world.attempts] == ["2026-11-21", "2026-11-21", "2026-11-22"]
+
+
+def test_a_time_that_comes_while_an_older_run_waits_is_run_and_the_older_one_too(
+    world: World, nightly: Callable[..., Schedule]
+) -> None:
+    world.ledger.put(nightly())
+    world.until("2026-11-21T01:00")
+    world.clock.time = at("2026-11-22T00:55")
+    world.attempts[0].end(75, "interrupted")
+    world.until("2026-11-22T01:00")
+    assert world.attempts[-1].run.date == "2026-11-22"
+    world.attempts[-1].end()
+    world.until("2026-11-22T01:20")
+    assert [a.run.date for a in world.attempts] == ["2026-11-21", "2026-11-22", "2026-11-21"]
+
+
+@pytest.mark.parametrize(
+    ("by_hand", "attempts", "state"),
+    [(False, 1, "interrupted"), (False, MAX_BUSY, "done"), (True, 1, "done")],
+)
+def test_a_busy_run_is_tried_again_a_bounded_number_of_times_and_a_person_is_told_at_once(
+    by_hand: bool,
+    attempts: int,
+    state: str,
+    ledger: Ledger,
+    nightly: Callable[..., Schedule],
+    program: Program,
+) -> None:
+    ledger.put(nightly())
+    now = at("2026-11-21T01:00")
+    run = ledger.claim(nightly(), None if by_hand else now, "2026-11-21", now)
+    ledger.set_run(run.id, attempts=attempts)
+    program.exit_code(75)
+    with ledger.run_lock("nightly") as lock:
+        Attempt(ledger, run.id, lock.fd)()
+    found = ledger.run(run.id)
+    assert (found.state, found.exit_code) == (state, 75)
+    assert found.result == ("busy" if state == "done" else "busy, to be tried again")
+
+
 def test_a_stop_passes_on_sigterm_and_the_run_is_resumed_by_the_next_server(
     world: World, nightly: Callable[..., Schedule]
 ) -> None:
@@ -338,3 +394,10 @@ def test_an_unknown_name_says_which_there_are(ledger: Ledger, nightly: Callable[
     ledger.put(nightly())
     with pytest.raises(ConfigError, match="no schedule 'nightli'.*Known: nightly"):
         commands.pause(ledger, "nightli")
+
+
+def test_without_a_program_it_is_this_rayflow_that_is_called(nightly: Callable[..., Schedule]) -> None:
+    command = command_line(nightly(program=None), "2026-11-21")
+    assert command[-4:] == ["refresh", str(nightly().config), "--date", "2026-11-21"]
+    shown = subprocess.run([*command[:-3], "--help"], capture_output=True, text=True, check=False)
+    assert shown.returncode == 0 and "--date" in shown.stdout, shown.stderr

@@ -121,6 +121,21 @@ def test_a_bare_value_on_a_line_is_a_prompt(tmp_path: Path) -> None:
     assert [row.messages[0]["content"] for row in read(PromptSource(path=str(two_lists)))] == ["a", "b"]
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "lines.json", "a.json", "a.json.gz"])
+def test_the_mark_that_some_programs_put_before_a_text_is_not_part_of_it(
+    saved: dict[str, Path], name: str
+) -> None:
+    """A UTF-8 BOM, as Excel and PowerShell write it; the content hash still is the file's."""
+    without = source_digest(PromptSource(path=str(saved[name])))
+    packed = name.endswith(".gz")
+    content = gzip.decompress(saved[name].read_bytes()) if packed else saved[name].read_bytes()
+    marked = b"\xef\xbb\xbf" + content
+    saved[name].write_bytes(gzip.compress(marked) if packed else marked)
+    source = PromptSource(path=str(saved[name]))
+    assert [(row.number, row.values) for row in read_rows(source)] == list(enumerate(ROWS, start=1))
+    assert source_digest(source) != without
+
+
 def test_the_digest_follows_the_content(saved: dict[str, Path]) -> None:
     source = PromptSource(path=str(saved["a.jsonl"]))
     before = source_digest(source)

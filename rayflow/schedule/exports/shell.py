@@ -16,7 +16,7 @@ def command(schedule: Schedule, day: str | None = None) -> str:
         schedule: whose command it is.
         day: a word that becomes the day, which only a refresh takes; None: that of the schedule's latest time.
     """
-    own = [sys.executable, "-m", "rayflow.cli"]
+    own = [sys.executable, "-m", "rayflow"]
     program = [str(schedule.program)] if schedule.program else own
     line = shlex.join([*program, *schedule.arguments(None)])
     day = day or scheduled_day(schedule.cron, schedule.timezone, own)
