@@ -6,16 +6,11 @@ from dataclasses import dataclass
 
 from rayflow.report import words
 
+_LEARNED = "the policy has learned from those, so"
 CONSEQUENCES = {
-    (
-        "evaluation",
-        "train",
-    ): "the policy has learned from those, so the win rate is no measure of prompts that it has not seen",
+    ("evaluation", "train"): f"{_LEARNED} the win rate says little of prompts that it has not seen",
     ("evaluation", "validation"): "the checkpoint was chosen by those, so the win rate is optimistic",
-    (
-        "validation",
-        "train",
-    ): "the policy has learned from those, so the checkpoint was not chosen on prompts that it has not seen",
+    ("validation", "train"): f"{_LEARNED} the checkpoint was chosen on prompts that it has seen",
 }
 """Of prompts that the first part has in common with the second."""
 _CALLED = {"train": "training", "validation": "validation", "evaluation": "held-out"}
