@@ -54,7 +54,8 @@ class Pace:
         things, _ = self.per_second(now)
         if not things or self._done >= total:
             return ""
-        rest = max(total - self._done - self._in_work(), 0.0)
+        rest = total - self._done
+        rest = max(rest - self._in_work(), rest / 2)  # near the end no more is in work than is left
         return f"{clock(rest / things)} left"
 
     def _in_work(self) -> float:

@@ -223,16 +223,15 @@ def timing_of(artifact: Artifact) -> StageTiming:
 def title(options: KindOptions) -> str:
     """A part and its settings in a few words: "rejection (num_accepted 8, beta 0.5)".
 
-    Numbers always, words and switches where they are not the default's.
+    Numbers, but for a zero that is the default; words and switches where they are not the default's.
     """
     settings = []
     for name, value in options.identity().items():
+        field = type(options).model_fields.get(name)  # none where a plug-in's identity says more
+        is_default = field is not None and value == field.default
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        field = type(options).model_fields.get(
-            name
-        )  # none where a plug-in's identity says more than its settings
-        told = isinstance(value, str | bool) and (field is None or value != field.default)
-        if name != "kind" and (number or told):
+        told = isinstance(value, int | float | str) and not (is_default and (value == 0 or not number))
+        if name != "kind" and told:
             settings.append(f"{name} {value}")
     kind = options.kind.rpartition(":")[2]
     return f"{kind} ({', '.join(settings)})" if settings else kind
