@@ -55,6 +55,7 @@ VALUES = {
     "variances": DOUBLE,
     "policy_rewards": DOUBLE,
     "baseline_rewards": DOUBLE,
+    "preferred": DOUBLE,
     "ref_logprobs": SINGLE,
     "sampler_differences": SINGLE,
     "letters": INTS,

@@ -241,7 +241,7 @@ def test_two_runs_in_one_folder_are_refused(config: RunConfig) -> None:
 
 def test_a_run_that_was_killed_before_it_had_a_name_is_gone_on_with(config: RunConfig) -> None:
     config.root.mkdir(parents=True)
-    (config.root / ".lock").touch()
+    (config.root / ".lock").write_text('{"released": 1}')
     (config.root / ".run.json.1a2b3c4d").write_text("{")
     with open_run(config) as root:
         assert (root / "run.json").exists()
