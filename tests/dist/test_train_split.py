@@ -37,6 +37,7 @@ def before_and_after(jobs):
     return found
 
 
+@pytest.mark.slow
 def test_each_worker_holds_half_of_every_weight_before_deepspeed_gets_the_model(tiny_model, tmp_path):
     groups = write_random_groups(tmp_path / "groups.arrow", tiny_model, num_groups=2)
     policy = small_job(tiny_model, groups, tmp_path / "out", zero_stage=3)
