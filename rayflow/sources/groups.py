@@ -15,17 +15,7 @@ import numpy as np
 from rayflow.core.options import KindOptions
 from rayflow.core.rows import Example
 from rayflow.sources.base import EMPTY_RESPONSE, WRONG_TYPE, RowError
-from rayflow.sources.fields import (
-    answer,
-    context,
-    finish_reasons_of,
-    first_of,
-    group,
-    has,
-    refuse_tools_and_images,
-    score,
-    target_of,
-)
+from rayflow.sources.fields import answer, context, finish_reasons_of, first_of, group, has, score, target_of
 
 
 class Groups:
@@ -51,7 +41,6 @@ class Groups:
 
     def example(self, row: dict[str, Any]) -> Example:
         """The group with its pairs (see `sources.base.Layout`)."""
-        refuse_tools_and_images(row, "the row")
         key, given = first_of(row, "messages", "prompt")
         responses = first_of(row, "responses")[1]
         if not isinstance(responses, list | tuple) or not responses:

@@ -12,7 +12,7 @@ from typing import Any
 from rayflow.core.options import KindOptions
 from rayflow.core.rows import Example
 from rayflow.sources.base import EMPTY_PROMPT, RowError
-from rayflow.sources.fields import answer, context, example, first_of, has, refuse_tools_and_images
+from rayflow.sources.fields import answer, context, example, first_of, has
 
 
 class Prompts:
@@ -42,9 +42,8 @@ def parse_prompt(row: dict[str, Any]) -> Example:
     """An example from `prompt` or `messages`, with the target where there is one.
 
     Raises:
-        RowError: no prompt, an empty one, one with tools or images, or a value of another form.
+        RowError: no prompt, an empty one, or a value of another form.
     """
-    refuse_tools_and_images(row, "the row")
     key, given = first_of(row, "messages", "prompt")
     conversation = context(given, key)
     target = None

@@ -14,17 +14,7 @@ from typing import Any
 from rayflow.core.options import KindOptions
 from rayflow.core.rows import Example
 from rayflow.sources.base import EMPTY_RESPONSE, WRONG_TYPE, RowError
-from rayflow.sources.fields import (
-    answer,
-    context,
-    finish_reasons_of,
-    first_of,
-    group,
-    has,
-    refuse_tools_and_images,
-    score,
-    target_of,
-)
+from rayflow.sources.fields import answer, context, finish_reasons_of, first_of, group, has, score, target_of
 
 
 class Ranked:
@@ -47,7 +37,6 @@ class Ranked:
 
     def example(self, row: dict[str, Any]) -> Example:
         """The group without pairs (see `sources.base.Layout`)."""
-        refuse_tools_and_images(row, "the row")
         key, given = first_of(row, "messages", "prompt")
         responses = _list(first_of(row, "responses")[1], "responses")
         if not responses:

@@ -15,6 +15,7 @@ from rayflow.core.registry import is_plug_in
 from rayflow.core.rows import Example, Failure, Prompt, prompt_id
 from rayflow.errors import DataError, RayflowError
 from rayflow.sources.base import EMPTY_RESPONSE, IDENTICAL, NO_ANSWER, OTHER_SPLIT, Layout, RowError
+from rayflow.sources.fields import refuse_tools_and_images
 from rayflow.sources.files import read_rows
 
 if TYPE_CHECKING:
@@ -69,17 +70,18 @@ def _made(
         of_one: refuse rows whose responses are not from one author: a chosen and a rejected one.
     """
     layout: Layout = build("layout", source.layout)
+    own = is_plug_in(layout)
     for count, row in enumerate(islice(read_rows(source), source.limit), start=1):
         where = f"{row.path}, row {row.number}"
         try:
+            if not own:  # which may know what to do with them
+                refuse_tools_and_images(row.values, "the row")
             made = layout.example(row.values)
             if of_one and made.pairs and "responses" not in row.values:
                 raise RowError(NO_ANSWER, "a chosen and a rejected response are no answers of one policy")
             yield where, taken(made)
         except Exception as error:
-            if not isinstance(error, DataError) and (
-                isinstance(error, RayflowError) or not is_plug_in(layout)
-            ):
+            if not isinstance(error, DataError) and (isinstance(error, RayflowError) or not own):
                 raise
             reason = error.reason if isinstance(error, RowError) else "malformed row"
             said = str(error) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"

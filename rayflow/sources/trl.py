@@ -18,16 +18,7 @@ from typing import Any
 from rayflow.core.options import KindOptions
 from rayflow.core.rows import Example, Message
 from rayflow.sources.base import EMPTY_PROMPT, IDENTICAL, WRONG_TYPE, RowError
-from rayflow.sources.fields import (
-    answer,
-    context,
-    first_of,
-    has,
-    preference,
-    refuse_tools_and_images,
-    text,
-    turns,
-)
+from rayflow.sources.fields import answer, context, first_of, has, preference, text, turns
 
 
 class Trl:
@@ -50,7 +41,6 @@ class Trl:
 
     def example(self, row: dict[str, Any]) -> Example:
         """The labelled pair (see `sources.base.Layout`)."""
-        refuse_tools_and_images(row, "the row")
         (_, chosen), (_, rejected) = first_of(row, "chosen"), first_of(row, "rejected")
         if isinstance(chosen, str) != isinstance(rejected, str):
             raise RowError(WRONG_TYPE, "one of 'chosen' and 'rejected' is text, the other is not")

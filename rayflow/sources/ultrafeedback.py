@@ -13,7 +13,7 @@ from typing import Any
 from rayflow.core.options import KindOptions
 from rayflow.core.rows import Example
 from rayflow.sources.base import WRONG_TYPE, RowError
-from rayflow.sources.fields import answer, context, first_of, preference, refuse_tools_and_images, turns
+from rayflow.sources.fields import answer, context, first_of, preference, turns
 
 
 class UltraFeedback:
@@ -37,7 +37,6 @@ class UltraFeedback:
 
     def example(self, row: dict[str, Any]) -> Example:
         """The labelled pair (see `sources.base.Layout`)."""
-        refuse_tools_and_images(row, "the row")
         chosen, rejected = (turns(first_of(row, key)[1], key) for key in ("chosen", "rejected"))
         given = chosen[:-1]
         if given != rejected[:-1]:
