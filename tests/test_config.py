@@ -39,6 +39,12 @@ def test_defaults_are_the_papers(file: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("loss", ["cross_entropy", "rrhf", "lipo_lambda"])
+def test_no_pairs_are_made_for_a_loss_that_reads_none(file: Path, loss: str) -> None:
+    assert load_config(file, [f"train.loss={loss}"]).pair.kind == "none"
+    assert load_config(file, [f"train.loss={loss}", "pair=tournament"]).pair.kind == "tournament"
+
+
 def test_a_layout_is_found_named_or_set(file: Path) -> None:
     assert load_config(file).prompts.train.layout.kind == "auto"
     named = load_config(file, ["prompts.train.layout=hh", "prompts.train.layout.chat=false"])

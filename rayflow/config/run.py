@@ -18,6 +18,7 @@ from rayflow.config.blocks import (
     SampleOptions,
 )
 from rayflow.core.options import (
+    DEFAULT_KINDS,
     KindOptions,
     Options,
     PairingOptions,
@@ -25,6 +26,8 @@ from rayflow.core.options import (
     SelectionOptions,
     TrackerOptions,
 )
+from rayflow.core.registry import resolve
+from rayflow.errors import ConfigError
 from rayflow.training.options import TrainOptions
 
 
@@ -64,7 +67,8 @@ class RunConfig(JobConfig):
             reads rewards of data without scores.
         score: whether sampled candidates are scored: "needed", only where selection, pairing or the loss
             reads their rewards; or "always", for the report and for choosing beta later.
-        select, pair: of sampled responses only: the data's own pairs are taken as they are.
+        select, pair: of sampled responses only: the data's own pairs are taken as they are. Left out, they are the
+            RSO paper's; no pairs are made for a loss that reads none.
         max_failed_fraction: a stage stops when more than this share of its rows failed.
         The blocks are documented at their classes.
     """
@@ -89,7 +93,8 @@ class RunConfig(JobConfig):
         """The paper's selection and pairing, where responses are sampled."""
         if isinstance(data, dict) and data.get("source", "sampled") == "sampled":
             data = dict(data)
-            for block, kind in (("select", "rejection"), ("pair", "first_round")):
+            kinds = {"select": DEFAULT_KINDS["selection"], "pair": _default_pairing(data.get("train"))}
+            for block, kind in kinds.items():
                 if data.get(block) is None:
                     data[block] = {"kind": kind}
         return data
@@ -169,3 +174,17 @@ class RunConfig(JobConfig):
         """Every file or folder that rows are read from."""
         given = (self.prompts.train, self.prompts.validation, self.prompts.evaluation)
         return tuple(source for source in given if source is not None)
+
+
+def learns_from_pairs(loss: KindOptions) -> bool:
+    """Whether the items of a loss are pairs; others learn from the accepted responses, whatever is paired."""
+    return getattr(resolve("loss", loss.kind), "unit", None) == "pairs"
+
+
+def _default_pairing(train: Any) -> str:
+    """The kind for a train block as it was written, which is checked, and perhaps refused, when its turn comes."""
+    try:
+        loss = TrainOptions.model_validate(train or {}).loss
+    except (ValueError, ConfigError):
+        return DEFAULT_KINDS["pairing"]
+    return DEFAULT_KINDS["pairing"] if learns_from_pairs(loss) else "none"
