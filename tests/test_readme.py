@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from rayflow.cli.app import app
 from rayflow.config import PromptSource, RunConfig, load_config
+from rayflow.core.given_rows import Example
 from rayflow.core.registry import FAMILIES
-from rayflow.core.rows import Example
 from rayflow.errors import ConfigError
 from rayflow.pipeline.candidates import sampled_steps
 from rayflow.pipeline.placement import place

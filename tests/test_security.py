@@ -252,7 +252,7 @@ def test_no_secret_of_the_environment_is_stored_in_a_run(
     plan, text = run_data(config, runner=RayRunner(config.compute, config.root / "logs"))
     report(plan)
     assert {headers["Authorization"] for headers in server.headers} == {f"Bearer {SECRETS['PLANTED_TOKEN']}"}
-    assert list(plan.artifacts["score"].failures()), "the echoes are in the failures"
+    assert list(plan.artifacts["score"].shards.failures()), "the echoes are in the failures"
     stored = [text, json.dumps(tables(plan))]
     stored += [p.read_bytes().decode(errors="replace") for p in config.root.rglob("*") if p.is_file()]
     assert len(stored) > 20

@@ -10,6 +10,7 @@ import typer
 from rayflow.cli.options import console
 
 if TYPE_CHECKING:
+    from rayflow.cluster.options import ClusterOptions
     from rayflow.config import RunConfig
     from rayflow.config.evaluate import EvaluateConfig
 
@@ -54,7 +55,7 @@ def render(
     output: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("cluster-manifests"),
 ) -> None:
     """Write KubeRay, Kubernetes and `ray up` files and the matching compute block, from one sizing."""
-    from rayflow.cluster.options import SHARED, WORKDIR, ClusterOptions
+    from rayflow.cluster.options import ClusterOptions
     from rayflow.cluster.render import write
     from rayflow.config.load import load_options
 
@@ -72,11 +73,7 @@ def render(
     options = load_options(data, set_, ClusterOptions, "The cluster")
     for path in write(options, output):
         console.print(str(path), soft_wrap=True)
-    if not options.config.startswith(("jobs/", f"{SHARED}/", f"{WORKDIR}/")):
-        told = f"The pods start in {WORKDIR} and see {SHARED}: put {options.config}, its data and its code there."
-        console.print(f"\n[yellow]{told}[/]", soft_wrap=True)
-    command = f"rayflow {options.command} {options.config} --set @{output / 'compute.yaml'} --dry-run"
-    console.print(f"\nDoes every stage find its place? {command}", soft_wrap=True)
+    _say_next(options, output)
 
 
 def _of_job(path: Path) -> dict[str, Any]:
@@ -111,3 +108,14 @@ def _of_sampling(job: RunConfig | EvaluateConfig, given: list[Any]) -> dict[str,
     engine = job.sample.engine
     spread = getattr(engine, "tensor_parallel_size", 1)
     return {"engine": engine.kind, "reward": kind, "tensor_parallel": spread}
+
+
+def _say_next(options: ClusterOptions, output: Path) -> None:
+    """What is left to do: the job's files to where the pods see them, and a dry run with the rendered pools."""
+    from rayflow.cluster.options import SHARED, WORKDIR
+
+    if not options.config.startswith(("jobs/", f"{SHARED}/", f"{WORKDIR}/")):
+        told = f"The pods start in {WORKDIR} and see {SHARED}: put {options.config}, its data and its code there."
+        console.print(f"\n[yellow]{told}[/]", soft_wrap=True)
+    command = f"rayflow {options.command} {options.config} --set @{output / 'compute.yaml'} --dry-run"
+    console.print(f"\nDoes every stage find its place? {command}", soft_wrap=True)

@@ -6,14 +6,14 @@ import contextlib
 import json
 import sys
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 
 from rayflow.cli.options import Config, console
+from rayflow.schedule.records import Command, Missed
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -33,30 +33,7 @@ State = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="For machines.")]
-
-
-class Missed(StrEnum):
-    """What becomes of a time at which nothing could start."""
-
-    RUN_ONCE = "run-once"
-    SKIP = "skip"
-
-
-class Command(StrEnum):
-    """What is run."""
-
-    REFRESH = "refresh"
-    RUN = "run"
-
-
-class Format(StrEnum):
-    """Where else it can be kept."""
-
-    CRONJOB = "cronjob"
-    RAYCRONJOB = "raycronjob"
-    CRONTAB = "crontab"
-    SYSTEMD = "systemd"
-    AIRFLOW = "airflow"
+Format = Literal["cronjob", "raycronjob", "crontab", "systemd", "airflow"]
 
 
 def register(app: typer.Typer) -> None:
@@ -79,8 +56,8 @@ def add(
     timezone: Annotated[str, typer.Option(help="The zone of these, such as Europe/Berlin.")] = "UTC",
     missed: Annotated[
         Missed, typer.Option(help="A time at which nothing could start: make up for it once, or skip it.")
-    ] = Missed.RUN_ONCE,
-    command: Annotated[Command, typer.Option(help="What is run: refresh gets the day.")] = Command.REFRESH,
+    ] = "run-once",
+    command: Annotated[Command, typer.Option(help="What is run: refresh gets the day.")] = "refresh",
     program: Annotated[
         Path | None,
         typer.Option(help="An executable that is called in rayflow's place, with its arguments."),
@@ -94,7 +71,7 @@ def add(
     from rayflow.schedule.show import POLICIES, described, minute
 
     made = commands.new_schedule(
-        *(name, config, cron, timezone, command.value), missed=missed.value, keep=keep, program=program
+        *(name, config, cron, timezone, command), missed=missed, keep=keep, program=program
     )
     with _open(state) as ledger:
         hint = commands.add(ledger, made, replace)
@@ -242,7 +219,7 @@ def export(
     from rayflow.schedule.exports import export as exported
 
     with _open(state) as ledger:
-        files = exported(ledger.schedule(name), format.value, set_ or [])
+        files = exported(ledger.schedule(name), format, set_ or [])
     for file, text in files.items():
         if output is None:
             print(f"# {file}\n{text}" if len(files) > 1 else text, end="")

@@ -6,15 +6,16 @@ inheritance (`class Scored(Prompt, Candidates, Scores)`). No record holds None f
 
 Candidates are indices into `responses`; texts are never keys. Arrays are numpy; nested sequences of token
 ids are tuples of int32 arrays.
+
+Here are the records of a run that samples, in the order of its stages. Those of data that brings its responses are
+in `given_rows`, those of evaluations in `evaluation_rows`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import numpy as np
 
@@ -33,7 +34,7 @@ def cut_short(finish_reasons: Sequence[str]) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """What every record has: the content hash that names its prompt."""
+    """What every record has: the content hash that names its prompt (see `ids.prompt_id`)."""
 
     prompt_id: str
 
@@ -80,23 +81,6 @@ class Responses(Prompt):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Example(Responses):
-    """A prompt with what the data gives beside it: responses, preferences between them, scores.
-
-    Its id names the prompt and the responses together (see `prompt_id`): a file may hold many pairs for one
-    prompt, and each is a row.
-
-    Attributes:
-        responses: none where the data has only a prompt, or a prompt and a target.
-        pairs: p arrays [2] int32, (chosen, rejected), as indices into `responses`.
-        rewards: [n] float64, the given scores, higher is better; NaN where the data has none.
-    """
-
-    pairs: tuple[np.ndarray, ...]
-    rewards: np.ndarray
-
-
-@dataclass(frozen=True, kw_only=True)
 class Candidates(Row):
     """What the sampler adds: n responses of one prompt, with the token ids that were really used.
 
@@ -115,53 +99,6 @@ class Candidates(Row):
     logprobs: np.ndarray
     finish_reasons: tuple[str, ...]
     seed: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Encoded(Row):
-    """What encoding adds to an `Example`: the whole group, with the ids that the policy would have emitted.
-
-    Attributes:
-        prompt_token_ids: [P] int32, chat template applied.
-        responses, finish_reasons, pairs, rewards: as in `Example`; of a supervised row the one response is its target.
-        token_ids: n arrays [R_i] int32, the end-of-turn token included.
-        accepted: [k] int32, ascending: of given responses all go on, or those that were preferred.
-    """
-
-    prompt_token_ids: np.ndarray
-    responses: tuple[str, ...]
-    token_ids: tuple[np.ndarray, ...]
-    accepted: np.ndarray
-    pairs: tuple[np.ndarray, ...]
-    rewards: np.ndarray
-    finish_reasons: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class EncodedTarget(Row):
-    """What encoding adds to a `Prompt` with a target beside other responses.
-
-    Attributes:
-        target_token_ids: [R] int32, the target as the policy would have emitted it, the end-of-turn token included.
-    """
-
-    target_token_ids: np.ndarray
-
-
-@dataclass(frozen=True, kw_only=True)
-class Comparisons(Row):
-    """What encoding for a pairwise ranker adds to an `Example`: each pair as a text, in both orders.
-
-    Attributes:
-        pairs: as in `Example`.
-        comparison_token_ids: 2 p arrays [T_i] int32, the text up to the place of the letter: of each pair with the
-            chosen response first, as A, then second, as B.
-        letters: [2 p] int32, the token that names the chosen response of each text.
-    """
-
-    pairs: tuple[np.ndarray, ...]
-    comparison_token_ids: tuple[np.ndarray, ...]
-    letters: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,16 +197,6 @@ class Reference(Row):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Given(Row):
-    """What a file of responses adds to a prompt: the columns that make it an `Example`, without preferences."""
-
-    responses: tuple[str, ...]
-    pairs: tuple[np.ndarray, ...]
-    rewards: np.ndarray
-    finish_reasons: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
 class Scored(Prompt, Candidates, Scores):
     """View: a prompt with its scored candidates."""
 
@@ -297,28 +224,3 @@ class Failure:
     prompt_id: str
     reason: str
     detail: str = ""
-
-
-def prompt_id(
-    prompt: str | None, messages: tuple[Message, ...] | list[Message], responses: tuple[str, ...] = ()
-) -> str:
-    """Content hash that names a prompt, the same on every machine and in every run.
-
-    Args:
-        prompt: the text, or None for a chat prompt.
-        messages: the chat turns.
-        responses: given responses that belong to the row, in order; none names the prompt alone.
-
-    Returns:
-        16 hexadecimal digits of SHA-256 over the content's canonical JSON.
-    """
-    content: Any = prompt if prompt is not None else [[m["role"], m["content"]] for m in messages]
-    if responses:
-        content = {"prompt": content, "responses": list(responses)}
-    canonical = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
-
-
-def pair_id(prompt_id: str, chosen: int, rejected: int) -> str:
-    """The path that names one pair: `<prompt_id>/<chosen>><rejected>`, candidate indices."""
-    return f"{prompt_id}/{chosen}>{rejected}"

@@ -85,7 +85,7 @@ def watched_queues(workers: Sequence[ShardWorker]) -> Iterator[None]:
     def publish() -> None:
         before = workers[0].target.num_shards
         for worker in workers:
-            done = len(worker.target.committed_shards())
+            done = len(worker.target.shards.committed())
             gauge.set(max(0, before - done), tags_of(worker))
             before = done
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
-import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,13 +19,11 @@ from typing import TYPE_CHECKING, Any
 from rayflow.core.beats import every
 from rayflow.core.devices import NO_GPUS
 from rayflow.core.sealed import unseal
+from rayflow.dist.checkpoints import RayStore
 from rayflow.errors import RayflowError, StageError
-from rayflow.training.checkpoints import is_intact, write_checksums
 from rayflow.training.metrics import Metrics, MetricsTail, read_metrics
 
 if TYPE_CHECKING:
-    from ray.train import Checkpoint
-
     from rayflow.training.loop import TrainJob
 
 _TIMEOUT_S = 1800
@@ -150,48 +147,6 @@ def _worker(config: dict[str, Any]) -> None:
             file.write("start\n")
     with logs_to(_logs(job) / f"worker-{rank}.log"):
         train(job, DeepSpeedBackend(), RayStore())
-
-
-class RayStore:
-    """Checkpoints in Ray Train's storage, each worker's files merged into one folder."""
-
-    def save(self, step: int, write: Callable[[Path], None]) -> None:
-        """See `training.checkpoints.CheckpointStore.save`; waits until every worker has uploaded."""
-        import ray.train
-
-        with tempfile.TemporaryDirectory(prefix="rayflow-checkpoint-") as folder:
-            write(Path(folder))
-            write_checksums(Path(folder), _checksums(ray.train.get_context().get_world_rank()))
-            ray.train.report({"step": step}, checkpoint=ray.train.Checkpoint.from_directory(folder))
-
-    @contextlib.contextmanager
-    def newest(self) -> Iterator[Path | None]:
-        """See `training.checkpoints.CheckpointStore.newest`; the first worker reads all files, the others follow."""
-        import ray.train
-        from ray.train.collective import broadcast_from_rank_zero
-
-        saved = [each.checkpoint for each in ray.train.get_all_reported_checkpoints()]
-        first = ray.train.get_context().get_world_rank() == 0
-        place = broadcast_from_rank_zero(_newest_intact(saved) if first else None)
-        if place is None:
-            yield None
-            return
-        with saved[place].as_directory() as folder:
-            yield Path(folder)
-
-
-def _checksums(rank: int) -> str:
-    """Every worker's files have a list of their own: they are merged into one folder."""
-    return f"checksums-{rank:05d}.json"
-
-
-def _newest_intact(saved: Sequence[Checkpoint]) -> int | None:
-    """The place of the newest checkpoint that is what was saved, of those that are kept, the oldest first."""
-    for place, checkpoint in reversed(list(enumerate(saved))):
-        with checkpoint.as_directory() as folder:
-            if is_intact(Path(folder), checkpoint.path):
-                return place
-    return None
 
 
 def _explain(error: Exception, job: TrainJob) -> RayflowError:

@@ -103,7 +103,7 @@ def _said(stalled: tuple[str, str], minutes: float) -> str:
 
 def shards_done(workers: Sequence[ShardWorker]) -> int:
     """Committed shards of all stages of a stream."""
-    return sum(len(worker.target.committed_shards()) for worker in workers)
+    return sum(len(worker.target.shards.committed()) for worker in workers)
 
 
 def stream_state(workers: Sequence[ShardWorker]) -> str:

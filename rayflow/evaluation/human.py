@@ -121,45 +121,74 @@ def human_result(
     if not ratings:
         raise DataError("The files hold no ratings.")
     quality, best = _matrices(len(names), ratings)
-    winners = [_majority(votes) for votes in best.T if not np.isnan(votes).all()]
-    means = _mean_of_raters(quality)
-    votes = best[~np.isnan(best)]
-    settings = {"num_resamples": num_resamples, "confidence": confidence}
-
-    def interval(values: np.ndarray, *name: str) -> Interval:
-        values = values[np.isfinite(values)]
-        if not len(values):
-            return Interval(np.nan, np.nan, np.nan)
-        return Interval(*bootstrap_mean(values, rng(seed, "human", *name), **settings))
-
-    systems = tuple(
-        SystemResult(
-            name=name,
-            quality=interval(means[:, i], name),
-            num_ratings=int(np.isfinite(quality[..., i]).sum()),
-            counts=tuple(int((quality[..., i] == value).sum()) for value in QUALITIES),
-            votes=_share(votes == i),
-            majority=_share([winner == i for winner in winners]),
-        )
-        for i, name in enumerate(names)
-    )
+    means, ballots = _mean_of_raters(quality), _Ballots.of(best)
+    intervals = _Intervals(seed, num_resamples, confidence)
     return HumanResult(
-        systems=systems,
+        systems=tuple(
+            _system(i, name, quality[..., i], means[:, i], ballots, intervals) for i, name in enumerate(names)
+        ),
         pairs=tuple(
-            _pair(names[i], names[j], means[:, i] - means[:, j], interval)
+            _pair(names[i], names[j], means[:, i] - means[:, j], intervals)
             for i, j in combinations(range(len(names)), 2)
         ),
-        no_preference_votes=_share(votes == NO_PREFERENCE),
-        no_preference=_share([winner == NO_PREFERENCE for winner in winners]),
-        no_majority=_share([winner is None for winner in winners]),
+        no_preference_votes=ballots.votes_for(NO_PREFERENCE),
+        no_preference=ballots.majority_for(NO_PREFERENCE),
+        no_majority=ballots.majority_for(None),
         num_tasks=quality.shape[1],
         num_raters=quality.shape[0],
         num_ratings=len(ratings),
-        num_voted=len(winners),
+        num_voted=len(ballots.winners),
         quality_agreement=krippendorff_alpha(quality.reshape(len(quality), -1), "ordinal"),
         best_agreement=krippendorff_alpha(best, "nominal"),
-        **settings,
+        num_resamples=num_resamples,
+        confidence=confidence,
     )
+
+
+@dataclass(frozen=True)
+class _Ballots:
+    """The votes for the best.
+
+    Attributes:
+        votes: [v] float64, every answer of every rater: the index of a system, or NO_PREFERENCE.
+        winners: of each task with a vote, the answer with the most of them; None where two have equally many.
+    """
+
+    votes: np.ndarray
+    winners: tuple[int | None, ...]
+
+    @classmethod
+    def of(cls, best: np.ndarray) -> _Ballots:
+        """Count [raters, tasks] answers, NaN where not given."""
+        voted = (votes for votes in best.T if not np.isnan(votes).all())
+        return cls(best[~np.isnan(best)], tuple(_majority(votes) for votes in voted))
+
+    def votes_for(self, answer: int) -> float:
+        """Share of all votes."""
+        return _share(self.votes == answer)
+
+    def majority_for(self, answer: int | None) -> float:
+        """Share of the tasks with a vote that this answer won; None: that nothing won."""
+        return _share([winner == answer for winner in self.winners])
+
+
+@dataclass(frozen=True)
+class _Intervals:
+    """Bootstrap intervals over tasks, each with random numbers of its own."""
+
+    seed: int
+    num_resamples: int
+    confidence: float
+
+    def of(self, values: np.ndarray, *name: str) -> Interval:
+        """The mean of [tasks] values with its interval, without those that are NaN; `name` is what they are of."""
+        values = values[np.isfinite(values)]
+        if not len(values):
+            return Interval(np.nan, np.nan, np.nan)
+        draws = rng(self.seed, "human", *name)
+        return Interval(
+            *bootstrap_mean(values, draws, num_resamples=self.num_resamples, confidence=self.confidence)
+        )
 
 
 def _matrices(num_systems: int, ratings: Sequence[Rating]) -> tuple[np.ndarray, np.ndarray]:
@@ -189,7 +218,21 @@ def _mean_of_raters(quality: np.ndarray) -> np.ndarray:
         return np.where(told, quality, 0.0).sum(axis=0) / told.sum(axis=0)
 
 
-def _pair(first: str, second: str, differences: np.ndarray, interval: object) -> PairResult:
+def _system(
+    index: int, name: str, quality: np.ndarray, means: np.ndarray, ballots: _Ballots, intervals: _Intervals
+) -> SystemResult:
+    """From its quality [raters, tasks], and the raters' means [tasks] of it."""
+    return SystemResult(
+        name=name,
+        quality=intervals.of(means, name),
+        num_ratings=int(np.isfinite(quality).sum()),
+        counts=tuple(int((quality == value).sum()) for value in QUALITIES),
+        votes=ballots.votes_for(index),
+        majority=ballots.majority_for(index),
+    )
+
+
+def _pair(first: str, second: str, differences: np.ndarray, intervals: _Intervals) -> PairResult:
     sign = np.sign(np.round(differences[np.isfinite(differences)], 9))
     return PairResult(
         first=first,
@@ -197,7 +240,7 @@ def _pair(first: str, second: str, differences: np.ndarray, interval: object) ->
         win=_share(sign > 0),
         tie=_share(sign == 0),
         loss=_share(sign < 0),
-        win_rate=interval((sign + 1) / 2, first, second),
+        win_rate=intervals.of((sign + 1) / 2, first, second),
     )
 
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from rayflow.core.schema import amend
 from rayflow.pipeline.artifact import Artifact
+from rayflow.pipeline.shards import Shards
 
 
 class Amended(Artifact):
@@ -21,13 +22,21 @@ class Amended(Artifact):
 
     def __init__(self, folder: Path, by: tuple[Artifact, ...]) -> None:
         super().__init__(folder)
-        self.by = by
+        self.shards = AmendedShards(self.shards.folder, tuple(artifact.shards for artifact in by))
 
-    def read_shard(self, index: int, columns: Collection[str] | None = None) -> pa.Table:
-        """See `Artifact.read_shard`; `prompt_id` must be among the columns."""
-        table = super().read_shard(index, columns)
-        for later in self.by:
-            table = amend(table, later.read_shard(index, columns))
+
+class AmendedShards(Shards):
+    """The shards of an `Amended`."""
+
+    def __init__(self, folder: Path, by: tuple[Shards, ...]) -> None:
+        super().__init__(folder)
+        self._by = by
+
+    def read(self, index: int, columns: Collection[str] | None = None) -> pa.Table:
+        """See `Shards.read`; `prompt_id` must be among the columns."""
+        table = super().read(index, columns)
+        for later in self._by:
+            table = amend(table, later.read(index, columns))
         return table
 
 

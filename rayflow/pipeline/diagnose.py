@@ -117,7 +117,7 @@ def draw_sample(
     ids, rewards, lengths, texts = [], [], [], []
     start = 0
     for index in range(sources[-1].num_shards):
-        stop = start + sources[-1].marker(index).rows
+        stop = start + sources[-1].shards.marker(index).rows
         inside = chosen[np.searchsorted(chosen, start) : np.searchsorted(chosen, stop)] - start
         for row in read_rows(sources, index, ScoredResponses, inside) if inside.size else []:
             ids.append(row.prompt_id)

@@ -16,8 +16,9 @@ from rayflow.config import JobConfig
 from rayflow.core.files import read_json, write_json, writing
 from rayflow.core.signals import stoppable
 from rayflow.errors import ArtifactError
-from rayflow.pipeline.artifact import Artifact, Manifest
+from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.lock import folder_lock
+from rayflow.pipeline.manifest import Manifest
 from rayflow.pipeline.pace import clock
 from rayflow.pipeline.plan import Plan
 from rayflow.pipeline.preflight import preflight
@@ -143,7 +144,7 @@ class Pipeline:
         monitor.check(limit)
         for artifact, spent in zip(artifacts, earlier, strict=True):
             # Stages of a stream overlap: each is charged what it added, so that the times add up to the run's.
-            finish = max((artifact.marker(index).finished for index in pending), default=before)
+            finish = max((artifact.shards.marker(index).finished for index in pending), default=before)
             self._say("[green]✓[/]", artifact.commit(start, spent + max(0.0, finish - before)))
             before = max(before, finish)
 
@@ -175,7 +176,7 @@ def _earlier(artifacts: Sequence[Artifact]) -> list[float]:
     spans: list[tuple[float, float]] = []
     totals = [0.0]
     for artifact in artifacts:
-        done = (artifact.marker(index) for index in artifact.committed_shards())
+        done = (artifact.shards.marker(index) for index in artifact.shards.committed())
         spans += [(each.finished - each.seconds, each.finished) for each in done]
         totals.append(covered(spans))
     return [after - before for before, after in pairwise(totals)]

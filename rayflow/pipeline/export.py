@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rayflow.core.files import replacing
-from rayflow.core.rows import Accepted, PreferenceGroup, PreferencePairs, Sampled, pair_id
+from rayflow.core.ids import pair_id
+from rayflow.core.rows import Accepted, PreferenceGroup, PreferencePairs, Sampled
 from rayflow.errors import ConfigError
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.stage import read_rows

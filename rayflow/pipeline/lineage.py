@@ -106,13 +106,13 @@ def _stages(folder: Path) -> list[Artifact]:
 
 def _find(artifact: Artifact, prompt: str) -> tuple[int, dict[str, Any]] | None:
     """A prompt's shard and row in a stage; only the column of ids is read until it is found."""
-    for index in sorted(artifact.committed_shards()):
-        ids = artifact.read_shard(index, ("prompt_id",))
+    for index in sorted(artifact.shards.committed()):
+        ids = artifact.shards.read(index, ("prompt_id",))
         if "prompt_id" not in ids.column_names:
             return None
         names = ids.column("prompt_id").to_pylist()
         if prompt in names:
-            return index, artifact.read_shard(index).slice(names.index(prompt), 1).to_pylist()[0]
+            return index, artifact.shards.read(index).slice(names.index(prompt), 1).to_pylist()[0]
     return None
 
 
@@ -123,7 +123,7 @@ def _record(artifact: Artifact, shard: int | None) -> dict[str, Any]:
         "fingerprint": fingerprint(identity),
         "committed": artifact.committed,
         "shard": shard,
-        "finished": None if shard is None else artifact.marker(shard).finished,
+        "finished": None if shard is None else artifact.shards.marker(shard).finished,
     }
 
 

@@ -57,8 +57,8 @@ class StageCount:
 
     def refresh(self) -> None:
         """Count the shards that were committed since the last call."""
-        for index in self.artifact.committed_shards() - self.seen:
-            marker = self.artifact.marker(index)
+        for index in self.artifact.shards.committed() - self.seen:
+            marker = self.artifact.shards.marker(index)
             self.seen.add(index)
             self.rows += marker.rows
             self.tokens += marker.tokens

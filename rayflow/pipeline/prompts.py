@@ -74,11 +74,11 @@ class PromptStage:
             example = example or (failures[0].detail if failures else "")
             if num_rows or len(failures) >= MAX_FAILURES:
                 artifact.begin(context.identity, num_shards=None, shard_size=size)
-                if not artifact.has_shard(num_shards):
-                    artifact.write_shard(num_shards, to_table(rows, self.writes), failures=failures)
+                if not artifact.shards.has(num_shards):
+                    artifact.shards.write(num_shards, to_table(rows, self.writes), failures=failures)
                 num_shards += 1
         if not num_rows:
-            reasons = f" ({num_failures} rows were refused: {example})" if num_failures else ""
+            reasons = f" (rows refused: {num_failures}; the first: {example})" if num_failures else ""
             raise DataError(f"{self.source.path} holds no prompts{reasons}.")
         return num_shards
 

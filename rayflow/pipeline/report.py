@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from rayflow.config import JobConfig
+from rayflow.config.run import learns_from_pairs
 from rayflow.core.evaluation_rows import Answered
 from rayflow.core.files import read_json
 from rayflow.core.options import KindOptions
@@ -69,15 +70,22 @@ def collect(plan: Plan) -> ReportData:
     evaluated = "evaluate" in done
     compared = evaluated and plan.stages["evaluate"].compared
     shared = overlaps(done, plan.stages)
+    absent = (
+        ("selection", "pairing")
+        if not parts
+        else ()
+        if learns_from_pairs(config.train.loss)
+        else ("pairing",)
+    )
     return ReportData(
         name=config.name,
         created=created(config),
         method=" x ".join(method if parts else (f"{config.source} data", *method)),
         model=model_name(config),
         reward=title(config.reward) if config.reward else "none",
-        not_part_of_run=() if parts else ("selection", "pairing"),
+        not_part_of_run=absent,
         selection=_selection(plan) if "select" in done else None,
-        pairing=pairing_section(done["pair"]) if "pair" in done else None,
+        pairing=pairing_section(done["pair"]) if "pair" in done and "pairing" not in absent else None,
         reference=_reference(plan) if "reference" in done else None,
         training=training_section(plan, config.train.loss) if "train" in done else None,
         evaluation=_evaluation(plan, shared) if evaluated else None,
@@ -192,7 +200,7 @@ def failures_of(name: str, artifact: Artifact, kept: bool = False) -> list[Failu
     """A stage's failed rows, counted by reason; `kept`: they went on with what they had before."""
     found: dict[str, str] = {}
     counts: Counter[str] = Counter()
-    for failure in artifact.failures():
+    for failure in artifact.shards.failures():
         counts[failure.reason] += 1
         found.setdefault(failure.reason, failure.detail)
     return [

@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from rayflow.config import RunConfig
+from rayflow.core.given_rows import Example
 from rayflow.core.model_folder import resolve_model
 from rayflow.core.options import build
-from rayflow.core.rows import Example
 from rayflow.losses.base import Needs, needs
 from rayflow.pipeline.candidates import (
     group_stages,

@@ -73,7 +73,7 @@ class LocalRunner:
     ) -> None:
         """Stage by stage; within a stage, `in_flight` shards at once."""
         for worker in workers:
-            done = worker.target.committed_shards()
+            done = worker.target.shards.committed()
             pending = [index for index in shards if index not in done]
             if pending:
                 worker.stage.setup()

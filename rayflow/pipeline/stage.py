@@ -151,7 +151,7 @@ class ShardWorker:
 
     async def run(self, index: int) -> Work | None:
         """Compute and commit shard `index`; returns what was done, or None if it was committed already."""
-        if self.target.has_shard(index):
+        if self.target.shards.has(index):
             return None
         begin = time.monotonic()
         rows = self.read(index)
@@ -165,7 +165,7 @@ class ShardWorker:
         failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
         table = to_table(kept, self.stage.writes)
         work = Work(kept, failures, time.monotonic() - begin, self.stage.count_tokens(kept))
-        self.target.write_shard(index, table, failures=failures, seconds=work.seconds, tokens=work.tokens)
+        self.target.shards.write(index, table, failures=failures, seconds=work.seconds, tokens=work.tokens)
         return work
 
     def read(self, index: int) -> list[Any]:
@@ -195,7 +195,7 @@ def read_rows(
 def read_table(sources: Sequence[Artifact], index: int, view: type[Any]) -> pa.Table:
     """The same rows as a table, for who needs whole columns."""
     wanted = {f.name for f in fields(view)}
-    return join([source.read_shard(index, wanted) for source in sources])
+    return join([source.shards.read(index, wanted) for source in sources])
 
 
 def row_failure(

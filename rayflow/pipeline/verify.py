@@ -47,8 +47,8 @@ def verify(plan: Plan) -> list[Finding]:
 
 
 def _look(artifact: Artifact) -> Finding:
-    shards = sorted(artifact.committed_shards())
-    wrong = {index: said for index in shards if (said := artifact.damage(index))}
+    shards = sorted(artifact.shards.committed())
+    wrong = {index: said for index in shards if (said := artifact.shards.damage(index))}
     model = artifact.folder / "model"
     details = [*wrong.values()]
     if (model / CHECKSUMS).exists():

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from rayflow.core.rows import pair_id
+from rayflow.core.ids import pair_id
 from rayflow.errors import ConfigError, DataError
 from rayflow.refresh.folder import VersionRecord
 from rayflow.refresh.table import PreferenceTable

@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from rayflow.core.given_rows import Example
+from rayflow.core.ids import prompt_id
 from rayflow.core.options import KindOptions
-from rayflow.core.rows import Example, Prompt, prompt_id
+from rayflow.core.rows import Prompt
 
 
 def line(prompt: Prompt) -> str:

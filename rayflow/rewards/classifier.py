@@ -25,7 +25,6 @@ from rayflow.core.rows import Prompt
 from rayflow.errors import RewardError
 from rayflow.rewards.models import (
     Dtype,
-    batches,
     checked_label,
     checked_max_length,
     load_config,
@@ -33,7 +32,7 @@ from rayflow.rewards.models import (
     require_classifier,
     stored_dtype,
 )
-from rayflow.rewards.prompt_once import PromptOnce
+from rayflow.rewards.transformers_scorer import TransformersScorer
 from rayflow.rewards.vllm_scorer import VllmScorer, vllm_serves
 
 
@@ -43,10 +42,6 @@ class ClassifierReward:
     Decoders of the families for which it is shown to be exact (`core.branches`) read the prompt once, and the
     score is the head's value at each response's last token. Other models read each text whole, sorted by
     length into padded batches, or, with `backend: vllm`, in vLLM's pooling runner with its prefix cache.
-
-    A decoder's own head reads the last token that is not the pad id. Many reward models pad with
-    their EOS token, and a text that ends in EOS would then be read one token too early; so each batch is
-    padded with an id that occurs in none of its texts (`free_pad_id`).
 
     A model that says so in its configuration (`POLICY_ENCODING`), as those that rayflow trains do, reads the
     very tokens that a policy reads and emits, so no EOS where a response was cut; others read the conversation as
@@ -93,11 +88,9 @@ class ClassifierReward:
 
     def __init__(self, options: Config) -> None:
         self.options = options
-        self._config: Any = None
-        self._model: Any = None
-        self._vllm: VllmScorer | None = None
+        self._scorer: TransformersScorer | VllmScorer | None = None
         self._tokenizer: Any = None
-        self._prompt_once: PromptOnce | None = None
+        self._encodes_as_policy = False
         self._label = 0
         self._max_length = 0
 
@@ -115,12 +108,13 @@ class ClassifierReward:
             MissingPackageError: torch or transformers is not installed.
         """
         path, config, self._tokenizer = load_config(self.options.model, "classifier")
-        self._config = config
         require_classifier(path, config)
+        name, value = POLICY_ENCODING
+        self._encodes_as_policy = getattr(config, name, None) == value
         self._label = checked_label(path, config, self.options.label)
         self._max_length = checked_max_length(path, config, self._tokenizer, self.options.max_length)
         if chosen_backend(config, self.options, self._max_length) == "vllm":
-            self._vllm = VllmScorer(
+            self._scorer = VllmScorer(
                 path,
                 stored_dtype(config, self.options.dtype),
                 self._max_length,
@@ -129,14 +123,16 @@ class ClassifierReward:
             return
         from transformers import AutoModelForSequenceClassification as Auto
 
-        self._model = load_weights(Auto, path, self.options.dtype, self.options.device)
-        if why_not_shared(config, self._max_length) is None:
-            self._prompt_once = PromptOnce(self._model, self.options.batch_tokens)
+        model = load_weights(Auto, path, self.options.dtype, self.options.device)
+        shared = why_not_shared(config, self._max_length) is None
+        self._scorer = TransformersScorer(
+            model, self._tokenizer.pad_token_id, self.options.batch_tokens, shared
+        )
 
     def close(self) -> None:
         """End vLLM's process, where there is one."""
-        if self._vllm is not None:
-            self._vllm.close()
+        if self._scorer is not None:
+            self._scorer.close()
 
     def score(self, prompt: Prompt, responses: Sequence[str], cut: np.ndarray | None = None) -> np.ndarray:
         """Rewards of one prompt's candidates: [n] float64, the raw logits; `cut` as in `scores_of`.
@@ -151,14 +147,13 @@ class ClassifierReward:
         ended = [True] * len(responses) if cut is None else (~np.asarray(cut, bool)).tolist()
         answers = list(zip(responses, ended, strict=True))
         position = {answer: i for i, answer in enumerate(dict.fromkeys(answers))}
-        logits = self._logits(self._encode(prompt, list(position)))
+        logits = self._scorer.logits(self._encode(prompt, list(position)))[:, self._label]
         return logits[[position[answer] for answer in answers]]
 
     def _encode(self, prompt: Prompt, answers: list[tuple[str, bool]]) -> list[list[int]]:
         """Token ids of the whole conversations."""
-        name, value = POLICY_ENCODING
-        as_policy = getattr(self._config, name, None) == value
-        sequences = (self._policy_ids if as_policy else self._text_ids)(prompt, answers)
+        encode = self._policy_ids if self._encodes_as_policy else self._text_ids
+        sequences = encode(prompt, answers)
         longest = max(map(len, sequences))
         if longest > self._max_length:
             raise RewardError(
@@ -180,43 +175,6 @@ class ClassifierReward:
         templated = prompt.prompt is None and self._tokenizer.chat_template is not None
         complete = templated or brings_bos(self._tokenizer, texts[0])
         return self._tokenizer(texts, add_special_tokens=not complete, verbose=False)["input_ids"]
-
-    def _logits(self, sequences: list[list[int]]) -> np.ndarray:
-        """The label's logit of each sequence: [n] float64."""
-        if self._vllm is not None:
-            return self._vllm.logits(sequences)[:, self._label]
-        import torch
-
-        lengths = [len(s) for s in sequences]
-        try:
-            with torch.inference_mode():
-                if self._prompt_once is not None:
-                    logits = self._model.score(self._prompt_once.last_states(sequences))
-                    return logits[:, self._label].double().cpu().numpy()
-                found = np.empty(len(sequences), dtype=np.float64)
-                for batch in batches(lengths, self.options.batch_tokens):
-                    found[batch] = self._padded([sequences[i] for i in batch])
-                return found
-        except torch.OutOfMemoryError as error:
-            raise RewardError(
-                f"the reward model ran out of memory on {len(sequences)} texts of up to {max(lengths)} tokens; "
-                f"lower the reward's batch_tokens (now {self.options.batch_tokens})."
-            ) from error
-
-    def _padded(self, sequences: list[list[int]]) -> np.ndarray:
-        """Logits of one batch: [b] float64, from b sequences padded on the right to the longest."""
-        import torch
-
-        config = self._model.config
-        preferred = (self._tokenizer.pad_token_id, config.get_text_config().pad_token_id)
-        pad = free_pad_id(sequences, preferred, self._model.get_input_embeddings().num_embeddings)
-        config.pad_token_id = config.get_text_config().pad_token_id = pad  # what the head looks for
-        width = max(map(len, sequences))
-        ids = torch.tensor([s + [pad] * (width - len(s)) for s in sequences])
-        mask = torch.tensor([[1] * len(s) + [0] * (width - len(s)) for s in sequences])
-        device = self._model.device
-        logits = self._model(input_ids=ids.to(device), attention_mask=mask.to(device)).logits
-        return logits[:, self._label].double().cpu().numpy()
 
 
 def chosen_backend(
@@ -241,18 +199,3 @@ def chosen_backend(
     if placed or why_not_shared(config, longest) is None or not vllm_serves(config):
         return "transformers"
     return "vllm"
-
-
-def free_pad_id(sequences: list[list[int]], preferred: Sequence[int | None], vocab_size: int) -> int:
-    """A pad id that occurs in none of `sequences`: the first preferred one that is free, else the lowest.
-
-    Raises:
-        RewardError: the batch uses the whole vocabulary.
-    """
-    used = set().union(*sequences)
-    for pad in (*preferred, *range(vocab_size)):
-        if pad is not None and 0 <= pad < vocab_size and pad not in used:
-            return pad
-    raise RewardError(
-        "one batch uses every token of the vocabulary, none is left for padding; lower batch_tokens."
-    )

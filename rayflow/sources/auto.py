@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from rayflow.core.given_rows import Example
 from rayflow.core.options import KindOptions
 from rayflow.core.registry import FAMILIES, resolve
-from rayflow.core.rows import Example
 from rayflow.sources.base import UNKNOWN_LAYOUT, Layout, RowError
 from rayflow.sources.fields import holdings
 

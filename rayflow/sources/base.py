@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Protocol
 
+from rayflow.core.given_rows import Example
 from rayflow.core.options import KindOptions
-from rayflow.core.rows import Example
 from rayflow.errors import DataError
 
 MISSING_KEY = "missing key"

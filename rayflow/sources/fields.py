@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from rayflow.core.rows import Example, Message, prompt_id
+from rayflow.core.given_rows import Example
+from rayflow.core.ids import prompt_id
+from rayflow.core.rows import Message
 from rayflow.sources.base import (
     EMPTY_PROMPT,
     MISSING_KEY,

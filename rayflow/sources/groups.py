@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from rayflow.core.given_rows import Example
 from rayflow.core.options import KindOptions
-from rayflow.core.rows import Example
 from rayflow.sources.base import EMPTY_RESPONSE, WRONG_TYPE, RowError
 from rayflow.sources.fields import answer, context, finish_reasons_of, first_of, group, has, score, target_of
 

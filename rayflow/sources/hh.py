@@ -13,8 +13,9 @@ import re
 from os.path import commonprefix
 from typing import Any
 
+from rayflow.core.given_rows import Example
 from rayflow.core.options import KindOptions
-from rayflow.core.rows import Example, Message
+from rayflow.core.rows import Message
 from rayflow.sources.base import NO_DIALOGUE, SEVERAL_TURNS, RowError
 from rayflow.sources.fields import first_of, has, preference, text
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from rayflow.core.given_rows import Example
 from rayflow.core.options import KindOptions
-from rayflow.core.rows import Example
 from rayflow.sources.base import EMPTY_PROMPT, RowError
 from rayflow.sources.fields import answer, context, example, first_of, has
 

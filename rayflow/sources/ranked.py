@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from rayflow.core.given_rows import Example
 from rayflow.core.options import KindOptions
-from rayflow.core.rows import Example
 from rayflow.sources.base import EMPTY_RESPONSE, WRONG_TYPE, RowError
 from rayflow.sources.fields import answer, context, finish_reasons_of, first_of, group, has, score, target_of
 

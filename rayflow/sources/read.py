@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from rayflow.core.given_rows import Example
+from rayflow.core.ids import prompt_id
 from rayflow.core.options import build
 from rayflow.core.registry import is_plug_in
-from rayflow.core.rows import Example, Failure, Prompt, prompt_id
+from rayflow.core.rows import Failure, Prompt
 from rayflow.errors import DataError, RayflowError
 from rayflow.sources.base import EMPTY_RESPONSE, IDENTICAL, NO_ANSWER, OTHER_SPLIT, Layout, RowError
 from rayflow.sources.fields import refuse_tools_and_images

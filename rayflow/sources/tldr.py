@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from rayflow.core.given_rows import Example
 from rayflow.core.options import KindOptions
-from rayflow.core.rows import Example
 from rayflow.sources.base import OTHER_SPLIT, WRONG_TYPE, RowError
 from rayflow.sources.fields import first_of, has, preference, text
 

@@ -15,8 +15,9 @@ from itertools import takewhile
 from os.path import commonprefix
 from typing import Any
 
+from rayflow.core.given_rows import Example
 from rayflow.core.options import KindOptions
-from rayflow.core.rows import Example, Message
+from rayflow.core.rows import Message
 from rayflow.sources.base import EMPTY_PROMPT, IDENTICAL, WRONG_TYPE, RowError
 from rayflow.sources.fields import answer, context, first_of, has, preference, text, turns
 

@@ -163,7 +163,7 @@ def run_stream(arguments: argparse.Namespace) -> dict[str, Any]:
         Pipeline(plan, runner, Console(quiet=True)).run()
         artifacts = [plan.artifacts[name] for name in STAGES[1:]]
         shards = range(artifacts[0].num_shards)
-        finished = [[artifact.marker(i).finished for i in shards] for artifact in artifacts]
+        finished = [[artifact.shards.marker(i).finished for i in shards] for artifact in artifacts]
         begin = float(ready.read_text())
         return {
             "seconds": max(finished[-1]) - begin,
@@ -191,7 +191,7 @@ def run_bare(arguments: argparse.Namespace) -> dict[str, Any]:
 
         Pipeline(first, LocalRunner(plan.config.compute), Console(quiet=True)).run()
         stored = first.artifacts["prompts"]
-        prompts = [row for i in range(stored.num_shards) for row in from_table(stored.read_shard(i), Prompt)]
+        prompts = [row for i in range(stored.num_shards) for row in from_table(stored.shards.read(i), Prompt)]
     seconds, answers, tokens, read = _sampled(plan.config, prompts)
     reward = build("reward", ClassifierReward.Config(model=arguments.reward_model))
     reward.setup()

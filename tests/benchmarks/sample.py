@@ -129,16 +129,16 @@ def run_stage(arguments: argparse.Namespace) -> dict[str, Any]:
         run_stream(
             [ShardWorker(stage, (prompts,), target)], shards, StreamOptions(Path(scratch)), lambda: None
         )
-        end = max((target.shards / f"{i:05d}.json").stat().st_mtime for i in shards)
-        tokens = sum(target.marker(i).tokens for i in shards)
-        ids = [row["prompt_token_ids"] for i in shards for row in target.read_shard(i).to_pylist()]
+        end = max((target.shards.folder / f"{i:05d}.json").stat().st_mtime for i in shards)
+        tokens = sum(target.shards.marker(i).tokens for i in shards)
+        ids = [row["prompt_token_ids"] for i in shards for row in target.shards.read(i).to_pylist()]
         return {"tokens": tokens, "read": sum(map(len, ids)), "seconds": end - float(ready.read_text())}
 
 
 def _store_prompts(arguments: argparse.Namespace, artifact: Artifact) -> list[Prompt]:
     source = PromptSource(path=arguments.prompts, limit=arguments.num_prompts)
     PromptStage("prompts", source, shard_size=8).run(StageContext(artifact, {}, {}, None, Console()))
-    return [row for i in range(artifact.num_shards) for row in from_table(artifact.read_shard(i), Prompt)]
+    return [row for i in range(artifact.num_shards) for row in from_table(artifact.shards.read(i), Prompt)]
 
 
 def run_direct(arguments: argparse.Namespace) -> dict[str, Any]:

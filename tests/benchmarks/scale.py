@@ -105,7 +105,9 @@ def run_size(arguments: argparse.Namespace, size: int) -> dict[str, Any]:
         wall = time.monotonic() - begin
         manifests = {name: plan.artifacts[name].manifest() for name in STAGES}
         markers = {
-            name: sum(plan.artifacts[name].marker(i).seconds for i in range(manifests[name].num_shards))
+            name: sum(
+                plan.artifacts[name].shards.marker(i).seconds for i in range(manifests[name].num_shards)
+            )
             for name in STAGES[1:]
         }
         assert {manifest.num_rows for manifest in manifests.values()} == {size}

@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         in_vllm = build("reward", ClassifierReward.Config(model=folder, backend="vllm"))
         if arguments.vllm:
             in_vllm.setup()
-    counts = {"rayflow": Tokens(reward._model), "padded": Tokens(padded.model)}
+    counts = {"rayflow": Tokens(reward._scorer.model), "padded": Tokens(padded.model)}
     warm = group(arguments, rng)
     reward.score(*warm)
     if arguments.vllm:

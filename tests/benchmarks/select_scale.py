@@ -20,7 +20,8 @@ import pyarrow as pa
 
 from rayflow.config import RunConfig
 from rayflow.core.files import read_json, write_json
-from rayflow.core.rows import Candidates, Prompt, Scores, prompt_id
+from rayflow.core.ids import prompt_id
+from rayflow.core.rows import Candidates, Prompt, Scores
 from rayflow.core.schema import schema_of
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.run_plan import build_run_plan
@@ -124,7 +125,7 @@ def store_shard(
     ):
         schema = schema_of(record)
         table = pa.table([columns[field.name] for field in schema], schema=schema)
-        artifacts[name].write_shard(index, table)
+        artifacts[name].shards.write(index, table)
 
 
 def candidate_columns(count: int, n: int) -> dict[str, pa.Array]:

@@ -135,7 +135,7 @@ class Job:
     def done(self, stage: str) -> int:
         """Shards of a stage that are committed."""
         folders = list(self.config.root.glob(f"*-{stage}"))
-        return len(Artifact(folders[0]).committed_shards()) if folders else 0
+        return len(Artifact(folders[0]).shards.committed()) if folders else 0
 
     def processes(self) -> list[psutil.Process]:
         """Every living process that this job, or its Ray, has started."""
@@ -171,7 +171,7 @@ def digests(root: Path) -> dict[str, str]:
         artifact = Artifact(folder)
         if not artifact.manifest().num_shards:
             continue
-        table = pa.concat_tables([artifact.read_shard(i) for i in range(artifact.num_shards)])
+        table = pa.concat_tables([artifact.shards.read(i) for i in range(artifact.num_shards)])
         ids = table["prompt_id"].to_pylist()
         assert len(ids) == len(set(ids)) == NUM_PROMPTS, (
             f"{folder.name} holds {len(ids)} rows, {len(set(ids))} prompts"

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rayflow.core import evaluation_rows, rows
+from rayflow.core import evaluation_rows, given_rows, rows
 from rayflow.core.schema import amend, from_table, join, schema_of, to_table
 
 RECORDS = [
     value
-    for module in (rows, evaluation_rows)
+    for module in (rows, given_rows, evaluation_rows)
     for value in vars(module).values()
     if isinstance(value, type) and issubclass(value, rows.Row) and value.__module__ == module.__name__
 ]
@@ -148,7 +148,7 @@ def test_a_record_reads_its_columns_from_a_wider_table():
 
 
 def test_scores_that_the_data_lacks_are_stored_as_nan():
-    given = rows.Example(
+    given = given_rows.Example(
         prompt_id="a",
         prompt="x",
         messages=(),
@@ -157,7 +157,7 @@ def test_scores_that_the_data_lacks_are_stored_as_nan():
         pairs=(np.array([1, 0], np.int32),),
         rewards=np.array([np.nan, 2.0]),
     )
-    (back,) = from_table(to_table([given], rows.Example), rows.Example)
+    (back,) = from_table(to_table([given], given_rows.Example), given_rows.Example)
     np.testing.assert_array_equal(back.rewards, given.rewards)
     assert back.pairs[0].tolist() == [1, 0]
 

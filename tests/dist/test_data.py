@@ -66,8 +66,8 @@ def test_scoring_starts_while_later_prompts_are_still_sampled(settings: dict) ->
     sample = {**settings["sample"], "engine": engine}
     slow = RunConfig.model_validate({**settings, "sample": sample, "compute": compute})
     plan, _ = run_data(slow, runner=ray_runner(slow))
-    first_score = min(p.stat().st_mtime for p in plan.artifacts["score"].shards.glob("*.json"))
-    last_sample = max(p.stat().st_mtime for p in plan.artifacts["sample"].shards.glob("*.json"))
+    first_score = min(p.stat().st_mtime for p in plan.artifacts["score"].shards.folder.glob("*.json"))
+    last_sample = max(p.stat().st_mtime for p in plan.artifacts["sample"].shards.folder.glob("*.json"))
     assert first_score < last_sample
 
 
@@ -100,7 +100,7 @@ def test_a_worker_that_dies_again_and_again_ends_the_stage(config: RunConfig, tm
     plan, workers = from_score(config, flag=str(tmp_path / "died"), always=True)
     with pytest.raises(StageError, match="A worker of score, select, pair failed[\\s\\S]*run again to go on"):
         ray_runner(config).run_shards(workers, range(workers[0].target.num_shards), lambda: None)
-    assert plan.artifacts["score"].committed_shards()
+    assert plan.artifacts["score"].shards.committed()
 
 
 def from_score(config: RunConfig, **fault: object) -> tuple[Plan, list[ShardWorker]]:  # noqa: F811
@@ -119,7 +119,7 @@ def from_score(config: RunConfig, **fault: object) -> tuple[Plan, list[ShardWork
 def test_an_error_of_a_worker_reaches_the_person_as_it_was(config: RunConfig) -> None:  # noqa: F811
     plan, _ = run_data(config)
     artifact = plan.artifacts["sample"]
-    path = artifact.shards / artifact.marker(0).file
+    path = artifact.shards.folder / artifact.shards.marker(0).file
     path.write_bytes(path.read_bytes()[:100])
     for name in ("score", "select", "pair"):
         plan.artifacts[name].set_aside()

@@ -107,7 +107,7 @@ def test_a_submitted_run_stores_what_a_local_run_stores(head: Head, run_file, tm
     stored = build_run_plan(config)
     for name, rows in tables(here).items():
         artifact = stored.artifacts[name]
-        assert [r for i in range(artifact.num_shards) for r in artifact.read_shard(i).to_pylist()] == rows, (
+        assert [r for i in range(artifact.num_shards) for r in artifact.shards.read(i).to_pylist()] == rows, (
             name
         )
 
@@ -140,14 +140,14 @@ def test_a_running_job_is_found_measured_cancelled_and_gone_on_with(
     plan = build_run_plan(RunConfig.model_validate(yaml.safe_load(path.read_text())))
     sample = plan.artifacts["sample"]
     wait_for(lambda: value(head, "ray_rayflow_queue_shards", run="slow", stage="sample") >= 1)
-    wait_for(lambda: len(sample.committed_shards()) >= 2)
+    wait_for(lambda: len(sample.shards.committed()) >= 2)
     ended = head.rayflow("cancel", "slow")
     assert ended.returncode == 0 and f"{identity} STOPPED" in ended.stdout, ended.stdout + ended.stderr
     supervisor = next(head.folder.rglob(f"supervisor-{identity}.log")).read_text()
     assert "terminated gracefully" in supervisor
-    kept = sample.committed_shards()
+    kept = sample.shards.committed()
     assert 2 <= len(kept) < sample.num_shards
-    before = {index: sample.marker(index).file for index in kept}
+    before = {index: sample.shards.marker(index).file for index in kept}
 
     resumed = until_pairs(head, path)
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
@@ -161,8 +161,8 @@ def test_a_running_job_is_found_measured_cancelled_and_gone_on_with(
     assert value(head, "ray_rayflow_accepted_total", run="slow", stage="select") <= visited
     done = head.rayflow("logs", "slow", "-f")
     assert done.returncode == 0 and "SUCCEEDED" in done.stdout, done.stdout + done.stderr
-    assert {index: sample.marker(index).file for index in kept} == before
-    ids = [row["prompt_id"] for i in range(sample.num_shards) for row in sample.read_shard(i).to_pylist()]
+    assert {index: sample.shards.marker(index).file for index in kept} == before
+    ids = [row["prompt_id"] for i in range(sample.num_shards) for row in sample.shards.read(i).to_pylist()]
     assert len(ids) == len(set(ids)) == 9
     assert (
         0 < value(head, "ray_rayflow_rows_total", run="slow", stage="select") <= 10

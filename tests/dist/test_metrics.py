@@ -65,7 +65,7 @@ def test_queues_are_published_while_a_stream_runs(config: RunConfig, monkeypatch
     monkeypatch.setattr(metrics, "_gauge", lambda *_: Gauge())
     workers = [plan.worker(plan.stages[name]) for name in ("sample", "score")]
     score = plan.artifacts["score"]
-    committed = score.shards / "00001.json"
+    committed = score.shards.folder / "00001.json"
     content = committed.read_bytes()
     committed.unlink()
     with watched_queues(workers):

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from rayflow.config.blocks import PoolOptions, WorkerRange
+from rayflow.pipeline.shards import Shards
 
 pytestmark = pytest.mark.slow
 NUM_SHARDS = 24
@@ -22,11 +23,8 @@ NUM_SHARDS = 24
 class Written:
     """What the notes are for whoever counts finished shards."""
 
-    folder: Path
+    shards: Shards
     num_shards: int = NUM_SHARDS
-
-    def committed_shards(self) -> set[int]:
-        return {int(path.stem) for path in self.folder.glob("*.json")}
 
 
 @dataclass
@@ -43,7 +41,7 @@ class Notes:
 
     def __post_init__(self) -> None:
         self.stage = self
-        self.target = Written(Path(self.folder))
+        self.target = Written(Shards(Path(self.folder)))
 
     def setup(self) -> None:
         """Nothing to load."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rayflow.core.rows import prompt_id
+from rayflow.core.ids import prompt_id
 
 PROMPTS = Path(__file__).parents[2] / "jobs" / "prompts"
 SIZES = {"sentiment-train": 64, "sentiment-eval": 64, "study-train": 100, "study-eval": 128}

@@ -40,6 +40,6 @@ def run_data(
 def tables(plan: Plan) -> dict[str, list[dict[str, Any]]]:
     """Every stage's rows in order."""
     return {
-        name: [row for i in range(artifact.num_shards) for row in artifact.read_shard(i).to_pylist()]
+        name: [row for i in range(artifact.num_shards) for row in artifact.shards.read(i).to_pylist()]
         for name, artifact in plan.artifacts.items()
     }

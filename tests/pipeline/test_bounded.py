@@ -16,6 +16,7 @@ from rayflow.core.rows import Accepted, Reference, Scores
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.report_columns import reference_section, selection_section
 from rayflow.pipeline.runner import LocalRunner
+from rayflow.pipeline.shards import Shards
 from rayflow.pipeline.stage import ShardWorker, read_rows
 from rayflow.pipeline.stages.range import RangeStage
 from rayflow.pipeline.stages.select import SelectStage
@@ -40,15 +41,15 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 @pytest.fixture
 def peak(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], int]:
     """Most bytes that columns from files occupy while something runs; arrays and rows are views of them."""
-    read = Artifact.read_shard
+    read = Shards.read
     seen: list[int] = []
 
-    def noted(self: Artifact, *arguments: object) -> pa.Table:
+    def noted(self: Shards, *arguments: object) -> pa.Table:
         table = read(self, *arguments)
         seen.append(pa.total_allocated_bytes())
         return table
 
-    monkeypatch.setattr(Artifact, "read_shard", noted)
+    monkeypatch.setattr(Shards, "read", noted)
 
     def measure(work: Callable[[], object]) -> int:
         seen.clear()

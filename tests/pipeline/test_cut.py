@@ -13,8 +13,8 @@ from rich.console import Console
 from rayflow.config import PoolOptions, RunConfig
 from rayflow.config.evaluate import EvaluateConfig
 from rayflow.core.files import read_json
+from rayflow.core.given_rows import Example
 from rayflow.core.options import KindOptions
-from rayflow.core.rows import Example
 from rayflow.core.stats import sigmoid
 from rayflow.pipeline.commands import make_runner
 from rayflow.pipeline.evaluation_plan import build_evaluation_plan

@@ -97,7 +97,7 @@ def test_every_value_falls_in_one_bin_and_the_outer_bins_take_the_rest(values: l
 def store(artifact: Artifact, record: type, shards: list[list]) -> Artifact:
     artifact.begin({}, len(shards))
     for index, rows in enumerate(shards):
-        artifact.write_shard(index, to_table(rows, record))
+        artifact.shards.write(index, to_table(rows, record))
     return artifact
 
 

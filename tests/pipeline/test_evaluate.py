@@ -109,7 +109,7 @@ def test_the_judge_sees_both_orders_and_what_it_said_is_stored(finished):
     assert found["num_verdicts"] == 56 and found["consistent"] == 1.0 and found["first"] == 0.5
     for reading in ("distance", "scaled"):
         assert found[reading]["win"] + found[reading]["tie"] + found[reading]["loss"] == pytest.approx(1)
-    (failure,) = plan.artifacts["side-by-side"].failures()
+    (failure,) = plan.artifacts["side-by-side"].shards.failures()
     assert failure.reason == "judge failed" and "longer than the context" in failure.detail
 
 

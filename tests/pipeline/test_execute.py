@@ -62,9 +62,9 @@ def test_a_stopped_run_redoes_only_what_was_in_flight(
     monkeypatch.setattr(ShardWorker, "run", dies_in_second_score_shard)
     with pytest.raises(KeyboardInterrupt):
         run_data(config)
-    first = data_plan(config).artifacts["sample"].marker(0)
+    first = data_plan(config).artifacts["sample"].shards.marker(0)
     plan, _ = run_data(config)
-    assert plan.artifacts["sample"].marker(0) == first
+    assert plan.artifacts["sample"].shards.marker(0) == first
     assert computed.count(("score", 0)) == 1 and computed.count(("score", 1)) == 1
     assert tables(plan) == tables(whole)
 
@@ -104,10 +104,10 @@ def test_a_changed_field_is_named(settings: dict) -> None:
 
 def test_a_forced_stage_takes_what_follows_with_it_and_keeps_the_old(settings: dict) -> None:
     first, _ = run_data(with_settings(settings))
-    marker = first.artifacts["score"].marker(0)
+    marker = first.artifacts["score"].shards.marker(0)
     changed = with_settings(settings, select={"beta": 0.7, "num_accepted": 3})
     plan, text = run_data(changed, force=("select",))
-    assert plan.artifacts["score"].marker(0) == marker
+    assert plan.artifacts["score"].shards.marker(0) == marker
     assert text.count("stored") == 3
     assert all(len(row["accepted"]) == 3 for row in tables(plan)["select"])
     assert len(list((plan.config.root / ".replaced").iterdir())) == 2
@@ -145,7 +145,7 @@ def test_a_failing_reward_is_a_counted_row_and_no_zero(settings: dict, function:
     plan, text = run_data(with_settings(settings, reward=reward, max_failed_fraction=0.2))
     stored = tables(plan)
     assert len(stored["score"]) == len(stored["pair"]) == NUM_PROMPTS - 1
-    failures = list(plan.artifacts["score"].failures())
+    failures = list(plan.artifacts["score"].shards.failures())
     assert [failure.reason for failure in failures] == [reason]
     lost = {row["prompt_id"] for row in stored["prompts"]} - {row["prompt_id"] for row in stored["score"]}
     assert lost == {failures[0].prompt_id}
@@ -200,7 +200,9 @@ def test_a_prompt_longer_than_the_context_is_a_failure(settings: dict, prompt_fi
     engine = {"kind": "fake", "max_model_len": 200}
     sample = {**settings["sample"], "engine": engine}
     plan, _ = run_data(with_settings(settings, sample=sample, max_failed_fraction=0.2))
-    assert [f.reason for f in plan.artifacts["sample"].failures()] == ["prompt longer than the context"]
+    assert [f.reason for f in plan.artifacts["sample"].shards.failures()] == [
+        "prompt longer than the context"
+    ]
 
 
 def test_missing_things_are_said_before_time_is_spent(settings: dict, tmp_path: Path) -> None:
@@ -221,7 +223,7 @@ def test_a_file_without_a_usable_prompt_is_refused(settings: dict, prompt_file: 
     with pytest.raises(DataError, match="prompts.jsonl holds no prompts"):
         run_data(with_settings(settings))
     prompt_file.write_text('{"promt": "a"}\n')
-    with pytest.raises(DataError, match="1 rows were refused: .*row 1: has promt"):
+    with pytest.raises(DataError, match="rows refused: 1; the first: .*row 1: has promt"):
         run_data(with_settings(settings))
 
 
@@ -278,7 +280,7 @@ def test_a_resumed_stage_says_what_all_calls_took(config: RunConfig) -> None:
     for artifact in (score, sample):
         artifact.forget({0})
         for index, finished in ((1, 1000.0), (2, 1060.0)):
-            path = artifact.shards / f"{index:05d}.json"
+            path = artifact.shards.folder / f"{index:05d}.json"
             path.write_text(json.dumps(read_json(path) | {"seconds": 100.0, "finished": finished}))
     again, _ = run_data(config)
     assert 160.0 <= again.artifacts["sample"].manifest().seconds < 260.0

@@ -36,7 +36,7 @@ def flip(path: Path, where: float) -> None:
 
 
 def shard(artifact: Artifact, index: int) -> Path:
-    return artifact.shards / artifact.marker(index).file
+    return artifact.shards.folder / artifact.shards.marker(index).file
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_a_flipped_bit_anywhere_in_a_shard_is_noticed(finished: tuple[Plan, dict
     with pytest.raises(
         ArtifactError, match="SHA-256 is not the committed one[\\s\\S]*rayflow verify .*--repair"
     ):
-        artifact.read_shard(1, {"prompt_id"})
+        artifact.shards.read(1, {"prompt_id"})
 
 
 @pytest.mark.parametrize("stage", ["prompts", "sample", "score", "pair"])
@@ -62,7 +62,7 @@ def test_verify_finds_damage_and_repair_computes_only_that_anew(
 ) -> None:
     plan, before = finished
     root, artifact = str(plan.config.root), plan.artifacts[stage]
-    kept = {name: plan.artifacts[name].marker(0) for name in DATA_STAGES}
+    kept = {name: plan.artifacts[name].shards.marker(0) for name in DATA_STAGES}
     runner = CliRunner()
     assert runner.invoke(app, ["verify", root]).exit_code == 0
     path = shard(artifact, 1)
@@ -73,7 +73,7 @@ def test_verify_finds_damage_and_repair_computes_only_that_anew(
     assert mended.exit_code == 0 and f"taken back: {stage}, 1 shards" in mended.output
     again, _ = run_data(plan.config)
     assert tables(again) == before
-    assert {name: again.artifacts[name].marker(0) for name in DATA_STAGES} == kept
+    assert {name: again.artifacts[name].shards.marker(0) for name in DATA_STAGES} == kept
     followers = {"prompts": (), "sample": ("score", "select", "pair"), "score": ("select", "pair")}
     for name in followers.get(stage, ()):
         assert f"taken back: {name}, 1 shards" in mended.output
@@ -139,16 +139,16 @@ def test_fields_of_another_version_are_an_error_that_names_the_file(finished: tu
     write_json(path, {key: value for key, value in good.items() if key != "num_rows"})
     with pytest.raises(ArtifactError, match="num_rows"):
         artifact.manifest()
-    marker = artifact.shards / "00000.json"
+    marker = artifact.shards.folder / "00000.json"
     write_json(marker, {**read_json(marker), "colour": "red"})
     with pytest.raises(ArtifactError, match=r"00000.json is damaged, or another version's"):
-        artifact.read_shard(0)
+        artifact.shards.read(0)
 
 
 def test_a_run_of_before_the_checksums_is_still_read(finished: tuple[Plan, dict]) -> None:
     plan, before = finished
     for artifact in plan.artifacts.values():
-        for path in artifact.shards.glob("*.json"):
+        for path in artifact.shards.folder.glob("*.json"):
             old = read_json(path)
             write_json(path, {key: value for key, value in old.items() if key not in ("size", "sha256")})
         stage = read_json(artifact.folder / "stage.json")
@@ -168,7 +168,7 @@ def test_a_worker_of_a_killed_run_commits_nothing_to_a_stage_begun_anew(config: 
     artifact.begin({**plan.identities["select"], "seed": 77}, plan.artifacts["prompts"].num_shards)
     with pytest.raises(ArtifactError, match="seed: stored 77, now 3"):
         asyncio.run(orphan.run(0))
-    assert not artifact.committed_shards() and not list(artifact.shards.iterdir())
+    assert not artifact.shards.committed() and not list(artifact.shards.folder.iterdir())
 
 
 def test_prompts_that_were_begun_with_another_shard_size_keep_it(
@@ -191,12 +191,12 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing_behind(
     artifact = Artifact(tmp_path / "02-sample")
     artifact.begin({}, num_shards=1)
     with monkeypatch.context() as patch:
-        patch.setattr("rayflow.pipeline.artifact.secrets.token_hex", lambda n: "x")
-        (artifact.shards / "00000-x.parquet").symlink_to("/dev/full")
+        patch.setattr("rayflow.pipeline.shards.secrets.token_hex", lambda n: "x")
+        (artifact.shards.folder / "00000-x.parquet").symlink_to("/dev/full")
         with pytest.raises(ArtifactError, match=r"There is no room to write .*00000-x.parquet .*Make room"):
-            artifact.write_shard(0, pa.table({"prompt_id": ["a"]}))
-    assert not list(artifact.shards.iterdir())
-    artifact.write_shard(0, pa.table({"prompt_id": ["a"]}))
+            artifact.shards.write(0, pa.table({"prompt_id": ["a"]}))
+    assert not list(artifact.shards.folder.iterdir())
+    artifact.shards.write(0, pa.table({"prompt_id": ["a"]}))
     assert artifact.pending_shards() == []
 
 
@@ -264,7 +264,7 @@ def test_a_reward_server_that_goes_down_stops_the_run_which_goes_on_when_it_is_b
     config = with_server(settings, serve(fails_later).url)
     with pytest.raises(StageError, match=r"did not answer in 2 attempts: 503[\s\S]*run again to go on"):
         run_data(config)
-    stored = data_plan(config).artifacts["score"].committed_shards()
+    stored = data_plan(config).artifacts["score"].shards.committed()
     assert stored and len(stored) < 3
     down["after"] = 1000
     plan, _ = run_data(config)
@@ -296,5 +296,5 @@ def test_garbage_of_a_reward_server_is_a_counted_failure(
 
     plan, text = run_data(with_server(settings, serve(garbage_for_one).url, max_failed_fraction=0.2))
     assert len(tables(plan)["score"]) == len(tables(plan)["pair"]) == NUM_PROMPTS - 1
-    assert [f.reason for f in plan.artifacts["score"].failures()] == ["reward failed"]
+    assert [f.reason for f in plan.artifacts["score"].shards.failures()] == ["reward failed"]
     assert "1 failed" in text

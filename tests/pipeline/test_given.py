@@ -88,7 +88,7 @@ def test_a_row_without_its_answer_or_longer_than_the_context_is_a_failure(tmp_pa
     loss = {"batch_size": 2, "precision": "float32", "loss": {"kind": "cross_entropy"}}
     plan = plan_of(tmp_path, tiny_model, rows, source="targets", train=loss, max_failed_fraction=0.5)
     assert len(run(plan)) == 3
-    reasons = sorted(failure.reason for failure in plan.artifacts["encode"].failures())
+    reasons = sorted(failure.reason for failure in plan.artifacts["encode"].shards.failures())
     assert reasons == ["group longer than the context", "no target"]
     assert [row["responses"] for row in tables(plan)["encode"]] == [["a joy"]] * 3
 
@@ -113,7 +113,7 @@ def test_given_responses_without_scores_are_scored_by_the_runs_reward(tmp_path, 
     groups = run(plan)
     by_reward = [raises("", text) for text in texts]
     assert [group.rewards.tolist() for group in groups] == [by_reward, [0.1, 0.9, 0.5], by_reward, by_reward]
-    (failed,) = plan.artifacts["score"].failures()
+    (failed,) = plan.artifacts["score"].shards.failures()
     assert failed.reason == "reward failed" and failed.prompt_id not in {g.prompt_id for g in groups}
 
 
@@ -161,7 +161,7 @@ def test_a_target_that_is_missing_or_longer_than_the_context_is_a_failure(tmp_pa
     plan = plan_of(tmp_path, tiny_model, rows, train=SLIC, max_failed_fraction=0.5)
     assert list(plan.stages) == ["prompts", "encode", "encode-target", "train"]
     groups = run(plan)
-    failed = list(plan.artifacts["encode-target"].failures())
+    failed = list(plan.artifacts["encode-target"].shards.failures())
     assert sorted(failure.reason for failure in failed) == ["group longer than the context", "no target"]
     assert any("exceed the context of 512" in failure.detail for failure in failed)
     assert [group.target for group in groups] == [2] * 3

@@ -80,7 +80,7 @@ def test_the_key_says_whose_each_response_is(exported, folders):
         [(folders[0], "baseline-encode"), (folders[0], "policy-sample"), (folders[1], "policy-sample")]
     ):
         artifact = open_any(folder).artifacts[stage]
-        stored = [row for i in range(artifact.num_shards) for row in artifact.read_shard(i).to_pylist()]
+        stored = [row for i in range(artifact.num_shards) for row in artifact.shards.read(i).to_pylist()]
         said = {row["prompt_id"]: row["responses"][0] for row in stored}
         for name, task in key["tasks"].items():
             letter = "abc"[task["order"].index(system)]

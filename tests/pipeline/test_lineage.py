@@ -53,7 +53,7 @@ def test_a_pair_is_told_with_what_every_stage_stored_of_it(plan: Plan) -> None:
     for name in stored:
         record = found["stages"][name]
         assert record["made_from"] == plan.identities[name] and record["committed"]
-        shard = plan.artifacts[name].read_shard(record["shard"]).column("prompt_id").to_pylist()
+        shard = plan.artifacts[name].shards.read(record["shard"]).column("prompt_id").to_pylist()
         assert prompt in shard
 
 
@@ -103,7 +103,7 @@ def test_given_responses_have_a_lineage_too(settings: dict, tmp_path: Path, tiny
     Pipeline(build_run_plan(config), LocalRunner(config.compute), Console(quiet=True)).run(
         only=("prompts", "encode")
     )
-    (row,) = build_run_plan(config).artifacts["encode"].read_shard(0).to_pylist()
+    (row,) = build_run_plan(config).artifacts["encode"].shards.read(0).to_pylist()
     found = trace(config.root, f"{row['prompt_id']}/0>1")
     assert found["candidates"]["0"]["response"] == " blue." and found["candidates"]["0"]["reward"] is None
     assert found["pair"]["label_source"] == "data" and found["seed"] is None

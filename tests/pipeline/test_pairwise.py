@@ -96,7 +96,7 @@ def test_a_pointwise_reward_labels_by_what_is_stored(config: RunConfig) -> None:
 def test_a_label_that_fails_is_a_failed_row(settings: dict) -> None:
     reward = {"kind": "tests.pipeline.judges:Failing"}
     plan, _ = run_data(with_settings(settings, reward=reward, max_failed_fraction=0.2))
-    (failure,) = plan.artifacts["pair"].failures()
+    (failure,) = plan.artifacts["pair"].shards.failures()
     assert (failure.reason, failure.detail) == ("label failed", "context too long")
     assert plan.artifacts["score"].manifest().num_failed == 0
     with pytest.raises(StageError, match="label failed"):

@@ -126,7 +126,7 @@ def test_the_entry_points_run_one_after_another_and_give_what_the_whole_run_give
     assert not stored.artifacts["train"].folder.exists()
     for name, rows in tables(plan).items():
         artifact = stored.artifacts[name]
-        assert [r for i in range(artifact.num_shards) for r in artifact.read_shard(i).to_pylist()] == rows
+        assert [r for i in range(artifact.num_shards) for r in artifact.shards.read(i).to_pylist()] == rows
 
 
 def test_training_and_evaluation_go_by_what_is_stored(

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rayflow.core.given_rows import Example
 from rayflow.core.options import KindOptions, build
-from rayflow.core.rows import Example
 from rayflow.engines.base import Generation
 from rayflow.engines.fake import FakeEngine
 from rayflow.errors import ConfigError, StageError
@@ -118,7 +118,7 @@ class Loss:
 
 def failures(settings: dict, stage: str, **changes: Any) -> list[tuple[str, str]]:
     plan, _ = run_data(with_settings(settings, max_failed_fraction=1.0, **changes))
-    found = [(each.reason, each.detail) for each in plan.artifacts[stage].failures()]
+    found = [(each.reason, each.detail) for each in plan.artifacts[stage].shards.failures()]
     assert len(tables(plan)[stage]) + len(found) == NUM_PROMPTS
     return found
 
@@ -128,7 +128,7 @@ def test_a_layouts_error_is_a_row_s(settings: dict, tmp_path: Path) -> None:
     path.write_text('{"question": "Why?"}\n{"q": "Who?"}\n')
     prompts = {"train": {"path": str(path), "layout": f"{HERE}:Layout"}}
     plan, _ = run_data(with_settings(settings, prompts=prompts, max_failed_fraction=0.5))
-    (found,) = plan.artifacts["prompts"].failures()
+    (found,) = plan.artifacts["prompts"].shards.failures()
     assert (found.reason, found.detail) == ("malformed row", f"{path}, row 2: KeyError: 'question'")
 
 

@@ -10,13 +10,15 @@ import pytest
 from rich.console import Console
 
 from rayflow.config import PromptSource, RunConfig
-from rayflow.core.rows import Example, Prompt
+from rayflow.core.given_rows import Example
+from rayflow.core.rows import Prompt
 from rayflow.core.schema import from_table
 from rayflow.errors import ArtifactError, DataError
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.export import write_trl
 from rayflow.pipeline.progress import StageCount
 from rayflow.pipeline.prompts import PromptStage
+from rayflow.pipeline.shards import Shards
 from rayflow.pipeline.stage import StageContext
 from rayflow.sources.read import read
 from tests.pipeline.helpers import run_data
@@ -49,18 +51,18 @@ def stored(path: Path, writes: type[Prompt], **settings: object) -> Artifact:
 
 def test_examples_are_stored_with_all_they_were_given(path: Path) -> None:
     artifact = stored(path, Example)
-    rows = [row for i in range(artifact.num_shards) for row in from_table(artifact.read_shard(i), Example)]
+    rows = [row for i in range(artifact.num_shards) for row in from_table(artifact.shards.read(i), Example)]
     assert [row.responses for row in rows] == [("blue", "green"), ("blue", "red")]
     assert [row.pairs[0].tolist() for row in rows] == [[0, 1], [0, 1]]
     np.testing.assert_array_equal([row.rewards for row in rows], [[2.5, np.nan], [np.nan, np.nan]])
-    reasons = [failure.reason for failure in artifact.failures()]
+    reasons = [failure.reason for failure in artifact.shards.failures()]
     assert reasons == ["duplicate example", "missing key"]
 
 
 def test_prompts_are_stored_without_the_responses(path: Path) -> None:
     artifact = stored(path, Prompt, layout="trl")
     assert artifact.num_shards == 1
-    assert artifact.read_shard(0).column_names == ["prompt_id", "prompt", "messages", "target"]
+    assert artifact.shards.read(0).column_names == ["prompt_id", "prompt", "messages", "target"]
 
 
 def test_what_is_left_out_on_purpose_does_not_count_as_failed(path: Path) -> None:
@@ -97,7 +99,9 @@ def test_what_a_run_exports_is_read_back(config: RunConfig, tmp_path: Path) -> N
 
 
 def test_a_file_without_a_usable_row_is_an_error_with_the_first_reason(path: Path) -> None:
-    with pytest.raises(DataError, match="holds no prompts .4 rows were refused: .*row 1: needs 'info'"):
+    with pytest.raises(
+        DataError, match="holds no prompts .rows refused: 4; the first: .*row 1: needs 'info'"
+    ):
         stored(path, Example, layout="tldr")
 
 
@@ -105,8 +109,8 @@ def shards(artifact: Artifact) -> list[tuple[list[str], list[str]]]:
     """Of each shard the prompts, and the reasons of its refused rows."""
     return [
         (
-            artifact.read_shard(i).column("prompt").to_pylist(),
-            [failure.reason for failure in artifact.marker(i).failures],
+            artifact.shards.read(i).column("prompt").to_pylist(),
+            [failure.reason for failure in artifact.shards.marker(i).failures],
         )
         for i in range(artifact.num_shards)
     ]
@@ -183,22 +187,22 @@ def test_a_stopped_stage_goes_on_with_the_shards_that_it_was_begun_with(
 ) -> None:
     rows = [{"prompt": f"number {i}"} for i in range(7)]
     whole = shards(run(many(path, rows), path.parent / "whole"))
-    real = Artifact.write_shard
+    real = Shards.write
 
-    def dies(self: Artifact, index: int, *args: object, **kwargs: object) -> None:
+    def dies(self: Shards, index: int, *args: object, **kwargs: object) -> None:
         if index == 2:
             raise KeyboardInterrupt
         real(self, index, *args, **kwargs)
 
     folder = path.parent / "01-prompts"
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Artifact, "write_shard", dies)
+        patch.setattr(Shards, "write", dies)
         run(many(path, rows), folder)
-    first = Artifact(folder).marker(0)
+    first = Artifact(folder).shards.marker(0)
     with pytest.raises(ArtifactError, match="not finished"):
         _ = Artifact(folder).num_shards
     artifact = run(many(path, rows, shard_size=5), folder)
-    assert artifact.marker(0) == first and shards(artifact) == whole
+    assert artifact.shards.marker(0) == first and shards(artifact) == whole
 
 
 def test_a_file_that_breaks_off_leaves_nothing_behind(path: Path) -> None:

@@ -77,7 +77,7 @@ def test_selecting_again_measures_again(settings: dict) -> None:
     commands.reselect(plan.config.root, changes, "again", console)
     direct, _ = run_data(with_rule(settings, MEASURED, name="direct"))
     again = Artifact(plan.config.root.parent / "again" / "05-select")
-    rows = [row for i in range(again.num_shards) for row in again.read_shard(i).to_pylist()]
+    rows = [row for i in range(again.num_shards) for row in again.shards.read(i).to_pylist()]
     assert {row["prompt_id"]: row["accepted"] for row in rows} == accepted(direct)
 
 

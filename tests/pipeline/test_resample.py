@@ -50,7 +50,7 @@ def finish(config: RunConfig, runner: Runner | None = None) -> Plan:
 def own_rows(plan: Plan, name: str) -> list[dict]:
     """What a stage wrote itself."""
     artifact = as_written(plan.artifacts[name])
-    return [row for i in range(artifact.num_shards) for row in artifact.read_shard(i).to_pylist()]
+    return [row for i in range(artifact.num_shards) for row in artifact.shards.read(i).to_pylist()]
 
 
 def test_only_short_prompts_are_sampled_again_and_every_prompt_comes_out_once(settings: dict) -> None:
@@ -169,7 +169,7 @@ def with_further_draws_that_fail(settings: dict, rule: dict) -> tuple[Plan, set[
     fails_on_many.seen = 0
     changes = {"select": {**rule, "max_resamples": 1}, "max_failed_fraction": 1.0}
     plan = finish(scarce(settings, reward=reward, **changes))
-    failed = {failure.prompt_id for failure in plan.artifacts["rescore-1"].failures()}
+    failed = {failure.prompt_id for failure in plan.artifacts["rescore-1"].shards.failures()}
     assert 0 < len(failed) < NUM_PROMPTS
     return plan, failed
 
@@ -206,7 +206,7 @@ def test_verify_holds_each_stage_against_its_own_shards(settings: dict) -> None:
     plan = finish(config)
     before = tables(plan)
     again = as_written(plan.artifacts["resample-1"])
-    (again.shards / again.marker(0).file).write_bytes(b"")
+    (again.shards.folder / again.shards.marker(0).file).write_bytes(b"")
     assert [finding.stage for finding in verify(plan) if not finding.whole] == ["resample-1"]
     assert list(repair(plan, verify(plan))) == ["resample-1", "rescore-1", "select", "pair"]
     assert tables(finish(config)) == before
@@ -224,7 +224,7 @@ def test_a_threshold_that_nothing_passes_is_tried_again(settings: dict) -> None:
     rule = {"kind": "threshold", "scale": "none", "threshold": 1.0065}
     changes = {"sample": settings["sample"], "max_failed_fraction": 1.0}
     kept = finish(scarce(settings, name="kept", select=rule, **changes))
-    lost = {failure.prompt_id for failure in kept.artifacts["select"].failures()}
+    lost = {failure.prompt_id for failure in kept.artifacts["select"].shards.failures()}
     assert 0 < len(lost) < NUM_PROMPTS
     again = finish(scarce(settings, select={**rule, "shortfall": "resample"}, **changes))
     assert {row["prompt_id"] for row in own_rows(again, "resample-1")} == lost

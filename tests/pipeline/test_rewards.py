@@ -82,4 +82,4 @@ def test_a_server_that_is_down_stops_the_run_and_leaves_what_is_finished(setting
     with pytest.raises(StageError, match="did not answer in 2 attempts"):
         run_data(config)
     artifacts = data_plan(config).artifacts
-    assert artifacts["sample"].committed_shards() and not artifacts["score"].committed_shards()
+    assert artifacts["sample"].shards.committed() and not artifacts["score"].shards.committed()

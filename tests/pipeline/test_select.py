@@ -15,6 +15,7 @@ from rayflow.core.registry import resolve
 from rayflow.core.rows import Accepted, Failure, Scores
 from rayflow.core.seeds import derive
 from rayflow.pipeline.artifact import Artifact
+from rayflow.pipeline.shards import Shards
 from rayflow.pipeline.stages.select import ScoredTexts, SelectStage, text_keys
 from rayflow.selection.base import PerRow
 from tests.pipeline.helpers import run_data, tables
@@ -162,13 +163,13 @@ def test_a_whole_run_reads_texts_only_where_they_matter(
     settings: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[tuple[str, frozenset]] = []
-    real = Artifact.read_shard
+    real = Shards.read
 
-    def noted(self: Artifact, index: int, columns: object = None):
-        read.append((self.name, frozenset(columns or ())))
+    def noted(self: Shards, index: int, columns: object = None):
+        read.append((Artifact(self.folder.parent).name, frozenset(columns or ())))
         return real(self, index, columns)
 
-    monkeypatch.setattr(Artifact, "read_shard", noted)
+    monkeypatch.setattr(Shards, "read", noted)
     rule = {"kind": "top_k", "num_accepted": 4}
     plain, _ = run_data(RunConfig.model_validate({**settings, "select": rule}))
     assert ("sample", frozenset({"prompt_id", "rewards", "responses"})) not in read

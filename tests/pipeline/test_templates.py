@@ -36,6 +36,6 @@ def test_a_prompt_that_the_template_refuses_fails_alone(
 
     monkeypatch.setattr(ByteTokenizer, "apply_chat_template", strict)
     plan, _ = run_data(chats)
-    (failure,) = plan.artifacts["sample"].failures()
+    (failure,) = plan.artifacts["sample"].shards.failures()
     assert failure.reason == "prompt cannot be encoded" and "roles must alternate" in failure.detail
     assert plan.artifacts["pair"].manifest().num_rows == 9

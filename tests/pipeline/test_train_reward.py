@@ -16,8 +16,10 @@ from rich.console import Console
 
 from rayflow.config import RunConfig, load_config
 from rayflow.config.reward import RewardConfig
+from rayflow.core.given_rows import Comparisons, Example
+from rayflow.core.ids import prompt_id
 from rayflow.core.options import build
-from rayflow.core.rows import Comparisons, Example, Prompt, prompt_id
+from rayflow.core.rows import Prompt
 from rayflow.core.stats import logit
 from rayflow.errors import ArtifactError, ConfigError, DataError, StageError
 from rayflow.pipeline import commands
@@ -188,7 +190,7 @@ def test_a_prompt_of_the_evaluation_file_is_not_trained_on(tiny_model, tmp_path)
     assert stolen[0]["prompt"] not in {row.prompt for row in rows_of(plan, ("prompts",), Prompt)}
     assert plan.artifacts["prompts"].manifest().num_rows == 22
     assert plan.artifacts["eval-prompts"].manifest().num_rows == 6
-    assert {f.reason for f in plan.artifacts["prompts"].failures()} == {"another split"}
+    assert {f.reason for f in plan.artifacts["prompts"].shards.failures()} == {"another split"}
 
 
 def test_the_letter_names_the_chosen_response_wherever_it_is_shown(runs, tiny_model):
@@ -254,7 +256,9 @@ def test_a_comparison_that_does_not_fit_is_counted_not_cut(tiny_model, tmp_path)
     with pytest.raises(StageError, match="comparison longer than the context.*exceed the context of 512"):
         trained({**with_epochs(settings, 1), "max_failed_fraction": 0.01})
     plan, _ = trained({**with_epochs(settings, 1), "max_failed_fraction": 0.1})
-    assert [f.reason for f in plan.artifacts["encode"].failures()] == ["comparison longer than the context"]
+    assert [f.reason for f in plan.artifacts["encode"].shards.failures()] == [
+        "comparison longer than the context"
+    ]
 
 
 def test_rows_without_a_labelled_pair_are_refused_with_the_reason(tiny_model, tmp_path):

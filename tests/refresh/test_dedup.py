@@ -8,7 +8,8 @@ import tracemalloc
 import pytest
 
 from rayflow.config.refresh import DedupOptions, NearOptions
-from rayflow.core.rows import Prompt, prompt_id
+from rayflow.core.ids import prompt_id
+from rayflow.core.rows import Prompt
 from rayflow.refresh.dedup import NEAR, REPEATED, SAME, Deduplicator, NearIndex, jaccard, normalized
 
 

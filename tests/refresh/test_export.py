@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from rayflow.cli.app import app
 from rayflow.config import PromptSource
-from rayflow.core.rows import Example
+from rayflow.core.given_rows import Example
 from rayflow.errors import ConfigError
 from rayflow.refresh import export as module
 from rayflow.sources.read import read

@@ -55,6 +55,13 @@ def test_a_finished_run_shows_every_section():
     assert "Not there yet" not in page
 
 
+def test_a_loss_without_pairs_is_not_said_to_train_on_any():
+    page = render(replace(example.finished(), pairing=None, not_part_of_run=("pairing",)))
+    assert "learns from the accepted responses" in page
+    assert "go into training" not in page
+    assert "Not there yet" not in page
+
+
 def test_every_drawing_is_well_formed_and_described():
     page = render(example.finished())
     drawings = re.findall(r"<svg.*?</svg>", page, re.S)

@@ -8,7 +8,7 @@ import pytest
 from rayflow.core.options import build
 from rayflow.core.rows import Prompt
 from rayflow.errors import ConfigError, ModelError, RewardError
-from rayflow.rewards.classifier import ClassifierReward, free_pad_id
+from rayflow.rewards.classifier import ClassifierReward
 from rayflow.rewards.models import batches
 
 PLAIN = Prompt(prompt_id="p1", prompt="What did you think ? ", messages=(), target=None)
@@ -179,7 +179,7 @@ def test_a_lack_of_memory_says_what_to_lower(fixture, request, monkeypatch):
     def out_of_memory(*args, **inputs):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(built._model.base_model, "forward", out_of_memory)
+    monkeypatch.setattr(built._scorer.model.base_model, "forward", out_of_memory)
     with pytest.raises(RewardError, match="batch_tokens .now 512"):
         built.score(PLAIN, ["good"])
 
@@ -204,10 +204,3 @@ def test_batches_hold_every_index_once_within_the_budget():
     assert found[0] == [6]  # longer than the budget: alone, not lost
     for batch in found[1:]:
         assert len(batch) * max(lengths[i] for i in batch) <= 60
-
-
-def test_the_pad_id_occurs_in_no_text_of_the_batch():
-    assert free_pad_id([[1, 2], [3]], (None, 7), 10) == 7
-    assert free_pad_id([[0, 7], [1, 3]], (7, None), 10) == 2
-    with pytest.raises(RewardError, match="every token of the vocabulary"):
-        free_pad_id([[0, 1], [2]], (0,), 3)

@@ -122,7 +122,7 @@ def test_a_response_that_joins_the_last_token_of_the_prompt_keeps_its_token():
 def counted(built: ClassifierReward) -> list[int]:
     """Tokens, padding included, of each forward pass from now on."""
     sizes: list[int] = []
-    embeddings = built._model.get_input_embeddings()
+    embeddings = built._scorer.model.get_input_embeddings()
     embeddings.register_forward_hook(lambda module, inputs, output: sizes.append(inputs[0].numel()))
     return sizes
 

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rayflow.config import PromptSource
+from rayflow.core.given_rows import Example
 from rayflow.core.registry import FAMILIES, resolve
-from rayflow.core.rows import Example, Failure
+from rayflow.core.rows import Failure
 from rayflow.sources.auto import detect
 from rayflow.sources.base import RowError
 from rayflow.sources.read import read

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from rayflow.config import PromptSource
-from rayflow.core.rows import Example, Failure, Prompt
+from rayflow.core.given_rows import Example
+from rayflow.core.rows import Failure, Prompt
 from rayflow.sources.base import RowError
 from rayflow.sources.hh import HelpfulHarmless
 from rayflow.sources.read import read

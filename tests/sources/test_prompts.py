@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from rayflow.config import PromptSource
-from rayflow.core.rows import Example, Failure, Prompt
+from rayflow.core.given_rows import Example
+from rayflow.core.rows import Failure, Prompt
 from rayflow.errors import DataError
 from rayflow.sources.prompts import parse_prompt
 from rayflow.sources.read import read

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from rayflow.config import PromptSource
-from rayflow.core.rows import Example, Failure, Prompt, prompt_id
+from rayflow.core.given_rows import Example
+from rayflow.core.ids import prompt_id
+from rayflow.core.rows import Failure, Prompt
 from rayflow.sources.read import read, read_answers
 
 SKY, BLUE, GREEN = (

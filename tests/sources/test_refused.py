@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from rayflow.config import PromptSource
-from rayflow.core.rows import Example, Failure, Prompt
+from rayflow.core.given_rows import Example
+from rayflow.core.rows import Failure, Prompt
 from rayflow.sources.read import read
 
 ASK, BEGUN, SUN, RAIN = (

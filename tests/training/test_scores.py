@@ -154,8 +154,9 @@ def test_a_cut_response_is_judged_without_the_end_that_training_never_saw(
     options = ClassifierReward.Config(model=str(tmp_path / "reward"), backend="transformers")
     reward = ClassifierReward(options)
     reward.setup()
-    assert (reward._prompt_once is None) == (reader == "whole texts")
-    reward._vllm = InAnotherProcess() if reader == "vllm" else None
+    assert (reward._scorer._prompt_once is None) == (reader == "whole texts")
+    if reader == "vllm":
+        reward._scorer = InAnotherProcess()
     cut = np.array([True, False, True, False])
     expected = alone([ids[:-1] if short else ids for ids, short in zip(sequences, cut, strict=True)])
     assert reward.score(CHAT, RESPONSES, cut) == pytest.approx(expected, abs=1e-4)

@@ -14,8 +14,9 @@ import numpy as np
 
 from rayflow.config import PoolOptions
 from rayflow.core.chat import fit, prompt_token_ids, response_token_ids
+from rayflow.core.given_rows import Encoded, EncodedTarget, Example
 from rayflow.core.model_folder import context_length, load_tokenizer
-from rayflow.core.rows import Encoded, EncodedTarget, Example, Failure, Prompt, Row
+from rayflow.core.rows import Failure, Prompt, Row
 from rayflow.errors import DataError
 from rayflow.pipeline.stage import failure_of
 

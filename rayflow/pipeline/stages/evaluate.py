@@ -48,8 +48,8 @@ class EvaluateStage:
         found: list[Verdict] = []
         for index in range(artifact.num_shards):
             shard = self._verdicts(context.artifacts, index)
-            if not artifact.has_shard(index):
-                artifact.write_shard(index, to_table(shard, Verdict))
+            if not artifact.shards.has(index):
+                artifact.shards.write(index, to_table(shard, Verdict))
             found += shard
         result = win_rate(
             found,

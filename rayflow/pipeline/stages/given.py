@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from rayflow.config import PromptSource
-from rayflow.core.rows import Failure, Given, Row, prompt_id
+from rayflow.core.given_rows import Given
+from rayflow.core.ids import prompt_id
+from rayflow.core.rows import Failure, Row
 from rayflow.core.schema import to_table
 from rayflow.errors import DataError
 from rayflow.pipeline.stage import StageContext, failure_of, read_rows
@@ -17,7 +19,7 @@ from rayflow.sources.files import source_digest
 from rayflow.sources.read import read_answers
 
 _Answer = tuple[str, str]
-"""A response, and its finish reason (see `core.rows.Example`)."""
+"""A response, and its finish reason (see `core.given_rows.Example`)."""
 
 
 @dataclass
@@ -62,8 +64,8 @@ class GivenStage:
                 if each not in answers
             ]
             matched += len(kept)
-            if not artifact.has_shard(index):
-                artifact.write_shard(
+            if not artifact.shards.has(index):
+                artifact.shards.write(
                     index, to_table(kept, Given), failures=[*lost, *(refused if not index else ())]
                 )
         if not matched:

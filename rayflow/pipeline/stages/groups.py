@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rayflow.core.rows import EncodedTarget, Scores
+from rayflow.core.given_rows import EncodedTarget
+from rayflow.core.rows import Scores
 from rayflow.errors import DataError
 from rayflow.losses.base import Needs
 from rayflow.pipeline.artifact import Artifact

@@ -10,9 +10,10 @@ import numpy as np
 
 from rayflow.config import PoolOptions
 from rayflow.core.evaluation_rows import Judged
+from rayflow.core.given_rows import Example
 from rayflow.core.model_folder import load_tokenizer
 from rayflow.core.options import KindOptions, build
-from rayflow.core.rows import Example, Failure
+from rayflow.core.rows import Failure
 from rayflow.core.stats import logit
 from rayflow.errors import DataError, RewardError
 from rayflow.pipeline.stage import failure_of

@@ -12,7 +12,9 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from rayflow.config import PromptSource
-from rayflow.core.rows import Example, Failure, Prompt, prompt_id
+from rayflow.core.given_rows import Example
+from rayflow.core.ids import prompt_id
+from rayflow.core.rows import Failure, Prompt
 from rayflow.core.seeds import rng
 from rayflow.errors import DataError
 from rayflow.pipeline.prompts import PromptStage

@@ -11,8 +11,10 @@ import numpy as np
 from rayflow.config import PoolOptions
 from rayflow.core.chat import fit
 from rayflow.core.comparison import comparison_token_ids, letter_ids
+from rayflow.core.given_rows import Comparisons, Example
+from rayflow.core.ids import pair_id
 from rayflow.core.model_folder import context_length, load_tokenizer
-from rayflow.core.rows import Comparisons, Example, Failure, pair_id
+from rayflow.core.rows import Failure
 from rayflow.losses.base import Needs
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.stage import failure_of, read_rows

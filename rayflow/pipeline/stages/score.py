@@ -10,16 +10,9 @@ from typing import Any
 import numpy as np
 
 from rayflow.config import PoolOptions
+from rayflow.core.given_rows import Example
 from rayflow.core.options import KindOptions, build
-from rayflow.core.rows import (
-    ComponentScores,
-    Example,
-    Failure,
-    OrderedScores,
-    Responses,
-    Row,
-    Scores,
-)
+from rayflow.core.rows import ComponentScores, Failure, OrderedScores, Responses, Row, Scores
 from rayflow.errors import DataError, RewardError
 from rayflow.pipeline.stage import failure_of, row_failure
 from rayflow.rewards.base import (
