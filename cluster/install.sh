@@ -22,6 +22,12 @@ command -v c++ >/dev/null || command -v g++ >/dev/null || {
 }
 
 stamp="$venv/.rayflow-$flavour"
+other="$([ "$flavour" = gpu ] && echo cpu || echo gpu)"
+# pip would keep the other build's PyTorch, whose version is the same, and lay one vLLM over the other.
+[ ! -e "$venv/.rayflow-$other" ] || {
+  echo "$venv holds the $other build. Install beside it: bash cluster/install.sh $flavour .venv-$flavour" >&2
+  exit 1
+}
 wanted="$(cat pyproject.toml cluster/constraints.txt cluster/cpu/requirements.txt | cksum)"
 if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
   exit 0

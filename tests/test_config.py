@@ -185,6 +185,8 @@ def test_the_resolved_configuration_reads_back_as_itself(file: Path, tmp_path: P
             "compute.sample.num_workers.mn: unknown key. Did you mean 'min'?",
         ),
         ("compute.train.num_workers={max: 2}", "compute.train: num_workers must be a number"),
+        ("compute.train={num_workers: 4, num_gpus: 2}", "computes on one GPU of its own: set it to 1"),
+        ("compute.train={num_workers: 2, num_gpus: 0.5}", "computes on one GPU of its own: set it to 1"),
         ("name=../x", "name: String should match pattern"),
         ("reward={function: 'm:f'}", "reward: needs a 'kind': one of"),
         ("prompts.train.layout=trll", "prompts.train.layout: Unknown layout kind 'trll'. Did you mean 'trl'"),

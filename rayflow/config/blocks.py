@@ -194,7 +194,7 @@ class ComputeOptions(Options):
         shard_size: prompts per shard, the unit of commit and resume. Fixed when a run's prompts are stored.
         sample, encode, score, reference: actor pools; `transform` runs selection and pairing as tasks.
         label: actor pool that holds a pairwise reward a second time, to label pairs and to compare policies.
-        train: training workers.
+        train: training workers, each on one GPU or on none.
         max_restarts: how often an actor, or the training group, is started again after its process was lost.
         nodes: the cluster's machines. Given, every stage is placed on them before anything starts, and a stage
             that finds no room is refused; empty, they are not known beforehand.
@@ -218,11 +218,16 @@ class ComputeOptions(Options):
 
     @field_validator("train")
     @classmethod
-    def _training_has_a_number_of_workers(cls, pool: PoolOptions) -> PoolOptions:
+    def _training_workers_are_so_many_and_on_one_gpu_each(cls, pool: PoolOptions) -> PoolOptions:
         if isinstance(pool.num_workers, WorkerRange):
             raise ValueError(
                 "num_workers must be a number: training workers compute every step together. Stop the run "
                 "and go on with another number where the cluster has changed"
+            )
+        if pool.num_gpus > 1 or (pool.num_gpus % 1 and pool.num_workers > 1):
+            raise ValueError(
+                f"num_gpus is {pool.num_gpus:g}, and each training worker computes on one GPU of its own: set it to 1, "
+                "and num_workers to the number of GPUs"
             )
         return pool
 

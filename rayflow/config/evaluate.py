@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from rayflow.config.blocks import ComputeOptions, PoolOptions, PromptSource
+from rayflow.config.gpus import check_engine, computed_by_vllm
 from rayflow.config.run import JobConfig
 from rayflow.core.options import EngineOptions, JudgeOptions, MemberOptions, Options
 from rayflow.engines.base import SamplingOptions
@@ -202,7 +203,19 @@ class EvaluateConfig(JobConfig):
             )
         if self.policy == self.baseline:
             raise ValueError("policy and baseline are the same")
+        self._check_gpus()
         return self
+
+    def _check_gpus(self) -> None:
+        compute = self.compute
+        check_engine("sample.engine", self.sample.engine, "compute.sample", compute.sample)
+        for name, reward in self.rewards.items():
+            if computed_by_vllm(reward):
+                check_engine(f"rewards.{name}", reward, "compute.score", compute.score)
+        engine = getattr(self.side_by_side and self.side_by_side.judge, "engine", None)
+        if engine is not None:
+            key = "compute.sample" if compute.judge is None else "compute.judge"
+            check_engine("side_by_side.judge.engine", engine, key, compute.judge or compute.sample)
 
     @property
     def sources(self) -> tuple[PromptSource, ...]:

@@ -17,6 +17,7 @@ from rayflow.config.blocks import (
     RoundOptions,
     SampleOptions,
 )
+from rayflow.config.gpus import check_engine, computed_by_vllm
 from rayflow.core.options import (
     DEFAULT_KINDS,
     KindOptions,
@@ -122,32 +123,12 @@ class RunConfig(JobConfig):
             raise ValueError(
                 f"rounds.overrides has {len(self.rounds.overrides)} entries for {self.rounds.num} rounds"
             )
-        self._check_engines_fit_their_gpus()
+        check_engine("sample.engine", self.sample.engine, "compute.sample", self.compute.sample)
+        if computed_by_vllm(self.reward):
+            check_engine("reward", self.reward, "compute.score", self.compute.score)
         if self.train.choose and self.prompts.validation is None:
             raise ValueError("train.choose compares checkpoints on held-out prompts: set prompts.validation")
         return self
-
-    def _check_engines_fit_their_gpus(self) -> None:
-        """An engine over several GPUs needs that many in its worker; engines that share one share its memory."""
-        gpus = self.compute.sample.num_gpus
-        size = getattr(self.sample.engine, "tensor_parallel_size", 1)
-        if gpus and size > 1 and gpus != size:
-            raise ValueError(
-                f"sample.engine.tensor_parallel_size is {size}, so each sampling worker needs that many GPUs: "
-                f"set compute.sample.num_gpus to {size} (now {gpus:g})"
-            )
-        self._check_share("sample.engine", self.sample.engine, "sample")
-        if getattr(self.reward, "backend", None) == "vllm":
-            self._check_share("reward", self.reward, "score")
-
-    def _check_share(self, key: str, options: KindOptions, pool: str) -> None:
-        gpus = getattr(self.compute, pool).num_gpus
-        share = getattr(options, "gpu_memory_utilization", 0.0)
-        if 0 < gpus < 1 and share > gpus:
-            raise ValueError(
-                f"compute.{pool}.num_gpus is {gpus:g}, so workers share a GPU, but each engine takes {share:g} of "
-                f"its memory: set {key}.gpu_memory_utilization to {gpus:g} or less"
-            )
 
     def _check_sampler_is_reference(self) -> None:
         if self.source != "sampled":

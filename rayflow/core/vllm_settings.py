@@ -1,4 +1,4 @@
-"""What every vLLM of this project is started with, the sampler and the scorer. Imports no vllm."""
+"""What every vLLM of this project is started with, the sampler and the scorer. Imports vllm late."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from rayflow.core.cores import cores_to_share
 from rayflow.core.memory import keep_freed_memory_in_children
+from rayflow.errors import StageError
 
 _QUIET = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
 _CPU_KV_CACHE_GIB = 2.0
@@ -17,6 +18,27 @@ def quiet() -> None:
     """Errors only, and nothing sent home; to be called before vllm is imported."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
+
+
+def require_device(num_gpus: int) -> None:
+    """Refuse to start vLLM's build for GPUs where this process sees none. It would fail late, and speak of memory.
+
+    Args:
+        num_gpus: for the message, how many its worker should have.
+
+    Raises:
+        StageError: with what to set.
+        ImportError: vLLM is not installed.
+    """
+    from vllm.platforms import current_platform
+
+    # vLLM asks the driver, which knows nothing of what is hidden from a process (`core.devices.hide_gpus`).
+    hidden = not current_platform.is_cpu() and os.environ.get("CUDA_VISIBLE_DEVICES") == ""
+    if hidden or current_platform.is_unspecified():
+        raise StageError(
+            f"vLLM is built for GPUs, and this worker has none. Set num_gpus: {num_gpus} for the stage in the compute "
+            "block, or install vLLM for CPUs: bash cluster/install.sh cpu."
+        )
 
 
 def cpu_arguments(kv_cache_gib: float | None) -> dict[str, Any]:

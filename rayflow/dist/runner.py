@@ -99,14 +99,23 @@ class RayRunner:
                     f"has {have.get(name, 0):g}. Lower {setting} in the compute block, or set compute.address "
                     "to a cluster."
                 )
-        warn(_idle_gpus(stages, have.get("GPU", 0)))
+        warn(_idle_gpus(stages, self._have("GPU")))
+
+    def _have(self, name: str) -> float:
+        """CPUs or GPUs of the cluster: now, or of `compute.nodes` where it grows to them."""
+        planned = sum(node.count * getattr(node, f"num_{name.lower()}s") for node in self._compute.nodes)
+        return max(ray.cluster_resources().get(name, 0.0), planned)
+
+    @property
+    def _num_nodes(self) -> int:
+        alive = sum(node["Alive"] for node in ray.nodes())
+        return max(alive, sum(node.count for node in self._compute.nodes))
 
     def run_shards(
         self, workers: Sequence[ShardWorker], shards: Sequence[int], check: Callable[[], None]
     ) -> None:
         """One Ray Data pipeline for all stages of the stream."""
-        nodes = sum(node["Alive"] for node in ray.nodes())
-        warn(crowded(workers, ray.cluster_resources().get("CPU", 0), nodes))
+        warn(crowded(workers, self._have("CPU"), self._num_nodes))
         compute = self._compute
         run_stream(
             workers, shards, StreamOptions(self._logs, compute.max_restarts, compute.stall_minutes), check
@@ -136,7 +145,7 @@ class RayRunner:
 
         heading = f"train\n  {pool.num_workers} workers of {pool.num_cpus:g} CPU and {pool.num_gpus:g} GPU"
         with stall_watch(
-            self._compute.stall_minutes, lambda: _size(job.metrics_path), lambda: heading, self._logs
+            self._compute.stall_minutes, lambda: _training_progress(job), lambda: heading, self._logs
         ):
             return train_with_ray(job, compute, "checkpoints", job.output_dir, on_metrics).metrics_history
 
@@ -185,6 +194,11 @@ def _idle_gpus(stages: Sequence[ShardStage], gpus: float) -> str:
         f"Ray has {gpus:g} GPUs, and these stages ask for none and compute on the processor: {', '.join(slow)}. Give "
         "their pools num_gpus in the compute block."
     )
+
+
+def _training_progress(job: TrainJob) -> tuple[int, ...]:
+    """What changes as long as a training goes on: steps, or the files of a checkpoint for another number of workers."""
+    return (*_size(job.metrics_path), sum(1 for _ in job.converted_dir.rglob("*")))
 
 
 def _size(path: Path) -> tuple[int, int]:

@@ -40,7 +40,8 @@ class TrainCompute:
             Ray Train's controller takes, which is nothing by default.
         use_gpu: one GPU per worker and NCCL; otherwise gloo.
         max_failures: restarts from the last checkpoint before the stage gives up.
-        timeout_s: how long a collective waits for a worker that does not come.
+        timeout_s: how long a collective waits for a worker that does not come. DeepSpeed's own process groups are
+            clones with torch's default.
     """
 
     num_workers: int = 1

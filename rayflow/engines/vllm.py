@@ -16,7 +16,7 @@ from pydantic import Field
 from rayflow.core.arithmetic import computed_in
 from rayflow.core.model_folder import check_model_folder, loadable
 from rayflow.core.options import KindOptions
-from rayflow.core.vllm_settings import cpu_arguments, quiet, use_all_cores
+from rayflow.core.vllm_settings import cpu_arguments, quiet, require_device, use_all_cores
 from rayflow.engines.base import Generation, SamplingOptions
 from rayflow.engines.limits import check_length
 from rayflow.errors import DataError, EngineDeadError, MissingPackageError, ModelError, StageError
@@ -36,7 +36,7 @@ class VllmEngine:
             tensor_parallel_size: GPUs that one copy of the model is spread over.
             gpu_memory_utilization: share of a GPU's memory that vLLM may take.
             kv_cache_gib: size of the key-value cache in GiB; None: the rest of that share, 2 on CPU.
-            max_num_seqs: candidates that are decoded at once; None: vLLM's default, 256 on CPU.
+            max_num_seqs: candidates that are decoded at once; None: as `vllm.LLM` chooses for the GPU, 256 on CPU.
             enforce_eager: no graph capture or compilation: starts faster, decodes slower. None: off on GPUs, on on
                 CPU, where compiling takes about a minute at every start and decodes about a tenth faster.
             enable_prefix_caching: share the blocks of a prompt between its candidates.
@@ -77,20 +77,20 @@ class VllmEngine:
         check_model_folder(model)
         quiet()
         try:
+            require_device(self.options.tensor_parallel_size)
             from vllm.engine.arg_utils import AsyncEngineArgs
             from vllm.platforms import current_platform
+            from vllm.usage.usage_lib import UsageContext
             from vllm.v1.engine.async_llm import AsyncLLM
         except ImportError as error:
             raise MissingPackageError.of(error.name or "vllm", "The vllm engine", "gpu") from error
-        if current_platform.is_unspecified():
-            raise StageError(
-                f"vLLM is built for GPUs, and this worker has none. Set num_gpus: {self.options.tensor_parallel_size} "
-                "for the stage in the compute block, or install vLLM for CPUs: bash cluster/install.sh cpu."
-            )
         path = loadable(model)
-        arguments = self._arguments(path, is_cpu=current_platform.is_cpu())
+        is_cpu = current_platform.is_cpu()
+        arguments = self._arguments(path, is_cpu)
+        # Batches as `vllm.LLM` makes them, 1,024 sequences on a large GPU. With no usage named they would be 128.
+        usage = None if is_cpu else UsageContext.LLM_CLASS
         try:
-            config = AsyncEngineArgs(**arguments).create_engine_config()
+            config = AsyncEngineArgs(**arguments).create_engine_config(usage)
         except (ValueError, OSError, TypeError) as error:
             raise ModelError(f"vLLM cannot use '{path}' with these settings: {error}") from error
         try:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rayflow.core.arithmetic import computed_in
-from rayflow.core.vllm_settings import cpu_arguments, quiet, use_all_cores
+from rayflow.core.vllm_settings import cpu_arguments, quiet, require_device, use_all_cores
 from rayflow.errors import EngineDeadError, MissingPackageError, ModelError, RewardError, StageError
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class VllmScorer:
     def __init__(self, path: str, dtype: torch.dtype, max_length: int, gpu_memory_utilization: float) -> None:
         quiet()
         try:
+            require_device(1)
             from vllm import LLM
             from vllm.platforms import current_platform
         except ImportError as error:

@@ -59,7 +59,7 @@ class DeepSpeedBackend:
         self.config = scorer.model.config
         self.stage, self.precision = options.zero_stage, options.precision
         self._optimizer_name = options.optimizer
-        self._converted = Path(job.output_dir) / "universal"  # a folder that all machines see
+        self._converted = job.converted_dir
         config = engine_config(options)
         if self.stage == 3:
             split_weights(scorer, config)

@@ -50,6 +50,11 @@ class TrainJob:
         """The trained model folder."""
         return Path(self.output_dir) / "model"
 
+    @property
+    def converted_dir(self) -> Path:
+        """Where a checkpoint is converted for another number of workers; all machines see it."""
+        return Path(self.output_dir) / "universal"
+
 
 def train(
     job: TrainJob, backend: Backend, store: CheckpointStore, on_step: Callable[[Metrics], None] | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
@@ -68,6 +69,15 @@ def test_no_secret_and_no_token_is_built_in(instructions: list) -> None:
 def test_the_installer_is_the_one_that_everybody_uses(flavour: str) -> None:
     assert f"RUN bash cluster/install.sh {flavour}" in (ROOT / f"cluster/Dockerfile.{flavour}").read_text()
     assert subprocess.run(["bash", "-n", ROOT / "cluster/install.sh"]).returncode == 0
+
+
+def test_one_build_is_not_installed_over_the_other(tmp_path: Path) -> None:
+    (tmp_path / ".rayflow-cpu").write_text("stamp")
+    command = ["bash", ROOT / "cluster/install.sh", "gpu", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "holds the cpu build" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [".rayflow-cpu"]
 
 
 def test_the_pins_are_the_versions_that_these_tests_run_on() -> None:

@@ -146,6 +146,39 @@ def test_gpus_keep_vllms_own_choices() -> None:
     assert arguments["max_num_seqs"] is None
 
 
+@pytest.fixture
+def gpu_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What vLLM says of itself where it is built for GPUs."""
+    platforms = pytest.importorskip("vllm.platforms")
+    monkeypatch.setattr(type(platforms.current_platform), "is_cpu", lambda self: False)
+
+
+def test_a_gpu_batches_as_vllms_own_class_does(
+    gpu_build: None, tiny_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.usage.usage_lib import UsageContext
+
+    usages = []
+
+    def refuse(self: object, usage: object = None) -> None:
+        usages.append(usage)
+        raise ValueError("far enough")
+
+    monkeypatch.setattr(AsyncEngineArgs, "create_engine_config", refuse)
+    with pytest.raises(ModelError, match="far enough"):
+        VllmEngine(VllmEngine.Config()).setup(tiny_model)
+    assert usages == [UsageContext.LLM_CLASS]
+
+
+def test_gpus_that_are_hidden_are_named_before_vllm_looks_for_them(
+    gpu_build: None, tiny_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(StageError, match="this worker has none. Set num_gpus: 4"):
+        VllmEngine(VllmEngine.Config(tensor_parallel_size=4)).setup(tiny_model)
+
+
 @pytest.mark.parametrize(
     ("omp", "cores", "binding"),
     [

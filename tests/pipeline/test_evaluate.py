@@ -331,6 +331,27 @@ def test_models_with_other_tokens_have_no_divergence(finished, tmp_path):
             "multiple",
         ),
         ({"side_by_side": {"judge": {}}}, "needs a 'kind': one of engine, openai"),
+        (
+            {
+                "sample": {"engine": {"kind": "vllm", "tensor_parallel_size": 4}},
+                "compute": {"sample": {"num_gpus": 1}},
+            },
+            "set compute.sample.num_gpus to 4",
+        ),
+        (
+            {
+                "side_by_side": {"judge": {"kind": "engine", "model": "m"}},
+                "compute": {"judge": {"num_gpus": 0.5}},
+            },
+            "set side_by_side.judge.engine.gpu_memory_utilization to 0.5 or less",
+        ),
+        (
+            {
+                "rewards": {"a": {"kind": "classifier", "model": "m", "backend": "vllm"}},
+                "compute": {"score": {"num_gpus": 0.5}},
+            },
+            "set rewards.a.gpu_memory_utilization to 0.5 or less",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused(tmp_path, changes, message):
