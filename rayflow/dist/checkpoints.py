@@ -1,30 +1,61 @@
-"""Checkpoints in Ray Train's storage, which all machines see: each worker's files merged into one folder."""
+"""Checkpoints in Ray Train's storage, which all machines see: each worker's files, moved into one folder.
+
+They are written where they stay. Ray Train would copy them from each machine's own disk, which a large model's
+optimizer state may not fit on.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import tempfile
+import os
+import secrets
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rayflow.training.checkpoints import is_intact, write_checksums
+from rayflow.training.checkpoints import committed_folder, is_intact, write_checksums
 
 if TYPE_CHECKING:
     from ray.train import Checkpoint
 
+_PREFIX = "checkpoint_"
+"""Ray Train's own; what the local runner writes begins otherwise, and neither goes on from the other's."""
+
 
 class RayStore:
-    """A `training.checkpoints.CheckpointStore` of the worker that it is made in."""
+    """A `training.checkpoints.CheckpointStore` of the worker that it is made in.
+
+    Args:
+        folder: of the run in Ray Train's storage.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
 
     def save(self, step: int, write: Callable[[Path], None]) -> None:
-        """See `training.checkpoints.CheckpointStore.save`; waits until every worker has uploaded."""
-        import ray.train
+        """See `training.checkpoints.CheckpointStore.save`; waits until every worker has written.
 
-        with tempfile.TemporaryDirectory(prefix="rayflow-checkpoint-") as folder:
-            write(Path(folder))
-            write_checksums(Path(folder), _checksums(ray.train.get_context().get_world_rank()))
-            ray.train.report({"step": step}, checkpoint=ray.train.Checkpoint.from_directory(folder))
+        A checkpoint counts once all workers have reported it; of a try that was killed before, `newest` removes what
+        is there.
+        """
+        import ray.train
+        from ray.train import Checkpoint, CheckpointUploadMode
+        from ray.train.collective import broadcast_from_rank_zero
+
+        rank = ray.train.get_context().get_world_rank()
+        name = f"{_PREFIX}step-{step:08d}-{secrets.token_hex(4)}"
+        folder = self.folder / broadcast_from_rank_zero(name if rank == 0 else None)
+        own = folder / f"worker-{rank}"
+        with committed_folder(own) as partial:
+            write(partial)
+            write_checksums(partial, f"checksums-{rank:05d}.json")  # one list for each worker's files
+        _merge(own, folder)
+        ray.train.report(
+            {"step": step},
+            checkpoint=Checkpoint.from_directory(folder),
+            checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD,
+        )
 
     @contextlib.contextmanager
     def newest(self) -> Iterator[Path | None]:
@@ -33,18 +64,33 @@ class RayStore:
         from ray.train.collective import broadcast_from_rank_zero
 
         saved = [each.checkpoint for each in ray.train.get_all_reported_checkpoints()]
-        first = ray.train.get_context().get_world_rank() == 0
-        place = broadcast_from_rank_zero(_newest_intact(saved) if first else None)
+        place = None
+        if ray.train.get_context().get_world_rank() == 0:
+            self._clear_strays({Path(checkpoint.path).name for checkpoint in saved})
+            place = _newest_intact(saved)
+        place = broadcast_from_rank_zero(place)
         if place is None:
             yield None
             return
         with saved[place].as_directory() as folder:
             yield Path(folder)
 
+    def _clear_strays(self, kept: set[str]) -> None:
+        """Delete the folders of checkpoints that not all workers came to report."""
+        for folder in self.folder.glob(f"{_PREFIX}*"):
+            if folder.is_dir() and folder.name not in kept:
+                shutil.rmtree(folder, ignore_errors=True)
 
-def _checksums(rank: int) -> str:
-    """Every worker's files have a list of their own: they are merged into one folder."""
-    return f"checksums-{rank:05d}.json"
+
+def _merge(own: Path, folder: Path) -> None:
+    """Move a worker's files beside the others': within one file system, so that nothing is copied."""
+    for path in sorted(own.rglob("*")):
+        target = folder / path.relative_to(own)
+        if path.is_dir():
+            target.mkdir(exist_ok=True)
+        else:
+            os.replace(path, target)
+    shutil.rmtree(own)
 
 
 def _newest_intact(saved: Sequence[Checkpoint]) -> int | None:

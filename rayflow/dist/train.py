@@ -79,7 +79,7 @@ def train_with_ray(
         job: what is trained on what; its paths are seen by all machines.
         compute: workers and resources.
         name: of the run in the storage; the same name and path continue an unfinished run.
-        storage_path: folder or URI that all machines see, for the checkpoints.
+        storage_path: folder that all machines see, for the checkpoints.
         on_progress: called in a thread of the driver with each step's metrics, soon after the step.
 
     Raises:
@@ -102,7 +102,7 @@ def _fit(job: TrainJob, compute: TrainCompute, name: str, storage_path: str) -> 
 
     trainer = TorchTrainer(
         _worker,
-        train_loop_config={"job": job},
+        train_loop_config={"job": job, "checkpoints": Path(storage_path, name)},
         torch_config=TorchConfig(backend="nccl" if compute.use_gpu else "gloo", timeout_s=compute.timeout_s),
         scaling_config=ray.train.ScalingConfig(
             num_workers=compute.num_workers,
@@ -147,7 +147,7 @@ def _worker(config: dict[str, Any]) -> None:
         with _starts_path(job).open("a") as file:
             file.write("start\n")
     with logs_to(_logs(job) / f"worker-{rank}.log"):
-        train(job, DeepSpeedBackend(), RayStore())
+        train(job, DeepSpeedBackend(), RayStore(config["checkpoints"]))
 
 
 def _explain(error: Exception, job: TrainJob) -> RayflowError:

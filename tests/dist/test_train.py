@@ -135,6 +135,9 @@ def test_a_killed_worker_costs_a_restart_and_changes_no_number(cluster, tiny_mod
     killer.join()
     assert result.num_restarts == 1
     assert_same_history(result.metrics_history, plain[1])
+    kept = sorted((storage / "run").glob("checkpoint_step-*"))
+    assert [path.name.split("-")[1] for path in kept] == ["00000002", "00000004"]  # none of them twice
+    assert not list((storage / "run").rglob("worker-*"))
 
 
 def _kill_one_worker_after_a_checkpoint(storage: Path, metrics: Path) -> None:
