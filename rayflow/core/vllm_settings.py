@@ -1,4 +1,4 @@
-"""What every vLLM of this project is started with, the sampler and the scorer. Imports vllm late."""
+"""What every vLLM of this project is started with, the sampler and the scorer. Imports no vllm."""
 
 from __future__ import annotations
 
@@ -20,21 +20,19 @@ def quiet() -> None:
         os.environ.setdefault(name, value)
 
 
-def require_device(num_gpus: int) -> None:
+def require_device(platform: Any, num_gpus: int) -> None:
     """Refuse to start vLLM's build for GPUs where this process sees none. It would fail late, and speak of memory.
 
     Args:
+        platform: `vllm.platforms.current_platform`.
         num_gpus: for the message, how many its worker should have.
 
     Raises:
         StageError: with what to set.
-        ImportError: vLLM is not installed.
     """
-    from vllm.platforms import current_platform
-
     # vLLM asks the driver, which knows nothing of what is hidden from a process (`core.devices.hide_gpus`).
-    hidden = not current_platform.is_cpu() and os.environ.get("CUDA_VISIBLE_DEVICES") == ""
-    if hidden or current_platform.is_unspecified():
+    hidden = not platform.is_cpu() and os.environ.get("CUDA_VISIBLE_DEVICES") == ""
+    if hidden or platform.is_unspecified():
         raise StageError(
             f"vLLM is built for GPUs, and this worker has none. Set num_gpus: {num_gpus} for the stage in the compute "
             "block, or install vLLM for CPUs: bash cluster/install.sh cpu."

@@ -77,13 +77,13 @@ class VllmEngine:
         check_model_folder(model)
         quiet()
         try:
-            require_device(self.options.tensor_parallel_size)
             from vllm.engine.arg_utils import AsyncEngineArgs
             from vllm.platforms import current_platform
             from vllm.usage.usage_lib import UsageContext
             from vllm.v1.engine.async_llm import AsyncLLM
         except ImportError as error:
             raise MissingPackageError.of(error.name or "vllm", "The vllm engine", "gpu") from error
+        require_device(current_platform, self.options.tensor_parallel_size)
         path = loadable(model)
         is_cpu = current_platform.is_cpu()
         arguments = self._arguments(path, is_cpu)

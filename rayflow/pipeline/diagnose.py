@@ -161,8 +161,8 @@ def _at_zero(options: KindOptions) -> KindOptions:
     return options if isinstance(options, RejectionSampling.Config) else RejectionSampling.Config()
 
 
-def subject(plan: Plan) -> Subject:
-    """What the page says about the run."""
+def subject(plan: Plan, folder: str) -> Subject:
+    """What the page says about the run, whose folder a command names so."""
     config, sampling = plan.config, plan.config.sample
     drawn = [f"{sampling.num_candidates} candidates", f"temperature {sampling.temperature:g}"]
     drawn += [f"top_k {sampling.top_k}"] if sampling.top_k else []
@@ -173,6 +173,7 @@ def subject(plan: Plan) -> Subject:
         model=Path(sampling.model or config.model).name,
         sampling=", ".join(drawn),
         reward=title(config.reward),
+        folder=folder,
     )
 
 

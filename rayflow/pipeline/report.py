@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import numpy as np
-
 from rayflow.config import JobConfig
 from rayflow.config.run import learns_from_pairs
-from rayflow.core.evaluation_rows import Answered
 from rayflow.core.files import read_json
 from rayflow.core.options import KindOptions
 from rayflow.core.rows import Orders
-from rayflow.core.seeds import derive
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.plan import Plan, amended
+from rayflow.pipeline.report_answers import evaluation_section, samples_section
 from rayflow.pipeline.report_columns import (
     overlaps,
     pairing_section,
@@ -27,20 +23,16 @@ from rayflow.pipeline.report_columns import (
     reference_section,
     selection_section,
 )
+from rayflow.pipeline.report_steps import logged_steps, trained_on
 from rayflow.report.data import (
-    EvaluationSection,
     FailureCount,
     PositionBias,
     ReferenceSection,
     ReportData,
-    Sample,
-    SamplesSection,
     SelectionSection,
     StageTiming,
     TrainingSection,
-    draw,
 )
-from rayflow.report.overlap import Overlap
 from rayflow.report.render import lead, write_report
 from rayflow.sources.read import DROPPED
 
@@ -88,8 +80,8 @@ def collect(plan: Plan) -> ReportData:
         pairing=pairing_section(done["pair"]) if "pair" in done and "pairing" not in absent else None,
         reference=_reference(plan) if "reference" in done else None,
         training=training_section(plan, config.train.loss) if "train" in done else None,
-        evaluation=_evaluation(plan, shared) if evaluated else None,
-        samples=_samples(plan) if evaluated else None,
+        evaluation=evaluation_section(plan, shared) if evaluated else None,
+        samples=samples_section(plan, NUM_SAMPLES) if evaluated else None,
         position_bias=tuple(_position_bias(plan, done)),
         failures=tuple(
             failure
@@ -98,6 +90,7 @@ def collect(plan: Plan) -> ReportData:
         ),
         timings=tuple(timing_of(artifact) for artifact in done.values()),
         config_yaml=config.to_yaml(),
+        folder=str(config.root),
         versions=versions(),
         notes=tuple(found.note for found in shared) + (_COMPARED if compared else ()),
     )
@@ -144,56 +137,12 @@ def _reference(plan: Plan) -> ReferenceSection:
 def training_section(plan: Plan, loss: KindOptions) -> TrainingSection:
     """The training curves."""
     train = plan.artifacts["train"]
-    lines = (train.folder / "metrics.jsonl").read_text().splitlines()
     return TrainingSection(
-        history=tuple(json.loads(line) for line in lines if line.strip()),
+        history=tuple(logged_steps(train)),
         loss=title(loss),
         num_epochs=plan.config.train.num_epochs,
         unshared=train.manifest().extra.get("unshared"),
     )
-
-
-def _evaluation(plan: Plan, shared: Sequence[Overlap]) -> EvaluationSection:
-    config = plan.config
-    policy, baseline = zip(*_answered(plan), strict=True)
-
-    def lengths(rows: Sequence[Answered]) -> np.ndarray:
-        return np.array([len(ids) for row in rows for ids in row.token_ids])
-
-    return EvaluationSection(
-        **plan.artifacts["evaluate"].manifest().extra["win_rate"],
-        policy_rewards=np.concatenate([row.rewards for row in policy]),
-        baseline_rewards=np.concatenate([row.rewards for row in baseline]),
-        policy_lengths=lengths(policy),
-        baseline_lengths=lengths(baseline),
-        baseline="SFT model" if config.evaluate.baseline == "sft" else "targets",
-        optimised=config.source == "sampled" or "score" in plan.stages or config.train.choose is not None,
-        num_seen=sum(found.num_shared for found in shared if found.is_seen),
-    )
-
-
-def _answered(plan: Plan) -> list[tuple[Answered, Answered]]:
-    """What both policies said to the prompts that have a verdict."""
-    shards = range(plan.artifacts["evaluate"].num_shards)
-    return [pair for i in shards for pair in plan.stages["evaluate"].answered(plan.artifacts, i)]
-
-
-def _samples(plan: Plan) -> SamplesSection:
-    """The first response of each policy to prompts drawn without looking at them."""
-    rows = _answered(plan)
-    seed = derive(plan.config.seed, "report") % 2**32
-    samples = tuple(
-        Sample(
-            prompt_id=policy.prompt_id,
-            prompt=policy.messages[0]["content"] if len(policy.messages) == 1 else policy.text,
-            baseline_response=baseline.responses[0],
-            baseline_reward=float(baseline.rewards[0]),
-            policy_response=policy.responses[0],
-            policy_reward=float(policy.rewards[0]),
-        )
-        for policy, baseline in (rows[i] for i in draw(len(rows), count=NUM_SAMPLES, seed=seed))
-    )
-    return SamplesSection(samples=samples, num_prompts=len(rows), seed=seed)
 
 
 def failures_of(name: str, artifact: Artifact, kept: bool = False) -> list[FailureCount]:
@@ -217,14 +166,16 @@ def failures_of(name: str, artifact: Artifact, kept: bool = False) -> list[Failu
 
 
 def timing_of(artifact: Artifact) -> StageTiming:
-    """What a stage took."""
+    """What a stage took; of a training, what its log says went through."""
     manifest = artifact.manifest()
+    trained = trained_on(artifact) if "num_steps" in manifest.extra else None
     return StageTiming(
         stage=manifest.name,
         seconds=manifest.seconds,
-        rows=manifest.num_rows or None,
+        rows=trained.num_prompts if trained else manifest.num_rows or None,
         tokens=manifest.num_tokens or None,
         peak_memory_bytes=manifest.extra.get("peak_memory_bytes"),
+        step_tokens_per_second=trained.tokens_per_second if trained else None,
     )
 
 

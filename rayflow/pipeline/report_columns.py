@@ -35,6 +35,13 @@ class AcceptedRewards(Scores, AcceptedOfDrawn):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Endings(Row):
+    """View: how responses ended."""
+
+    finish_reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class SamplerDifferences(Row):
     """View: what the section on the reference shows."""
 
@@ -145,6 +152,22 @@ def reference_section(reference: Artifact, source: str, threshold: float) -> Ref
         max_difference=largest if count else None,
         threshold=threshold,
     )
+
+
+def cut_share(sources: Sequence[Artifact]) -> float | None:
+    """The share of responses that a sampler cut at max_tokens; None where it is not told how they ended.
+
+    Args:
+        sources: artifacts of the responses, and last that of the rows that count.
+    """
+    cut = total = 0
+    for index in range(sources[-1].num_shards):
+        table = read_table(sources, index, Endings)
+        if "finish_reasons" not in table.column_names:
+            return None
+        ended, _ = flat(table.column("finish_reasons"), equal_to="length")
+        cut, total = cut + int(ended.sum()), total + len(ended)
+    return cut / total if total else None
 
 
 def overlaps(done: Mapping[str, Artifact], stages: Mapping[str, Stage]) -> tuple[Overlap, ...]:

@@ -13,9 +13,8 @@ from typing import Literal
 
 import numpy as np
 
-from rayflow.core import stats
 from rayflow.report.chosen import PairingSection, PositionBias, SelectionSection
-from rayflow.report.values import Values
+from rayflow.report.outcome import EvaluationSection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,64 +59,6 @@ class TrainingSection:
         """Most bytes that any training process held resident, or on its GPU; None where it was not logged."""
         logged = [row.get(f"memory/peak_{kind}_bytes") for row in self.history]
         return max((int(size) for size in logged if size), default=None)
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationSection:
-    """The trained policy against the baseline on held-out prompts.
-
-    The first block has the names of `rayflow.evaluation.win_rate.WinRate`, so it is filled with
-    `**dataclasses.asdict(result)`.
-
-    Attributes:
-        win_rate, low, high: win rate and its interval, in [0, 1]; ties count half.
-        tie_rate: share of tied comparisons.
-        num_prompts: held-out prompts.
-        policy_reward, baseline_reward: mean rewards.
-        policy_tokens, baseline_tokens: mean response lengths in tokens.
-        confidence: of the interval, such as 0.95.
-        num_resamples: bootstrap resamples behind the interval.
-        policy_rewards, baseline_rewards: [responses] rewards on the held-out prompts, trained and SFT.
-        policy_lengths, baseline_lengths: [responses] lengths in tokens.
-        optimised: whether the reward that judges also selected, ordered or weighted what was trained on, or chose
-            the checkpoint.
-        baseline: what the policy is compared with.
-        num_seen: of these prompts, those that were trained on all the same.
-    """
-
-    win_rate: float
-    low: float
-    high: float
-    tie_rate: float
-    num_prompts: int
-    policy_reward: float
-    baseline_reward: float
-    policy_tokens: float
-    baseline_tokens: float
-    confidence: float = 0.95
-    num_resamples: int = 10_000
-    policy_rewards: Values | None = None
-    baseline_rewards: Values | None = None
-    policy_lengths: Values | None = None
-    baseline_lengths: Values | None = None
-    optimised: bool = True
-    baseline: str = "SFT model"
-    num_seen: int = 0
-
-    @property
-    def prompts_are(self) -> str:
-        """What the report calls these prompts: "held-out" is a claim."""
-        return "evaluation" if self.num_seen else "held-out"
-
-    @property
-    def excludes_half(self) -> bool:
-        """Whether the interval leaves out 50%, with enough prompts for that to mean something."""
-        return stats.excludes_half(self.low, self.high, self.num_prompts, self.confidence)
-
-    @property
-    def length_change(self) -> float:
-        """Mean response length of the policy relative to the baseline, minus one (0.2 = 20% longer)."""
-        return self.policy_tokens / self.baseline_tokens - 1 if self.baseline_tokens else float("nan")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,6 +120,7 @@ class StageTiming:
         rows: prompts that went through; None if unknown.
         tokens: tokens generated or processed; None if unknown.
         peak_memory_bytes: highest resident memory of the stage's largest process; None if unknown.
+        step_tokens_per_second: of training, mean over its steps, whose tokens are not counted otherwise.
     """
 
     stage: str
@@ -186,6 +128,18 @@ class StageTiming:
     rows: int | None = None
     tokens: int | None = None
     peak_memory_bytes: int | None = None
+    step_tokens_per_second: float | None = None
+
+    @property
+    def rows_per_second(self) -> float | None:
+        """Start-up included; None if unknown."""
+        return self.rows / self.seconds if self.rows is not None and self.seconds else None
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Start-up included where tokens are counted; None if unknown."""
+        counted = self.tokens is not None and self.seconds
+        return self.tokens / self.seconds if counted else self.step_tokens_per_second
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,6 +161,7 @@ class ReportData:
         versions: package or tool -> version.
         notes: further remarks for the reader, one sentence or two each, plain text.
         not_part_of_run: sections that this kind of run does not have; the report passes over them.
+        folder: the run's, as a command names it; "" if it is not known.
     """
 
     name: str
@@ -227,6 +182,7 @@ class ReportData:
     versions: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     not_part_of_run: tuple[str, ...] = ()
+    folder: str = ""
 
     @property
     def missing(self) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from rayflow import __version__
 from rayflow.report import frontier, words
+from rayflow.report.remarks import FEW_PROMPTS, LENGTH_WARNING
 from rayflow.report.render import Card, render_template, replace_file
-from rayflow.report.summary import FEW_PROMPTS, LENGTH_WARNING, strict
+from rayflow.report.summary import strict
 
 if TYPE_CHECKING:
     from rayflow.evaluation.diagnosis import Diagnosis
@@ -33,6 +35,7 @@ class Subject:
         model: the SFT model.
         sampling: how its candidates were drawn, such as "64 candidates, temperature 0.7, top_k 40".
         reward: what scored them.
+        folder: the run's, as a command names it.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Subject:
     model: str
     sampling: str
     reward: str
+    folder: str = "RUN"
 
 
 def write_diagnosis(found: Diagnosis, subject: Subject, folder: Path) -> Path:
@@ -82,6 +86,7 @@ def page(found: Diagnosis, subject: Subject) -> str:
         digits=digits(found),
         lead=lead(found),
         cards=cards(found),
+        command=command(found, subject.folder),
         notes=notes(found),
         frontier=frontier.frontier(found),
         figures=[frontier.acceptance(found), frontier.divergence(found)],
@@ -105,10 +110,18 @@ def lead(found: Diagnosis) -> str:
     return (
         f"With beta {point.beta:g} the target policy stays within {words.number(found.kl_budget)} nats of the "
         f"SFT policy (KL {words.number(point.kl.mean)}), and the mean reward goes from {before} to {after} "
-        f"(gain {mean}, {_interval(found)} {low} to {high}). Rejection sampling then accepts "
-        f"{words.percent(point.acceptance.mean)} of the candidates in its first pass, and "
+        f"(gain {mean}, {_interval(found)} {low} to {high}). Rejection sampling is then expected "
+        f"to accept {words.percent(point.acceptance.mean)} of the candidates in its first pass, and "
         f"{words.number(point.outcome.distinct.mean)} of {found.num_accepted} accepted responses are distinct."
     )
+
+
+def command(found: Diagnosis, run: str) -> str:
+    """What selects with the recommended beta, also in a run whose own rule has none."""
+    if found.own_beta is not None:
+        return f"rayflow select {shlex.quote(run)} --beta {found.recommended:g}"
+    rule = f"{{kind: rejection, beta: {found.recommended:g}, num_accepted: {found.num_accepted}}}"
+    return f"rayflow select {shlex.quote(run)} --set 'select={rule}'"
 
 
 def cards(found: Diagnosis) -> list[Card]:
@@ -128,9 +141,9 @@ def cards(found: Diagnosis) -> list[Card]:
             detail="SFT policy → target policy",
         ),
         Card(
-            "Acceptance rate",
+            "Expected acceptance",
             words.percent(point.acceptance.mean),
-            detail=f"first pass; {words.number(point.outcome.rounds.mean)} passes on average",
+            detail=f"in the first pass; {words.number(point.outcome.rounds.mean)} passes on average",
         ),
         Card(
             "Distinct responses",
@@ -183,8 +196,8 @@ def _length_notes(found: Diagnosis) -> list[str]:
         return []
     return [
         f"Length: the rank correlation of reward and length within a prompt is {words.fixed(within, 2)}, and "
-        f"the responses accepted at beta {found.recommended:g} have {words.number(after)} tokens on average, "
-        f"against {words.number(before)} without selection."
+        f"the responses accepted at beta {found.recommended:g} have {words.fixed(after, 1)} tokens on average, "
+        f"against {words.fixed(before, 1)} without selection."
     ]
 
 

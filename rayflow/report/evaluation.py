@@ -136,7 +136,7 @@ def lead(data: EvaluationReport) -> str:
     percent = words.percent
     if found.rewards:
         name, first = next(iter(found.rewards.items()))
-        won, what = first.win_rate, f"of comparisons with the {data.baseline} by the reward '{name}'"
+        won, what = first.win_rate, f"of comparisons with {words.the(data.baseline)} by the reward '{name}'"
         low, high, prompts = won.low, won.high, won.num_prompts
         rate, confidence = won.win_rate, won.confidence
     else:
@@ -146,10 +146,10 @@ def lead(data: EvaluationReport) -> str:
         prompts, confidence, what = (
             judged.num_prompts,
             judged.confidence,
-            f"against the {data.baseline} by the judge, ties half",
+            f"against {words.the(data.baseline)} by the judge, ties half",
         )
     result = (
-        f"On {words.count(prompts, 'prompt')} the {data.policy} wins {percent(rate)} {what} "
+        f"On {words.count(prompts, 'prompt')} {words.the(data.policy)} wins {percent(rate)} {what} "
         f"({percent(confidence, 0)} interval {percent(low)} to {percent(high)})."
     )
     if excludes_half(low, high, prompts, confidence):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rayflow.report import words
-from rayflow.report.summary import FEW_PROMPTS, LENGTH_WARNING
+from rayflow.report.remarks import FEW_PROMPTS, LENGTH_WARNING
 
 if TYPE_CHECKING:
     from rayflow.evaluation.divergence import Divergence
@@ -47,8 +47,8 @@ def _reward_notes(first: RewardMeasure, baseline: str) -> list[str]:
     if abs(change) > LENGTH_WARNING:
         remarks.append(
             f"The policy's responses are {percent(abs(change), 0)} {'longer' if change > 0 else 'shorter'} than those "
-            f"of the {baseline} ({words.number(won.policy_tokens)} against {words.number(won.baseline_tokens)} "
-            "tokens): read the win rate at equal length beside the raw one."
+            f"of {words.the(baseline)} ({words.fixed(won.policy_tokens, 1)} against "
+            f"{words.fixed(won.baseline_tokens, 1)} tokens): read the win rate at equal length beside the raw one."
         )
     prompts = words.count(won.num_prompts, "prompt")
     remarks.append(

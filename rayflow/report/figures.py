@@ -16,13 +16,17 @@ from rayflow.report.data import (
     SelectionSection,
     TrainingSection,
 )
-from rayflow.report.plots import Layer, curves, histogram
+from rayflow.report.plots import Layer, histogram, only_value
+from rayflow.report.steps import curves
 from rayflow.report.values import mean_of, size_of
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One chart: its `svg` text, the legend as (CSS class, label, number) and a caption."""
+    """One chart: its `svg` text, the legend as (CSS classes, label, number) and a caption.
+
+    Without `svg` the caption alone says what there is. The legend's classes are a colour's, and a point's shape.
+    """
 
     title: str
     svg: str
@@ -31,15 +35,25 @@ class Figure:
 
 
 def overlaid(title: str, layers: list[Layer], x_label: str, caption: str, **options) -> list[Figure]:
-    """The figure, or nothing where no layer holds a value."""
+    """The figure, a sentence where all values are the same, or nothing where no layer holds a value."""
+    whole, span = options.get("whole", False), options.get("span")
+    only = only_value(layers, whole)
+    if only is not None:
+        word = words.percent if span else words.number
+        sizes = ", ".join(f"{layer.label}: {size_of(layer.values):,}" for layer in layers)
+        return [Figure(title, "", (), f"Every value is {word(only)} ({sizes}).")]
     svg = histogram(layers, x_label, **options)
-    word = words.percent if options.get("span") else words.number if options.get("whole") else words.reward
     legend = tuple(
-        (layer.style, layer.label, f"mean {word(mean_of(layer.values))}")
+        (layer.style, layer.label, f"mean {_mean(layer, whole, bool(span))}")
         for layer in layers
         if size_of(layer.values)
     )
     return [Figure(title, svg, legend, caption)] if svg else []
+
+
+def _mean(layer: Layer, whole: bool, is_share: bool) -> str:
+    mean = mean_of(layer.values)
+    return words.percent(mean) if is_share else words.fixed(mean, 1) if whole else words.reward(mean)
 
 
 def selection(section: SelectionSection) -> list[Figure]:
@@ -65,6 +79,7 @@ def selection(section: SelectionSection) -> list[Figure]:
             "hardly selects (beta is large for this reward); near zero it is close to taking "
             "the top candidates.",
             span=(0.0, 1.0),
+            counted="prompts",
         )
     if section.rounds is not None:
         found += overlaid(
@@ -74,6 +89,7 @@ def selection(section: SelectionSection) -> list[Figure]:
             "How often the remaining candidates were visited until enough were accepted. Many passes mean "
             "that candidates which were rejected before got in after all.",
             whole=True,
+            counted="prompts",
         )
     return found
 
@@ -90,6 +106,7 @@ def pairing(section: PairingSection) -> list[Figure]:
         [Layer("neutral", "pairs", section.margins)],
         axis,
         f"Pairs far to the right are easy to tell apart. Pairs around zero are close to coin flips, and pairs {left}",
+        counted="pairs",
     )
 
 

@@ -22,9 +22,9 @@ def frontier(found: Diagnosis) -> Figure:
         "Mean reward against KL",
         _plane(found),
         (
-            ("after", "pi_beta", f"beta {found.recommended:g} is ringed"),
-            ("before", "best of N", "KL is an upper bound"),
-            ("chosen", "top k", f"of {found.num_candidates}, KL is an upper bound"),
+            ("after circle", "pi_beta", f"beta {found.recommended:g} is ringed"),
+            ("before square", "best of N", "KL is an upper bound"),
+            ("chosen triangle", "top k", f"of {found.num_candidates}, KL is an upper bound"),
         ),
         "Up is more reward, right is further from the SFT policy. The curve runs from no selection (left) to "
         "taking the best candidates (beta 0). It is dashed where the effective sample size is too small to "
@@ -38,7 +38,7 @@ def _plane(found: Diagnosis) -> str:
     top_k = [p for p in found.top_k if 1 < p.count < found.num_candidates]  # its ends are best-of-N's
     heights = [start + e for p in (*curve, *found.best_of, *top_k) for e in (p.gain.low, p.gain.high)]
     room = 0.08 * (max(heights) - min(heights)) or 1.0
-    frame = Frame((0.0, 1.03 * found.max_kl), (min(heights) - room, max(heights) + room), 820.0, 380.0)
+    frame = Frame((0.0, 1.03 * found.max_kl), (min(heights) - room, max(heights) + room), 820.0, 400.0)
     kls = [p.kl.mean for p in curve]
     line = [(p.kl.mean, p.reward.mean) for p in curve]
     trusted = sum(p.trusted for p in curve)  # the first ones: the sample size falls with beta
@@ -46,7 +46,7 @@ def _plane(found: Diagnosis) -> str:
     top, betas = _top_marks(top_k, found.num_accepted), _beta_marks(found)
     limit = f"log n = {found.max_kl:.2f}, the most that n candidates can show"
     parts = [
-        frame.axes("KL from the SFT policy (nats)", num_rows=7),
+        frame.axes("KL from the SFT policy (nats)", num_rows=7, y_label="mean reward"),
         plane.upright(frame, found.kl_budget, f"budget {words.number(found.kl_budget)}"),
         plane.upright(frame, found.max_kl, limit),
         plane.band(
@@ -60,22 +60,30 @@ def _plane(found: Diagnosis) -> str:
         labels(frame, [*betas, *best, *top], line),
         plane.ring(frame, found.choice.kl.mean, found.choice.reward.mean),
     ]
-    return frame.wrap("".join(parts), "Mean reward against KL from the SFT policy")
+    said = (
+        f"Mean reward against KL from the SFT policy: {words.number(start)} at no selection, "
+        f"{words.number(found.choice.reward.mean)} with {words.number(found.choice.kl.mean)} nats at the recommended "
+        f"beta {found.recommended:g}"
+    )
+    return frame.wrap("".join(parts), said)
 
 
 def acceptance(found: Diagnosis) -> Figure:
     """Acceptance rate, distinct responses and effective sample size against beta, as shares."""
     k, n = found.num_accepted, found.num_candidates
     series: list[Series] = [
-        ("after", "acceptance rate", "circle", lambda p: p.acceptance.mean),
+        ("after", "expected acceptance", "circle", lambda p: p.acceptance.mean),
         ("chosen", f"distinct of {k} accepted", "triangle", lambda p: p.outcome.distinct.mean / k),
         ("neutral", "effective sample size / n", "square", lambda p: p.ess.mean / n),
     ]
     return Figure(
         "Acceptance and diversity against beta",
         _against_beta(found, series, 1.04, shares=True),
-        tuple((style, name, words.percent(value(found.choice))) for style, name, _, value in series),
-        "Acceptance rate of the first pass of rejection sampling, different texts among the accepted, and the "
+        tuple(
+            (f"{style} {shape}", name, words.percent(value(found.choice)))
+            for style, name, shape, value in series
+        ),
+        "Expected acceptance in the first pass of rejection sampling, different texts among the accepted, and the "
         "share of the candidates that carries the weight. The numbers are those at the recommended beta "
         "(dashed line). Acceptance near 100% hardly selects; near zero, later passes take the best in turn.",
     )
@@ -88,7 +96,7 @@ def divergence(found: Diagnosis) -> Figure:
     return Figure(
         "KL against beta",
         _against_beta(found, series, 1.08 * top, budget=found.kl_budget),
-        (("after", "KL estimate", f"{words.number(found.choice.kl.mean)} nats"),),
+        (("after circle", "KL estimate", f"{words.number(found.choice.kl.mean)} nats"),),
         "The recommended beta is the smallest value of two digits whose estimate is within the budget. The "
         f"estimate cannot exceed log n = {found.max_kl:.2f} nats and levels off before it.",
     )
@@ -113,6 +121,7 @@ def _against_beta(
             x_ticks=plane.log_ticks(*frame.x_range),
             x_words=plane.powers,
             y_words=percents if shares else plain,
+            y_label="share" if shares else "KL (nats)",
         )
     ]
     if budget is not None:
@@ -126,7 +135,8 @@ def _against_beta(
         ]
         body.append(plane.line(frame, [(spot.x, spot.y) for spot in spots], style))
         body.append(plane.marks(frame, spots, style, shape))
-    return frame.wrap("".join(body), f"{', '.join(name for _, name, _, _ in series)} against beta")
+    said = ", ".join(f"{name} {word(value(found.choice))}" for _, name, _, value in series)
+    return frame.wrap("".join(body), f"Against beta; at the recommended {found.recommended:g}: {said}")
 
 
 def _beta_marks(found: Diagnosis) -> list[Mark]:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from rayflow import __version__
 from rayflow.core.stats import excludes_half
 from rayflow.report import words
+from rayflow.report.remarks import FEW_PROMPTS
 from rayflow.report.render import PAGE, SUMMARY, Card, render_template, replace_file
-from rayflow.report.summary import FEW_PROMPTS, strict
+from rayflow.report.summary import strict
 
 if TYPE_CHECKING:
     from rayflow.evaluation.human import HumanResult, SystemResult

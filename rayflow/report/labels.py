@@ -18,7 +18,7 @@ import numpy as np
 from rayflow.report.plane import Mark
 from rayflow.report.svg import BOTTOM, LEFT, RIGHT, TOP, Frame
 
-CHAR_WIDTH, HEIGHT = 5.0, 10.0
+CHAR_WIDTH, HEIGHT = 6.2, 11.0
 """About the size of a character of class `label`, in the drawing's units."""
 
 POINT = 4.5

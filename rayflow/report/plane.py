@@ -52,7 +52,7 @@ def marks(frame: Frame, points: Sequence[Mark], style: str, shape: str) -> str:
         frame: the plotting area.
         points: in the order in which they are drawn.
         style: CSS class that colours them.
-        shape: "circle", "square" or "triangle".
+        shape: "circle", "square", "diamond" or "triangle".
     """
     return "".join(
         f'<g class="spot">{_shape(frame.x(point.x), frame.y(point.y), style, shape)}'
@@ -111,4 +111,6 @@ def _shape(x: float, y: float, style: str, shape: str) -> str:
         return f'<circle class="dot {style}" cx="{x:.1f}" cy="{y:.1f}" r="3.4"/>'
     if shape == "square":
         return f'<rect class="dot {style}" x="{x - 3.1:.1f}" y="{y - 3.1:.1f}" width="6.2" height="6.2"/>'
+    if shape == "diamond":
+        return f'<path class="dot {style}" d="M{x:.1f},{y - 4.8:.1f}l4.8,4.8l-4.8,4.8l-4.8,-4.8z"/>'
     return f'<path class="dot {style}" d="M{x:.1f},{y - 4.2:.1f}l4.4,7.4h-8.8z"/>'

@@ -1,4 +1,4 @@
-"""The report's two kinds of chart: overlaid histograms and curves over training steps.
+"""Overlaid histograms (`steps` has the curves over training steps).
 
 Colours are CSS classes, the same everywhere: `before` (blue, SFT model or all candidates), `after` (orange,
 trained model or accepted candidates), `chosen` and `rejected`. Each class also has its own dash or weight,
@@ -15,7 +15,6 @@ from html import escape
 import numpy as np
 
 from rayflow.report import words
-from rayflow.report.curve import Curve, finite, is_noisy, smoothed, thinned
 from rayflow.report.svg import LARGEST, Frame, nice_step, percents, plain, ticks
 from rayflow.report.values import Histogram, Values, mean_of, size_of
 
@@ -68,9 +67,20 @@ def bin_edges(
 
 
 def histogram(
-    layers: Sequence[Layer], x_label: str, *, whole: bool = False, span: tuple[float, float] | None = None
+    layers: Sequence[Layer],
+    x_label: str,
+    *,
+    whole: bool = False,
+    span: tuple[float, float] | None = None,
+    counted: str = "responses",
 ) -> str:
     """Overlaid histograms of shares per bin, each with its mean as a marker on the base line.
+
+    Args:
+        layers: what is overlaid.
+        x_label: what the values are.
+        whole, span: see `bin_edges`.
+        counted: what the shares are of.
 
     Raises:
         ValueError: pre-binned layers do not share their edges.
@@ -84,11 +94,43 @@ def histogram(
     frame = Frame((float(edges[0]), float(edges[-1])), (0.0, top))
     # Whole numbers keep whole ticks even where the range is short.
     columns = [t for t in ticks(*frame.x_range, 7) if t == round(t)] if whole else None
-    body = [frame.axes(x_label, x_ticks=columns, x_words=percents if span else plain, y_words=percents)]
+    body = [
+        frame.axes(
+            x_label,
+            x_ticks=columns,
+            x_words=percents if span else plain,
+            y_words=percents,
+            y_label=f"share of {counted}",
+        )
+    ]
     body += [_steps(frame, edges, s, layer.style) for layer, s in zip(layers, shares, strict=True)]
     body += [_mean(frame, layer) for layer in layers]
     body.append(_hover(frame, edges, layers, shares, share_axis=span is not None))
-    return frame.wrap("".join(body), f"Histogram of {x_label}: {', '.join(layer.label for layer in layers)}")
+    return frame.wrap("".join(body), f"Histogram of {x_label}: {_means(layers, is_share=span is not None)}")
+
+
+def _means(layers: Sequence[Layer], *, is_share: bool) -> str:
+    word = words.percent if is_share else words.number
+    return ", ".join(f"{layer.label} with mean {word(mean_of(layer.values))}" for layer in layers)
+
+
+def only_value(layers: Sequence[Layer], whole: bool) -> float | None:
+    """The value that all of the layers' values are, which needs no drawing; None where they differ, or are none.
+
+    Args:
+        layers: of a histogram. Bins say it only of whole numbers, where one bin is one value.
+        whole: the values are whole numbers.
+    """
+    found: list[float] = []
+    for values in (layer.values for layer in layers if size_of(layer.values)):
+        if not isinstance(values, Histogram):
+            known = _finite(values)
+            found += [float(known.min()), float(known.max())] if known.size else []
+        elif whole and np.count_nonzero(values.counts) == 1 and np.ptp(values.edges[:2]) == 1:
+            found.append(mean_of(values))
+        else:
+            return None
+    return found[0] if found and max(found) == min(found) else None
 
 
 def _edges(layers: Sequence[Layer], *, whole: bool, span: tuple[float, float] | None) -> np.ndarray:
@@ -166,64 +208,3 @@ def _hover(
             f'height="{base - top:.1f}"><title>{tip}</title></rect>'
         )
     return "".join(parts)
-
-
-def curves(
-    series: Sequence[Curve], *, reference: float | None = None, shares: bool = False, from_zero: bool = False
-) -> str:
-    """Curves over training steps; a noisy one is drawn faint with its running mean on top.
-
-    Args:
-        series: the curves.
-        reference: a value worth a dashed line (chance, zero).
-        shares: the values are shares, the axis runs from 0 to 100%.
-        from_zero: the axis starts at zero.
-    """
-    kept = [curve for curve in map(finite, series) if curve.values.size]
-    if not kept:
-        return ""
-    frame = Frame(_range([c.steps for c in kept]), _height(kept, reference, shares, from_zero), 320.0, 190.0)
-    body = [frame.axes("training step", x_ticks=_whole_ticks(frame), y_words=percents if shares else plain)]
-    if reference is not None:
-        y, left, right = frame.y(reference), frame.x(frame.x_range[0]), frame.x(frame.x_range[1])
-        body.append(f'<line class="reference" x1="{left:.1f}" x2="{right:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>')
-    for curve in kept:
-        # Before anything is left out: a mean of what is drawn would be one of spikes.
-        smooth = smoothed(curve)
-        noisy = is_noisy(curve, smooth)
-        body.append(_line(frame, thinned(curve), "line raw" if noisy else "line"))
-        if noisy:
-            body.append(_line(frame, thinned(smooth), "line"))
-    return frame.wrap("".join(body), f"Training curves: {', '.join(curve.label for curve in kept)}")
-
-
-def _range(arrays: Sequence[np.ndarray], padding: float = 0.0) -> tuple[float, float]:
-    low, high = min(float(a.min()) for a in arrays), max(float(a.max()) for a in arrays)
-    if high - low <= 1e-12 * max(abs(low), abs(high)):
-        room = abs(low) / 2 or 0.5
-        return low - room, high + room
-    return low - padding * (high - low), high + padding * (high - low)
-
-
-def _height(
-    kept: Sequence[Curve], reference: float | None, shares: bool, from_zero: bool
-) -> tuple[float, float]:
-    if shares:
-        return 0.0, 1.0
-    arrays = [curve.values for curve in kept]
-    if reference is not None:
-        arrays.append(np.array([reference]))
-    low, high = _range(arrays, padding=0.06)
-    return (0.0, high) if from_zero and low > -high else (low, high)
-
-
-def _whole_ticks(frame: Frame) -> list[float]:
-    return [value for value in ticks(*frame.x_range, 5) if value == round(value)]
-
-
-def _line(frame: Frame, curve: Curve, kind: str) -> str:
-    points = [(frame.x(float(s)), frame.y(float(v))) for s, v in zip(curve.steps, curve.values, strict=True)]
-    if len(points) == 1:
-        return f'<circle class="dot {curve.style}" cx="{points[0][0]:.1f}" cy="{points[0][1]:.1f}" r="3"/>'
-    text = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    return f'<polyline class="{kind} {curve.style}" points="{text}"/>'

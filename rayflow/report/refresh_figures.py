@@ -57,8 +57,8 @@ def history(versions: tuple[PastVersion, ...], latest: int | None) -> list[Figur
             "Mean reward, version by version",
             _timeline(shown, rewards, "mean reward"),
             (
-                ("after", "promoted", f"now {words.reward(now.reward)}" if now else words.NONE),
-                ("rejected", "held back", str(sum(not each.promoted for each in shown))),
+                ("after circle", "promoted", f"now {words.reward(now.reward)}" if now else words.NONE),
+                ("rejected square", "held back", str(sum(not each.promoted for each in shown))),
             ),
             "The band is the mean's 95% interval over prompts. Squares were held back: readers never saw them.",
         ),
@@ -66,8 +66,8 @@ def history(versions: tuple[PastVersion, ...], latest: int | None) -> list[Figur
             "Prompts, version by version",
             _timeline(shown, rows, "prompts", from_zero=True),
             (
-                ("after", "promoted", f"now {now.rows:,}" if now else words.NONE),
-                ("rejected", "held back", ""),
+                ("after circle", "promoted", f"now {now.rows:,}" if now else words.NONE),
+                ("rejected square", "held back", ""),
             ),
             "A sudden fall means that prompts vanished from the data, or failed.",
         ),
@@ -81,7 +81,7 @@ def _timeline(
     known = [v for each in values for v in each if v is not None]
     low, high = (0.0, max(known)) if from_zero else (min(known), max(known))
     room = 0.08 * (high - low) or 0.5 * abs(high) or 0.5
-    frame = Frame((-0.4, len(shown) - 0.6), (low if from_zero else low - room, high + room), 400.0, 210.0)
+    frame = Frame((-0.4, len(shown) - 0.6), (low if from_zero else low - room, high + room), 400.0, 226.0)
     step = max(1, len(shown) // 6)
     places = [float(i) for i in range(0, len(shown), step)]
     parts = [
@@ -90,6 +90,7 @@ def _timeline(
             x_ticks=places,
             x_words=lambda at: [str(shown[int(i)].version) for i in at],
             y_words=plain,
+            y_label=name,
         )
     ]
     good = [(i, v) for i, v in enumerate(values) if shown[i].promoted and v[0] is not None]

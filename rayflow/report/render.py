@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,7 @@ def render(data: ReportData) -> str:
         lead=lead(data),
         cards=cards(data),
         notes=notes(data),
+        judge=_judge(data.reward),
         figures={
             name: getattr(figures, name)(getattr(data, name)) if getattr(data, name) else []
             for name in ("evaluation", "selection", "pairing", "training")
@@ -77,7 +79,7 @@ def render(data: ReportData) -> str:
 def render_template(name: str, **values: Any) -> str:
     """One of this folder's templates with the page's style, filters and version at its disposal."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
+    from markupsafe import Markup, escape
 
     environment = Environment(
         loader=PackageLoader("rayflow.report", "."),
@@ -93,11 +95,13 @@ def render_template(name: str, **values: Any) -> str:
         "fixed": words.fixed,
         "duration": words.duration,
         "memory": words.memory,
+        "first_upper": lambda text: text[:1].upper() + text[1:],
+        "code": lambda text: Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text)))),
         "drawing": Markup,  # only for SVG, whose own text `svg` and `plots` escape
     }
     style = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
     return environment.get_template(name).render(
-        style=Markup(style), version=__version__, count=words.count, **values
+        style=Markup(style), version=__version__, count=words.count, the=words.the, **values
     )
 
 
@@ -110,15 +114,23 @@ def lead(data: ReportData) -> str:
         return "The trained model has not been compared with its baseline yet."
     percent = words.percent
     interval = f"{percent(section.confidence, 0)} interval {percent(section.low)} to {percent(section.high)}"
+    is_start = section.baseline == "SFT model"
+    baseline = "the model it started from (SFT model)" if is_start else words.the(section.baseline)
     seen = f" ({section.num_seen:,} of them trained on)" if section.num_seen else ""
     result = (
         f"On {words.count(section.num_prompts, f'{section.prompts_are} prompt')}{seen} the trained model wins "
-        f"{percent(section.win_rate)} of comparisons with the {section.baseline} ({interval})."
+        f"{percent(section.win_rate)} ({interval}) of comparisons with {baseline}."
     )
     if section.excludes_half:
         side, verdict = ("above", "better") if section.win_rate > 0.5 else ("below", "worse")
         return f"{result} The whole interval lies {side} 50%: by this reward it is {verdict}."
     return f"{result} That does not settle which of the two is better."
+
+
+def _judge(reward: str) -> str:
+    """The reward within a sentence: a rule is called by its function."""
+    rule = re.fullmatch(r"rule \(function ([^,\s]+)(.*)\)", reward)
+    return f"the reward {rule[1] + rule[2] if rule else reward}"
 
 
 def cards(data: ReportData) -> list[Card]:
@@ -159,7 +171,11 @@ def _selection_card(data: ReportData) -> Card:
     if section.acceptance_rates is None:
         share = section.num_accepted / candidates if candidates else None
         return Card("Candidates kept", words.percent(share), detail=detail)
-    return Card("Acceptance rate", words.percent(mean_of(section.acceptance_rates)), detail=detail)
+    return Card(
+        "Acceptance rate",
+        words.percent(mean_of(section.acceptance_rates)),
+        detail=f"of the candidates looked at; {detail.removesuffix(' candidates')}",
+    )
 
 
 def time_card(timings: Sequence[StageTiming]) -> Card:

@@ -14,8 +14,9 @@ from rayflow.core.stats import excludes_half
 from rayflow.report import reward_figures, words
 from rayflow.report.data import FailureCount, StageTiming, TrainingSection
 from rayflow.report.figures import training
+from rayflow.report.remarks import FEW_PROMPTS
 from rayflow.report.render import PAGE, SUMMARY, Card, render_template, replace_file, time_card
-from rayflow.report.summary import FEW_PROMPTS, strict, training_summary
+from rayflow.report.summary import strict, training_summary
 
 if TYPE_CHECKING:
     from rayflow.evaluation.reward_quality import JudgedPairs, RewardQuality

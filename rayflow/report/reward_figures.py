@@ -62,6 +62,7 @@ def quality(found: RewardQuality, pairs: JudgedPairs) -> list[Figure]:
         "Right of 50% the model agrees with the label. Mass at the far left means that it is sure and wrong: "
         "label noise, or a flaw of the model.",
         span=(0.0, 1.0),
+        counted="pairs",
     )
     if len(pairs.scores):
         figures += overlaid(
@@ -81,7 +82,7 @@ def reliability(bins: tuple[Bin, ...], error: float) -> Figure:
     """Predicted probability against the share that came true, with a 95% interval for each bin."""
     frame = Frame((0.0, 1.0), (0.0, 1.0))
     body = [
-        frame.axes("predicted probability", x_words=percents, y_words=percents),
+        frame.axes("predicted probability", x_words=percents, y_words=percents, y_label="observed share"),
         _segment(frame, (0.0, 0.0), (1.0, 1.0), "reference"),
     ]
     filled = [each for each in bins if each.count]
@@ -93,7 +94,7 @@ def reliability(bins: tuple[Bin, ...], error: float) -> Figure:
     return Figure(
         "Reliability",
         frame.wrap("".join(body), "Reliability diagram: predicted probability against observed share"),
-        (("after", "observed share", f"expected calibration error {words.percent(error)}"),),
+        (("after circle", "observed share", f"expected calibration error {words.percent(error)}"),),
         "Of the pairs for which the model predicts a probability, in how many it comes true; pairs are turned at "
         "random. On the dashed line it says what it knows. Flatter: too sure of itself; steeper: not sure "
         "enough. Thin lines are 95% intervals.",
@@ -112,7 +113,11 @@ def by_length(pairs: JudgedPairs) -> list[Figure]:
     place = [float(difference[unequal][part].mean()) for part in parts]
     frame = Frame((0.0, max(place) * 1.05), (0.0, 1.0))
     body = [
-        frame.axes("tokens by which one response is longer (bin mean)", y_words=percents),
+        frame.axes(
+            "tokens by which one response is longer (bin mean)",
+            y_words=percents,
+            y_label="preference for the longer",
+        ),
         _segment(frame, (0.0, 0.5), (max(place) * 1.05, 0.5), "reference"),
     ]
     legend = []
@@ -123,7 +128,7 @@ def by_length(pairs: JudgedPairs) -> list[Figure]:
         points = [(x, float(values[part].mean())) for x, part in zip(place, parts, strict=True)]
         marks = [Mark(x, y, "", f"{name}: {words.percent(y)} at {words.number(x)} tokens") for x, y in points]
         body += [plane.line(frame, points, style), plane.marks(frame, marks, style, shape)]
-        legend.append((style, name, f"mean {words.percent(float(values.mean()))}"))
+        legend.append((f"{style} {shape}", name, f"mean {words.percent(float(values.mean()))}"))
     return [
         Figure(
             "Preference for the longer response",

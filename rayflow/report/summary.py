@@ -10,23 +10,14 @@ from rayflow import __version__
 from rayflow.report import words
 from rayflow.report.data import (
     EvaluationSection,
-    PositionBias,
     ReportData,
     SelectionSection,
     TrainingSection,
 )
+from rayflow.report.remarks import BIAS_WARNING, CUT_WARNING, bias_note, cut_note, evaluation_notes
 from rayflow.report.values import Values, mean_of
 
 SCHEMA_VERSION = 1
-LENGTH_WARNING = 0.2
-"""Relative change of the mean response length beyond which the report warns."""
-BIAS_WARNING = 0.2
-"""Share of comparisons whose winner changes with the order, beyond which the report warns."""
-CUT_WARNING = 0.05
-"""Share of candidates or of accepted responses that were cut at max_tokens, beyond which the report warns."""
-FEW_PROMPTS = 30
-"""Below this many prompts a percentile bootstrap interval is known to be too narrow."""
-
 _METRICS = (
     "loss",
     "rewards/margins",
@@ -46,7 +37,8 @@ def summary(data: ReportData) -> dict[str, Any]:
         `missing`: names of the sections below that are null because their stage has not run;
         `evaluation`: `win_rate`, `low`, `high`, `tie_rate` (shares), `excludes_half`, `confidence`,
             `num_resamples`, `num_prompts`, `policy_reward`, `baseline_reward`, `policy_tokens`,
-            `baseline_tokens`, `length_change` (relative), `reward`, `baseline`;
+            `baseline_tokens`, `length_change` (relative), `policy_cut`, `baseline_cut` (shares cut at max_tokens,
+            null where unknown), `reward`, `baseline`;
         `selection`: `num_prompts`, `num_candidates`, `num_accepted`, `target_per_prompt`, `num_short`,
             `num_resampled`, `candidate_reward`, `accepted_reward` (means, null where nothing was scored),
             `acceptance_rate` (mean share), `rounds` (mean), `cut_candidates`, `cut_accepted` (shares cut at
@@ -58,7 +50,7 @@ def summary(data: ReportData) -> dict[str, Any]:
         `reference`: `source`, `num_compared`, `mean_difference`, `max_difference` (nats), `threshold`;
         `samples`: `num_shown`, `num_prompts`, `seed`;
         `failures`: list of `stage`, `reason`, `count`, `example`, `kept`, `dropped`;
-        `timings`: list of `stage`, `seconds`, `rows`, `tokens`, `peak_memory_bytes`;
+        `timings`: list of `stage`, `seconds`, `rows`, `tokens`, `peak_memory_bytes`, `step_tokens_per_second`;
         `total_seconds`, `versions`, `notes`.
     """
     pairing, samples = data.pairing, data.samples
@@ -97,7 +89,7 @@ def summary(data: ReportData) -> dict[str, Any]:
 def _evaluation(section: EvaluationSection, reward: str) -> dict[str, Any]:
     names = (
         "win_rate low high tie_rate excludes_half confidence num_resamples num_prompts policy_reward "
-        "baseline_reward policy_tokens baseline_tokens length_change baseline"
+        "baseline_reward policy_tokens baseline_tokens length_change policy_cut baseline_cut baseline"
     )
     return {name: getattr(section, name) for name in names.split()} | {"reward": reward}
 
@@ -151,7 +143,7 @@ def strict(value: Any) -> Any:
 
 def notes(data: ReportData) -> list[str]:
     """What a reader must know before quoting the numbers: derived from the data, then the run's own notes."""
-    found = _evaluation_notes(data.evaluation) if data.evaluation else []
+    found = evaluation_notes(data.evaluation) if data.evaluation else []
     section = data.selection
     if section and not section.scored:
         found.append(
@@ -164,8 +156,8 @@ def notes(data: ReportData) -> list[str]:
             f"{section.target_per_prompt} responses that selection was asked for."
         )
     if section and max(section.cut_candidates or 0, section.cut_accepted or 0) > CUT_WARNING:
-        found.append(_cut_note(section))
-    found += [_bias_note(bias) for bias in data.position_bias if bias.changed > BIAS_WARNING]
+        found.append(cut_note(section))
+    found += [bias_note(bias) for bias in data.position_bias if bias.changed > BIAS_WARNING]
     if data.reference and (data.reference.mean_difference or 0.0) > data.reference.threshold:
         found.append(
             f"The sampler's log-probabilities differ from the reference model's by "
@@ -190,49 +182,3 @@ def notes(data: ReportData) -> list[str]:
             "the reasons are listed under Failures."
         )
     return found + list(data.notes)
-
-
-def _cut_note(section: SelectionSection) -> str:
-    return (
-        f"{words.percent(section.cut_candidates)} of the candidates and {words.percent(section.cut_accepted)} of the "
-        "accepted responses were cut at sample.max_tokens. They have no end-of-text token, so the policy does not "
-        "learn from them where to stop, and their rewards judge an unfinished text. Raise sample.max_tokens, or "
-        "ask for shorter answers."
-    )
-
-
-def _bias_note(bias: PositionBias) -> str:
-    return (
-        f"The reward's verdict changes with the order in which it reads two responses in "
-        f"{words.percent(bias.changed)} of the comparisons for {bias.source}. Both orders are averaged, but such "
-        "verdicts are close to coin flips."
-    )
-
-
-def _evaluation_notes(section: EvaluationSection) -> list[str]:
-    found = []
-    if section.optimised:
-        found.append(
-            "The reward that selected the training data also judges this evaluation, so the win rate is "
-            "optimistic: it shows that training optimised the reward, not that people prefer the result. "
-            "Confirm it with another judge or with human ratings."
-        )
-    if abs(section.length_change) > LENGTH_WARNING:
-        found.append(
-            f"The trained model's responses are {words.percent(abs(section.length_change), 0)} "
-            f"{'longer' if section.length_change > 0 else 'shorter'} than the baseline's "
-            f"({words.number(section.policy_tokens)} against {words.number(section.baseline_tokens)} tokens)."
-            " Part of the change in reward may be due to length alone."
-        )
-    found.append(
-        f"The interval is a {words.percent(section.confidence, 0)} percentile bootstrap over "
-        f"{words.count(section.num_prompts, 'prompt')} ({section.num_resamples:,} resamples): it covers the "
-        "choice of held-out prompts, not another training run. Ties count half"
-        + (f" ({words.percent(section.tie_rate)} of comparisons were ties)." if section.tie_rate else ".")
-    )
-    if section.num_prompts < FEW_PROMPTS:
-        found.append(
-            f"With {words.count(section.num_prompts, 'prompt')} the interval is too narrow; use at least "
-            f"{FEW_PROMPTS} held-out prompts, better several hundred."
-        )
-    return found

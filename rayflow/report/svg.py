@@ -14,7 +14,7 @@ from html import escape
 
 import numpy as np
 
-LEFT, RIGHT, TOP, BOTTOM = 38.0, 10.0, 8.0, 34.0
+LEFT, RIGHT, TOP, BOTTOM = 42.0, 10.0, 22.0, 36.0
 """Margins around the plotting area, in the drawing's own units."""
 LARGEST = 1e300
 """Values are drawn up to here, of either sign: the distance of two larger ones can be too large for a float."""
@@ -61,7 +61,7 @@ class Frame:
     x_range: tuple[float, float]
     y_range: tuple[float, float]
     width: float = 400.0
-    height: float = 210.0
+    height: float = 226.0
 
     def x(self, value: float) -> float:
         """Horizontal position of a data value."""
@@ -81,8 +81,12 @@ class Frame:
         num_rows: int = 4,
         x_words: Callable[[Sequence[float]], list[str]] = plain,
         y_words: Callable[[Sequence[float]], list[str]] = plain,
+        y_label: str = "",
     ) -> str:
-        """About `num_rows` horizontal grid lines with labels, the base line, and labelled ticks under it."""
+        """About `num_rows` horizontal grid lines with labels, the base line, and labelled ticks under it.
+
+        The name of the vertical axis stands above it, where it reads without turning one's head.
+        """
         rows = ticks(*self.y_range, num_rows)
         right, base = self.width - RIGHT, self.height - BOTTOM
         parts = []
@@ -98,11 +102,13 @@ class Frame:
             x = self.x(value)
             parts.append(f'<line class="base" x1="{x:.1f}" x2="{x:.1f}" y1="{base:g}" y2="{base + 3:g}"/>')
             parts.append(
-                f'<text class="tick" x="{x:.1f}" y="{base + 14:g}" text-anchor="middle">{word}</text>'
+                f'<text class="tick" x="{x:.1f}" y="{base + 15:g}" text-anchor="middle">{word}</text>'
             )
         middle = (LEFT + right) / 2
         place = f'x="{middle:g}" y="{self.height - 4:g}" text-anchor="middle"'
         parts.append(f'<text class="axis" {place}>{escape(x_label)}</text>')
+        if y_label:
+            parts.append(f'<text class="axis" x="0" y="{TOP - 12:g}">{escape(y_label)}</text>')
         return "".join(parts)
 
     def wrap(self, body: str, description: str) -> str:

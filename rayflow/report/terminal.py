@@ -8,14 +8,20 @@ from rich.console import Console
 from rich.table import Table
 
 from rayflow.report import words
-from rayflow.report.diagnose import digits
+from rayflow.report.diagnose import command, digits
 
 if TYPE_CHECKING:
     from rayflow.evaluation.diagnosis import BetaPoint, Diagnosis
 
 
-def print_diagnosis(found: Diagnosis, console: Console) -> None:
-    """Every beta, best-of-N and top-k beside each other, and the correlation with length."""
+def print_diagnosis(found: Diagnosis, console: Console, run: str = "RUN") -> None:
+    """Every beta, best-of-N and top-k beside each other, the correlation with length, and what to do.
+
+    Args:
+        found: what was found.
+        console: where to.
+        run: the run's folder, as a command names it.
+    """
     console.print(beta_table(found))
     console.print(f"[dim]→ recommended; distinct: of {found.num_accepted} accepted, in so many passes[/]")
     if not all(point.trusted for point in found.points):
@@ -30,6 +36,9 @@ def print_diagnosis(found: Diagnosis, console: Console) -> None:
         "\nReward and length in tokens, Pearson and Spearman correlation: within prompts "
         f"{words.fixed(length.pearson_within.mean, 2)} and {words.fixed(length.spearman_within.mean, 2)}, "
         f"over all responses {words.fixed(length.pearson, 2)} and {words.fixed(length.spearman, 2)}"
+    )
+    console.print(
+        f"\nTo select with it: {command(found, run)}", soft_wrap=True, markup=False, highlight=False
     )
 
 

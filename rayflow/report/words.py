@@ -6,6 +6,8 @@ import math
 
 _BYTES = ("B", "KiB", "MiB", "GiB", "TiB")
 NONE = "–"
+_DESCRIBED = ("SFT model", "SFT policy", "targets", "trained model")
+_TOLD_APART = ("policy (", "baseline (")
 
 
 def number(value: float | None) -> str:
@@ -63,6 +65,12 @@ def memory(size: float | None) -> str:
         return NONE
     power = min(int(math.log(size, 1024)), len(_BYTES) - 1) if size >= 1 else 0
     return f"{size / 1024**power:.{1 if power else 0}f} {_BYTES[power]}"
+
+
+def the(name: str) -> str:
+    """A side of a comparison within a sentence: an article for "SFT policy" or "targets", none for a model's name."""
+    described = name in _DESCRIBED or name.startswith(_TOLD_APART)
+    return f"the {name}" if described else name
 
 
 def count(amount: int, noun: str) -> str:

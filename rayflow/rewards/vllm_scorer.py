@@ -51,13 +51,13 @@ class VllmScorer:
     def __init__(self, path: str, dtype: torch.dtype, max_length: int, gpu_memory_utilization: float) -> None:
         quiet()
         try:
-            require_device(1)
             from vllm import LLM
             from vllm.platforms import current_platform
         except ImportError as error:
             raise MissingPackageError.of(
                 error.name or "vllm", "backend: vllm of the classifier", "gpu"
             ) from error
+        require_device(current_platform, num_gpus=1)
         arguments: dict[str, Any] = {"gpu_memory_utilization": gpu_memory_utilization}
         if current_platform.is_cpu():
             use_all_cores()

@@ -58,8 +58,12 @@ class Comparison:
     @property
     def disagreements(self) -> tuple[Order, ...]:
         """The pairs that come out here the other way round, the surest first."""
-        other = [order for order in self.orders if order.difference.mean < 0]
-        return tuple(sorted(other, key=lambda order: (order.p_value, order.difference.mean)))
+        return tuple(order for order in self.by_certainty if order.difference.mean < 0)
+
+    @property
+    def by_certainty(self) -> tuple[Order, ...]:
+        """All pairs, the surest first."""
+        return tuple(sorted(self.orders, key=lambda order: (order.p_value, order.difference.mean)))
 
     @property
     def num_agreeing(self) -> int:

@@ -59,14 +59,16 @@ class Found:
     @cached_property
     def comparisons(self) -> dict[str, Comparison]:
         """By heading of a paper's column (see `compare`)."""
-        return compare(
-            self.rows,
-            {
-                f"{table.title}: {column}": paper
-                for table in self.config.tables.values()
-                for column, paper in table.paper.items()
-            },
-        )
+        return compare(self.rows, self.papers)
+
+    @property
+    def papers(self) -> dict[str, dict[str, float]]:
+        """The papers' numbers by row, in percent, by heading."""
+        return {
+            f"{table.title}: {column}": paper
+            for table in self.config.tables.values()
+            for column, paper in table.paper.items()
+        }
 
 
 def collect(study: Study) -> Found:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rayflow.config.study import StudyConfig
 from rayflow.report import words
 from rayflow.report.render import Card, render_template, replace_file
 from rayflow.study import drawings
 from rayflow.study.comparison import Order
 from rayflow.study.found import Found, as_json
 from rayflow.study.tables import markdown
+from rayflow.study.terms import terms
 
 PAGE, NUMBERS, TABLES = "study.html", "study.json", "tables.md"
 PROXY_RANGE = (0.65, 0.80)
@@ -40,10 +40,11 @@ def page(found: Found) -> str:
         if found.rows
         else [],
         opinions=found.config.notes,
+        terms=terms(row.title for row in found.config.all_rows.values()),
         sweeps=[drawings.sweep(found.config, key, found.rows) for key in found.config.sweeps],
         comparisons=[
-            (name, compared, [_sentence(found.config, each) for each in compared.disagreements])
-            for name, compared in found.comparisons.items()
+            (heading, compared, [_compared(found, heading, each) for each in compared.by_certainty])
+            for heading, compared in found.comparisons.items()
         ],
     )
 
@@ -61,7 +62,7 @@ def lead(found: Found) -> str:
         else f" {len(found.results)} of {total} rows and seeds are measured."
     )
     return (
-        f"Of {words.count(len(found.rows), 'method')}, {found.config.all_rows[best.row].title} wins most often "
+        f"Of {words.count(len(found.rows), 'method')}, '{found.config.all_rows[best.row].title}' wins most often "
         f"against the SFT policy by the gold reward: {words.percent(won.mean)} ({words.percent(won.low)} to "
         f"{words.percent(won.high)}).{done}"
     )
@@ -91,7 +92,8 @@ def _best(found: Found, reward: str) -> Card:
     if best is None:
         return Card(heading)
     won, title = best.wins[reward], found.config.all_rows[best.row].title
-    return Card(heading, words.percent(won.mean), detail=title, interval=(won.low, won.mean, won.high))
+    detail = f"{words.percent(won.low)} – {words.percent(won.high)}, 95% interval; '{title}'"
+    return Card(heading, words.percent(won.mean), detail=detail, interval=(won.low, won.mean, won.high))
 
 
 def _proxy_card(proxy: dict[str, float] | None) -> Card:
@@ -99,7 +101,7 @@ def _proxy_card(proxy: dict[str, float] | None) -> Card:
     if proxy is None:
         return Card(heading)
     accuracy, low, high = (proxy[key] for key in ("accuracy", "low", "high"))
-    detail = f"{words.percent(low)} – {words.percent(high)}, on held-out pairs whose labels are drawn"
+    detail = f"{words.percent(low)} – {words.percent(high)}, 95% interval; on held-out pairs whose labels are drawn"
     return Card(heading, words.percent(accuracy), detail=detail, interval=(low, accuracy, high))
 
 
@@ -145,7 +147,7 @@ def _row_notes(found: Found) -> list[str]:
     rows, titles = found.rows.values(), found.config.all_rows
     longest = max(rows, key=lambda row: abs(row.policy_tokens - row.baseline_tokens))
     remarks = [
-        f"Length moves most with {titles[longest.row].title}: {longest.policy_tokens:.1f} tokens "
+        f"Length moves most with '{titles[longest.row].title}': {longest.policy_tokens:.1f} tokens "
         f"where the SFT policy has {longest.baseline_tokens:.1f}. The column 'equal length' says what "
         "is left of the gold win rate without that. 'Cut' is the share of the untempered responses behind "
         "the KL that the length limit ended."
@@ -155,24 +157,28 @@ def _row_notes(found: Found) -> list[str]:
         fewest = min(rows, key=lambda row: row.num_steps)
         remarks.append(
             f"The rows have taken {min(steps):g} to {max(steps):g} optimizer steps; fewest: "
-            f"{titles[fewest.row].title}. A prompt without a pair makes no step."
+            f"'{titles[fewest.row].title}'. A prompt without a pair makes no step."
         )
     if margins := [row.margin for row in rows if row.margin is not None]:
         remarks.append(
-            f"At the end of training gamma times D (D: how much more the chosen response has gained over the SFT "
-            f"policy than the rejected one, in nats) is {min(margins):.2f} to {max(margins):.2f}, a mean over pairs "
-            "for each row. Far below 1, sigmoid-norm and hinge-norm have nearly the same gradient."
+            "At the end of training gamma times D (D: how much more the chosen response has gained over the SFT "
+            f"policy than the rejected one, in nats) is {words.fixed(min(margins), 2)} to "
+            f"{words.fixed(max(margins), 2)}, a mean over pairs for each row. Far below 1, "
+            "sigmoid-norm and hinge-norm have nearly the same gradient."
         )
     return remarks
 
 
-def _sentence(config: StudyConfig, found: Order) -> str:
-    titles, sure = config.all_rows, "surely" if found.is_sure else "not surely"
+def _compared(found: Found, heading: str, order: Order) -> tuple[str, str, str, str]:
+    """A line of the paper's order: the pair, the paper's numbers, ours, and whether ours is clear."""
+    titles, paper = found.config.all_rows, found.papers[heading]
     mean, low, high = (
         words.fixed(100 * value, 1)
-        for value in (found.difference.mean, found.difference.low, found.difference.high)
+        for value in (order.difference.mean, order.difference.low, order.difference.high)
     )
     return (
-        f"{titles[found.better].title} should win more often than {titles[found.worse].title}; here the "
-        f"difference is {mean} points ({low} to {high}), {sure} the other way."
+        f"'{titles[order.better].title}' over '{titles[order.worse].title}'",
+        f"{paper[order.better]:.2f}% > {paper[order.worse]:.2f}%",
+        f"{mean} points ({low} to {high})",
+        f"{'clearly' if order.is_sure else 'not clearly'} the {'same' if order.agrees else 'other'} way",
     )

@@ -1,9 +1,10 @@
-"""A study's tables: numbers beside the paper's, as values for the page and as Markdown."""
+"""A study's tables: what was measured, and the paper's numbers beside it, as values for the page and as Markdown."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from rayflow.config.study import StudyConfig, TableOptions
 from rayflow.report import words
@@ -14,33 +15,52 @@ from rayflow.study.results import RowSummary
 MEASURED = (
     "proxy win rate",
     "gold win rate",
-    "gold, by seed",
     "gold, equal length",
     "gold reward gain",
-    "tokens",
+    "tokens, trained / SFT",
     "cut",
     "KL (nats)",
 )
 LEARNED_FROM = ("pairs", "gold agrees")
 HEADINGS = (*MEASURED, *LEARNED_FROM)
+HERE = ("here: proxy", "here: gold")
+
+
+class Cell(NamedTuple):
+    """A number as text, with the ends of its interval where it has one."""
+
+    text: str
+    low: str = ""
+    high: str = ""
+
+    @property
+    def in_line(self) -> str:
+        """On one line, for Markdown."""
+        return f"{self.text} [{self.low}, {self.high}]" if self.low else self.text
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Rows under headings: `rows` holds (title, cells), a cell for each heading."""
+
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[Cell, ...]], ...]
 
 
 @dataclass(frozen=True)
 class Table:
-    """One table as text.
+    """One table of a study.
 
     Attributes:
         title, source: see `TableOptions`.
-        headings: of our columns, then of the paper's.
-        rows: (title, cells), a cell for each heading.
-        num_own: how many headings are ours.
+        measured: what was measured here.
+        paper: the paper's numbers of the rows that it has, with our win rates; None where it has none.
     """
 
     title: str
     source: str
-    headings: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[str, ...]], ...]
-    num_own: int = len(HEADINGS)
+    measured: Grid
+    paper: Grid | None = None
 
 
 def make_table(
@@ -50,13 +70,11 @@ def make_table(
     pairs: Mapping[str, PairQuality],
 ) -> Table:
     """The rows of a table; those that are not measured yet show dashes."""
-    titles = config.all_rows
-    lines = []
+    titles, lines = config.all_rows, []
     for name in options.rows:
-        paper = [_paper(column.get(name)) for column in options.paper.values()]
-        own = _own(rows[name]) if name in rows else [words.NONE] * len(MEASURED)
-        lines.append((titles[name].title, (*own, *_learned_from(pairs.get(name)), *paper)))
-    return Table(options.title, options.source, (*HEADINGS, *options.paper), tuple(lines))
+        own = _own(rows[name]) if name in rows else [Cell(words.NONE)] * len(MEASURED)
+        lines.append((titles[name].title, (*own, *_learned_from(pairs.get(name)))))
+    return Table(options.title, options.source, Grid(HEADINGS, tuple(lines)), _beside(options, config, rows))
 
 
 def sweep_table(
@@ -68,45 +86,60 @@ def sweep_table(
     return make_table(options, config, rows, pairs)
 
 
-def _own(row: RowSummary) -> list[str]:
-    return [
-        _estimate(row.wins["proxy"]),
-        _estimate(row.wins["gold"]),
-        ", ".join(f"{100 * rate:.1f}" for rate in row.seed_wins["gold"]),
+def _beside(options: TableOptions, config: StudyConfig, rows: Mapping[str, RowSummary]) -> Grid | None:
+    known = [name for name in options.rows if any(name in column for column in options.paper.values())]
+    lines = []
+    for name in known:
+        paper = [Cell(_paper(column.get(name))) for column in options.paper.values()]
+        here = [
+            _estimate(rows[name].wins[reward]) if name in rows else Cell(words.NONE)
+            for reward in ("proxy", "gold")
+        ]
+        lines.append((config.all_rows[name].title, (*paper, *here)))
+    headings = (*(f"paper: {heading}" for heading in options.paper), *HERE)
+    return Grid(headings, tuple(lines)) if lines else None
+
+
+def _own(row: RowSummary) -> list[Cell]:
+    said = (
         words.percent(row.length_controlled["gold"]),
         words.fixed(row.gain["gold"], 3),
         f"{row.policy_tokens:.1f} / {row.baseline_tokens:.1f}",
         words.percent(row.cut, 0),
         words.fixed(row.kl, 2),
-    ]
+    )
+    return [_estimate(row.wins["proxy"]), _estimate(row.wins["gold"]), *map(Cell, said)]
 
 
-def _learned_from(pairs: PairQuality | None) -> list[str]:
+def _learned_from(pairs: PairQuality | None) -> list[Cell]:
     if pairs is None:
-        return [words.NONE] * len(LEARNED_FROM)
+        return [Cell(words.NONE)] * len(LEARNED_FROM)
     agreement = words.NONE if pairs.agreement is None else words.percent(pairs.agreement, 0)
-    return [f"{pairs.count:,.0f}", agreement]
+    return [Cell(f"{pairs.count:,.0f}"), Cell(agreement)]
 
 
-def _estimate(found: Estimate) -> str:
-    mean, low, high = (f"{100 * value:.1f}" for value in (found.mean, found.low, found.high))
-    return f"{mean} [{low}, {high}]"
+def _estimate(found: Estimate) -> Cell:
+    low, high = (f"{100 * value:.1f}" for value in (found.low, found.high))
+    return Cell(words.percent(found.mean), low, high)
 
 
 def _paper(value: float | None) -> str:
-    return words.NONE if value is None else f"{value:.2f}"
+    return words.NONE if value is None else f"{value:.2f}%"
 
 
 def markdown(tables: Sequence[Table]) -> str:
-    """The tables for a README or a review. Win rates in percent, against the SFT policy, 95% intervals."""
+    """The tables for a README or a review. Win rates against the SFT policy, with 95% intervals in percent."""
     parts = []
     for table in tables:
-        headings = [
-            *table.headings[: table.num_own],
-            *(f"paper: {h}" for h in table.headings[table.num_own :]),
-        ]
-        lines = ["| method | " + " | ".join(headings) + " |", "|---" * (len(headings) + 1) + "|"]
-        lines += ["| " + " | ".join((title, *cells)) + " |" for title, cells in table.rows]
+        grids = [_markdown(grid) for grid in (table.measured, table.paper) if grid is not None]
         source = f"\n{table.source}\n" if table.source else ""
-        parts.append(f"## {table.title}\n{source}\n" + "\n".join(lines) + "\n")
+        parts.append(f"## {table.title}\n{source}\n" + "\n".join(grids))
     return "\n".join(parts)
+
+
+def _markdown(grid: Grid) -> str:
+    lines = ["| method | " + " | ".join(grid.headings) + " |", "|---" * (len(grid.headings) + 1) + "|"]
+    lines += [
+        "| " + " | ".join((title, *(cell.in_line for cell in cells))) + " |" for title, cells in grid.rows
+    ]
+    return "\n".join(lines) + "\n"

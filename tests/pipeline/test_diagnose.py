@@ -139,6 +139,6 @@ def test_what_cannot_be_estimated_is_refused_with_the_remedy(plan: Plan, monkeyp
 
 
 def test_the_subject_says_how_the_candidates_were_drawn(plan: Plan) -> None:
-    told = subject(plan)
+    told = subject(plan, "runs/a")
     assert told.sampling == "16 candidates, temperature 0.7, top_k 40"
     assert told.name == "small" and "cheerful" in told.reward

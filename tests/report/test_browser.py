@@ -95,7 +95,7 @@ def test_a_study_renders(browser, tmp_path):
     if not document:
         document = browser("--dump-dom", page.as_uri())
     assert document.count("<figure>") == 3 and "<title>made-up · rayflow study</title>" in document
-    assert document.count("<tr><th>RSO, gamma 5</th>") == 1
+    assert document.count('<th scope="row">RSO, gamma 5</th>') == 1
     if not shot.exists():
         browser(f"--screenshot={shot}", page.as_uri())
     assert inked(shot) > 0.01

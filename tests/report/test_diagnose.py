@@ -54,12 +54,27 @@ def printed(diagnosis: Diagnosis) -> str:
 def test_the_recommendation_stands_in_the_lead_the_table_and_the_drawing(found):
     text = page(found, SUBJECT)
     assert lead(found).startswith(f"With beta {found.recommended:g} the target policy stays within 1.04 nats")
-    assert f'<tr class="picked"><th>{found.recommended:g}</th>' in text
-    assert "<th>0.5 (this run)</th>" in text
+    assert f'<tr class="picked"><th scope="row">{found.recommended:g}</th>' in text
+    assert '<th scope="row">0.5 (this run)</th>' in text
     assert text.count('class="ring"') == 1
     assert f">beta {found.recommended:g}</text>" in text
     row = next(line for line in printed(found).splitlines() if "→" in line)
     assert row.split()[1] == f"{found.recommended:g}" and f"{found.choice.kl.mean:.2f}" in row
+
+
+def test_page_and_terminal_end_with_the_command_that_selects(found):
+    named = replace(SUBJECT, folder="runs/my run")
+    expected = f"rayflow select &#39;runs/my run&#39; --beta {found.recommended:g}</pre>"
+    assert expected in page(found, named).split('id="length"')[1]
+    assert printed(found).rstrip().endswith(f"rayflow select RUN --beta {found.recommended:g}")
+    without = replace(found, own_beta=None)  # a run whose rule has no beta gets a rule that has
+    wanted = f"--set 'select={{kind: rejection, beta: {found.recommended:g}, num_accepted: 8}}'"
+    assert printed(without).rstrip().endswith(wanted)
+
+
+def test_the_acceptance_is_called_what_it_is(found):
+    text = page(found, SUBJECT)
+    assert "Acceptance rate" not in text and "<h2>Expected acceptance</h2>" in text
 
 
 def test_every_drawing_is_well_formed_and_holds_its_numbers(found):

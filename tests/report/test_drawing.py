@@ -1,6 +1,7 @@
 """Numbers in words, ticks and bins, against values worked out by hand."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,8 +10,12 @@ from hypothesis import strategies as st
 
 from rayflow.report import words
 from rayflow.report.curve import MAX_POINTS, Curve, is_noisy, smoothed, thinned
-from rayflow.report.plots import MAX_BINS, bin_edges, curves
+from rayflow.report.figures import overlaid
+from rayflow.report.plane import Mark, marks
+from rayflow.report.plots import MAX_BINS, Layer, bin_edges, only_value
+from rayflow.report.steps import curves
 from rayflow.report.svg import Frame, percents, plain, ticks
+from rayflow.report.values import Histogram
 
 finite = st.floats(-1e6, 1e6, allow_nan=False)
 
@@ -79,8 +84,58 @@ def test_bins_of_whole_numbers_are_centred_on_them(values):
 
 def test_a_frame_maps_its_corners_to_the_margins():
     frame = Frame((0.0, 10.0), (0.0, 1.0))
-    assert (frame.x(0), frame.x(10)) == (38.0, 390.0)
-    assert (frame.y(0), frame.y(1)) == (176.0, 8.0)
+    assert (frame.x(0), frame.x(10)) == (42.0, 390.0)
+    assert (frame.y(0), frame.y(1)) == (190.0, 22.0)
+
+
+def test_the_vertical_axis_has_a_name_above_it_as_text():
+    drawn = Frame((0.0, 1.0), (0.0, 1.0)).axes("x", y_label="<share>")
+    assert '<text class="axis" x="0" y="10">&lt;share&gt;</text>' in drawn
+    assert drawn.count('class="axis"') == 2 and Frame((0.0, 1.0), (0.0, 1.0)).axes("x").count("axis") == 1
+
+
+@pytest.mark.parametrize("shape", ["circle", "square", "diamond", "triangle"])
+def test_every_shape_of_a_point_is_another_one_and_the_legend_can_draw_it(shape):
+    frame = Frame((0.0, 1.0), (0.0, 1.0))
+    drawn = {each: marks(frame, [Mark(0.5, 0.5, "", "")], "after", each) for each in (shape, "other")}
+    assert shape == "triangle" or drawn[shape] != drawn["other"]
+    style = (Path(words.__file__).parent / "style.css").read_text()
+    assert f".swatch.{shape} {{" in style
+
+
+@pytest.mark.parametrize(
+    ("values", "whole", "expected"),
+    [
+        ([np.ones(64)], True, 1.0),
+        ([np.full(9, 0.1), np.full(3, 0.1), np.array([])], False, 0.1),
+        ([np.full(9, 0.1), np.full(3, 0.2)], False, None),
+        ([np.array([])], False, None),
+        ([Histogram(np.array([0.5, 1.5, 2.5]), np.array([0, 7]), 2.0)], True, 2.0),
+        ([Histogram(np.array([0.5, 1.5, 2.5]), np.array([0, 7]), 2.0)], False, None),
+        ([Histogram(np.array([0.5, 2.5, 4.5]), np.array([0, 7]), 3.5)], True, None),
+        ([Histogram(np.array([0.5, 1.5, 2.5]), np.array([1, 7]), 1.9)], True, None),
+    ],
+)
+def test_values_that_are_all_the_same_are_known_as_one(values, whole, expected):
+    assert only_value([Layer("after", "x", each) for each in values], whole) == expected
+
+
+def test_a_histogram_of_one_value_is_a_sentence():
+    (found,) = overlaid("Passes", [Layer("neutral", "prompts", np.ones(64))], "passes", "Long.", whole=True)
+    assert not found.svg and found.caption == "Every value is 1 (prompts: 64)."
+
+
+def test_a_drawings_description_holds_its_means():
+    layers = [Layer("before", "all", np.array([0.25, 0.75])), Layer("after", "kept", np.array([0.75, 1.0]))]
+    (found,) = overlaid("Rewards", layers, "reward", "")
+    assert 'aria-label="Histogram of reward: all with mean 0.500, kept with mean 0.875"' in found.svg
+    drawn = curves([Curve("after", "loss", np.array([1, 2]), np.array([1.5, 0.25]))])
+    assert 'aria-label="Over training steps: loss from 1.50 to 0.250"' in drawn
+
+
+def test_an_article_stands_before_a_description_and_not_before_a_name():
+    named = [words.the(name) for name in ("SFT policy", "targets", "quickstart", "policy (a)")]
+    assert named == ["the SFT policy", "the targets", "quickstart", "the policy (a)"]
 
 
 def test_running_mean_keeps_a_line_and_its_ends():

@@ -32,7 +32,7 @@ def test_a_finished_evaluation_shows_every_section(data):
         "Wins that go to the response",
     ):
         assert words in text
-    picked = re.search(r'<tr class="picked"><th>(\w+)', text).group(1)
+    picked = re.search(r'<tr class="picked"><th scope="row">(\w+)', text).group(1)
     assert picked == data.measures.side_by_side.reading == "distance"
 
 

@@ -95,7 +95,9 @@ def test_every_drawing_is_well_formed_and_every_version_is_in_the_history() -> N
     assert len(drawings) == 4
     for drawing in drawings:
         ElementTree.fromstring(drawing)
-    assert all(f"<th>{version}</th><td>2026-11-{version:02d}</td>" in text for version in range(1, 10))
+    assert all(
+        f'<th scope="row">{version}</th><td>2026-11-{version:02d}</td>' in text for version in range(1, 10)
+    )
     assert text.count("held back</td>") == 2 and text.count("data removed") == 3
     assert "1.80" in text and "too few" in text
 

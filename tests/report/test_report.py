@@ -234,6 +234,8 @@ def test_summary_keys_are_stable(tmp_path):
         "policy_tokens",
         "baseline_tokens",
         "length_change",
+        "policy_cut",
+        "baseline_cut",
         "baseline",
         "reward",
     }

@@ -117,32 +117,39 @@ def test_a_column_of_the_proxy_is_compared_with_the_proxy_and_equal_numbers_orde
 def test_a_table_shows_ours_beside_the_papers():
     found = example.made_up()
     table = make_table(found.config.tables["table1"], found.config, found.rows, found.pairs)
-    cells = dict(table.rows)["DPO, direct"]
+    assert table.paper is not None
+    cells = [cell.in_line for cell in dict(table.measured.rows)["DPO, direct"]]
     # Prompts 0.0065104 with 3 degrees of freedom, seeds 0.0039063 with 1: error 0.10206, 3.69 together, t = 2.87.
-    assert dict(zip(table.headings, cells, strict=True)) == {
-        "proxy win rate": "43.8 [14.5, 73.0]",
-        "gold win rate": "43.8 [14.5, 73.0]",
-        "gold, by seed": "50.0, 37.5",
+    assert dict(zip(table.measured.headings, cells, strict=True)) == {
+        "proxy win rate": "43.8% [14.5, 73.0]",
+        "gold win rate": "43.8% [14.5, 73.0]",
         "gold, equal length": "50.0%",
         "gold reward gain": "0.250",
-        "tokens": "20.0 / 18.0",
+        "tokens, trained / SFT": "20.0 / 18.0",
         "cut": "12%",
         "KL (nats)": "1.50",
         "pairs": "–",
         "gold agrees": "–",
-        "gold": "76.09",
-        "proxy": "84.35",
     }
-    agreement = {title: cells[8:10] for title, cells in table.rows}
-    assert agreement["RSO"] == ("1,096", "58%") and agreement["DPO, sft-sample-rank"] == ("96", "–")
-    assert set(dict(table.rows)["Not run yet"]) == {"–"}
+    beside = [cell.in_line for cell in dict(table.paper.rows)["DPO, direct"]]
+    assert dict(zip(table.paper.headings, beside, strict=True)) == {
+        "paper: gold": "76.09%",
+        "paper: proxy": "84.35%",
+        "here: proxy": "43.8% [14.5, 73.0]",
+        "here: gold": "43.8% [14.5, 73.0]",
+    }
+    assert [title for title, _ in table.paper.rows] == ["DPO, direct", "DPO, sft-sample-rank", "RSO"]
+    agreement = {title: [cell.text for cell in cells[7:]] for title, cells in table.measured.rows}
+    assert agreement["RSO"] == ["1,096", "58%"] and agreement["DPO, sft-sample-rank"] == ["96", "–"]
+    assert {cell.in_line for cell in dict(table.measured.rows)["Not run yet"]} == {"–"}
     text = markdown([table])
-    assert text.startswith("## Table 1\n\nMade up.\n") and text.count("\n| ") == 5
-    assert "paper: gold" in text and "| DPO, direct | 43.8 [" in text
+    assert text.startswith("## Table 1\n\nMade up.\n") and text.count("\n| ") == 9
+    assert "paper: gold" in text and "| DPO, direct | 43.8% [" in text
 
 
 def test_a_sweeps_table_has_its_values_in_order_and_the_rows_own_among_them():
     found = example.made_up()
     table = sweep_table("gamma", found.config, found.rows, found.pairs)
-    assert [title for title, _ in table.rows] == ["RSO, gamma 0.05", "RSO", "RSO, gamma 5"]
-    assert [cells[2] for _, cells in table.rows] == ["–", "56.2, 62.5", "56.2"]
+    assert [title for title, _ in table.measured.rows] == ["RSO, gamma 0.05", "RSO", "RSO, gamma 5"]
+    assert [cells[1].text for _, cells in table.measured.rows] == ["–", "59.4%", "56.2%"]
+    assert table.paper is None

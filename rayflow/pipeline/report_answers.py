@@ -1,0 +1,68 @@
+"""What both policies said to the held-out prompts, as the report shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from rayflow.core.evaluation_rows import Answered
+from rayflow.core.seeds import derive
+from rayflow.pipeline.plan import Plan
+from rayflow.pipeline.report_columns import cut_share
+from rayflow.report.data import EvaluationSection, Sample, SamplesSection, draw
+from rayflow.report.overlap import Overlap
+
+
+def evaluation_section(plan: Plan, shared: Sequence[Overlap]) -> EvaluationSection:
+    """The trained policy beside its baseline.
+
+    Args:
+        plan: the run; its verdicts are committed.
+        shared: which of the prompts are not held out.
+    """
+    config, stage = plan.config, plan.stages["evaluate"]
+    policy, baseline = zip(*_answered(plan), strict=True)
+
+    def lengths(rows: Sequence[Answered]) -> np.ndarray:
+        return np.array([len(ids) for row in rows for ids in row.token_ids])
+
+    def cut(side: Sequence[str]) -> float | None:
+        return cut_share([plan.artifacts[name] for name in (*side, "evaluate")])
+
+    return EvaluationSection(
+        **plan.artifacts["evaluate"].manifest().extra["win_rate"],
+        policy_rewards=np.concatenate([row.rewards for row in policy]),
+        baseline_rewards=np.concatenate([row.rewards for row in baseline]),
+        policy_lengths=lengths(policy),
+        baseline_lengths=lengths(baseline),
+        baseline="SFT model" if config.evaluate.baseline == "sft" else "targets",
+        optimised=config.source == "sampled" or "score" in plan.stages or config.train.choose is not None,
+        num_seen=sum(found.num_shared for found in shared if found.is_seen),
+        policy_cut=cut(stage.policy),
+        baseline_cut=cut(stage.baseline),
+    )
+
+
+def samples_section(plan: Plan, count: int) -> SamplesSection:
+    """The first response of each policy to at most `count` prompts, drawn without looking at them."""
+    rows = _answered(plan)
+    seed = derive(plan.config.seed, "report") % 2**32
+    samples = tuple(
+        Sample(
+            prompt_id=policy.prompt_id,
+            prompt=policy.messages[0]["content"] if len(policy.messages) == 1 else policy.text,
+            baseline_response=baseline.responses[0],
+            baseline_reward=float(baseline.rewards[0]),
+            policy_response=policy.responses[0],
+            policy_reward=float(policy.rewards[0]),
+        )
+        for policy, baseline in (rows[i] for i in draw(len(rows), count=count, seed=seed))
+    )
+    return SamplesSection(samples=samples, num_prompts=len(rows), seed=seed)
+
+
+def _answered(plan: Plan) -> list[tuple[Answered, Answered]]:
+    """What both policies said to the prompts that have a verdict."""
+    shards = range(plan.artifacts["evaluate"].num_shards)
+    return [pair for i in shards for pair in plan.stages["evaluate"].answered(plan.artifacts, i)]

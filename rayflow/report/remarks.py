@@ -1,0 +1,85 @@
+"""Remarks of a report on single sections, and from which numbers on they are made."""
+
+from __future__ import annotations
+
+from rayflow.report import words
+from rayflow.report.chosen import PositionBias, SelectionSection
+from rayflow.report.outcome import EvaluationSection
+
+LENGTH_WARNING = 0.2
+"""Relative change of the mean response length beyond which the report warns."""
+BIAS_WARNING = 0.2
+"""Share of comparisons whose winner changes with the order, beyond which the report warns."""
+CUT_WARNING = 0.05
+"""Share of responses that were cut at max_tokens, beyond which the report warns; of the trained model's also by how
+much it must be above the baseline's."""
+FEW_PROMPTS = 30
+"""Below this many prompts a percentile bootstrap interval is known to be too narrow."""
+
+
+def cut_note(section: SelectionSection) -> str:
+    """Of candidates that were cut."""
+    return (
+        f"{words.percent(section.cut_candidates)} of the candidates and {words.percent(section.cut_accepted)} of the "
+        "accepted responses were cut at sample.max_tokens. They have no end-of-text token, so the policy does not "
+        "learn from them where to stop, and their rewards judge an unfinished text. Raise sample.max_tokens, or "
+        "ask for shorter answers."
+    )
+
+
+def bias_note(bias: PositionBias) -> str:
+    """Of a pairwise reward whose verdicts depend on the order."""
+    return (
+        f"The reward's verdict changes with the order in which it reads two responses in "
+        f"{words.percent(bias.changed)} of the comparisons for {bias.source}. Both orders are averaged, but such "
+        "verdicts are close to coin flips."
+    )
+
+
+def evaluation_notes(section: EvaluationSection) -> list[str]:
+    """Of the comparison with the baseline."""
+    found = []
+    if section.optimised:
+        found.append(
+            "The reward that selected the training data also judges this evaluation, so the win rate is "
+            "optimistic: it shows that training optimised the reward, not that people prefer the result. "
+            "Confirm it with another judge or with human ratings."
+        )
+    if abs(section.length_change) > LENGTH_WARNING:
+        found.append(
+            f"The trained model's responses are {words.percent(abs(section.length_change), 0)} "
+            f"{'longer' if section.length_change > 0 else 'shorter'} than the baseline's "
+            f"({words.fixed(section.policy_tokens, 1)} against {words.fixed(section.baseline_tokens, 1)} tokens)."
+            " Part of the change in reward may be due to length alone."
+        )
+    if (section.policy_cut or 0.0) > CUT_WARNING and _cut_grew(section):
+        found.append(_unstopped_note(section))
+    found.append(
+        f"The interval is a {words.percent(section.confidence, 0)} percentile bootstrap over "
+        f"{words.count(section.num_prompts, 'prompt')} ({section.num_resamples:,} resamples): it covers the "
+        "choice of held-out prompts, not another training run. Ties count half"
+        + (f" ({words.percent(section.tie_rate)} of comparisons were ties)." if section.tie_rate else ".")
+    )
+    if section.num_prompts < FEW_PROMPTS:
+        found.append(
+            f"With {words.count(section.num_prompts, 'prompt')} the interval is too narrow; use at least "
+            f"{FEW_PROMPTS} held-out prompts, better several hundred."
+        )
+    return found
+
+
+def _cut_grew(section: EvaluationSection) -> bool:
+    return (section.policy_cut or 0.0) - (section.baseline_cut or 0.0) > CUT_WARNING
+
+
+def _unstopped_note(section: EvaluationSection) -> str:
+    against = (
+        f", against {words.percent(section.baseline_cut)} of {words.the(section.baseline)}'s"
+        if section.baseline_cut is not None
+        else ""
+    )
+    return (
+        f"{words.percent(section.policy_cut)} of the trained model's responses were cut at sample.max_tokens{against}: "
+        "it stops by itself less often, and its rewards judge unfinished texts. What it would go on to write is not "
+        "in the win rate. Raise sample.max_tokens, so that accepted responses end by themselves."
+    )
