@@ -73,6 +73,10 @@ def test_dry_run_prints_the_plan_and_starts_nothing(settings: dict, tmp_path: Pa
     for stage in ("01-prompts", "02-sample", "07-train"):
         assert stage in text
     assert "to do" in text and not (tmp_path / "runs").exists()
+    assert " 0 GPU" not in text and max(map(len, text.splitlines()[1:])) <= 80
+    assert text.endswith("Nothing was started.\n")
+    asked = rayflow("run", path, "--dry-run", "--set", "compute.address=head:6379")
+    assert asked.endswith("Whether a cluster answers at head:6379 (compute.address) was not asked.\n")
     part = rayflow("run", path, "--dry-run", "--until", "select")
     assert "05-pair" in part and "07-train" not in part
     with pytest.raises(ConfigError, match="Unknown stage 'selct'"):

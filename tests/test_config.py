@@ -9,7 +9,9 @@ import yaml
 
 from rayflow.config import load_config, override, schema_of
 from rayflow.config.blocks import WorkerRange
+from rayflow.config.reward import RewardConfig
 from rayflow.config.settings import read_settings
+from rayflow.config.study import StudyConfig
 from rayflow.core.registry import FAMILIES, resolve
 from rayflow.errors import ConfigError
 
@@ -129,6 +131,31 @@ def test_a_file_of_another_job_names_its_command(file: Path, block: str, command
     file.write_text(yaml.safe_dump({**MINIMAL, block: {}}))
     with pytest.raises(ConfigError, match=f"has a block '{block}': it is for `rayflow {command}`"):
         load_config(file)
+
+
+@pytest.mark.parametrize("schema", [RewardConfig, StudyConfig])
+def test_a_run_given_to_another_job_names_its_command(file: Path, schema: type) -> None:
+    with pytest.raises(
+        ConfigError, match="has a block 'prompts' and none of another job: it is for `rayflow run`"
+    ):
+        load_config(file, None, schema)
+
+
+def test_of_many_mistakes_the_first_are_named(file: Path) -> None:
+    file.write_text(yaml.safe_dump({**MINIMAL, **{f"no{i}": i for i in range(12)}}))
+    with pytest.raises(ConfigError) as error:
+        load_config(file)
+    assert len(str(error.value).splitlines()) == 7 and str(error.value).endswith("\n  and 7 more")
+
+
+def test_what_is_no_text_and_what_has_no_near_name_is_said(tmp_path: Path) -> None:
+    (tmp_path / "bin.yaml").write_bytes(b"\x89PNG")
+    with pytest.raises(ConfigError, match="bin.yaml' is not a text file.$"):
+        load_config(tmp_path / "bin.yaml")
+    with pytest.raises(ConfigError, match="nosuch.yaml' does not exist.$"):
+        load_config(tmp_path / "nosuch.yaml")
+    with pytest.raises(ConfigError, match="Did you mean '.*bin.yaml'"):
+        load_config(tmp_path / "bni.yaml")
 
 
 def test_the_settings_of_another_file_go_over_a_configuration_and_single_ones_over_them(

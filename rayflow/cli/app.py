@@ -6,9 +6,9 @@ Heavy imports happen inside the commands, so `--help` answers at once. A new gro
 
 from __future__ import annotations
 
+import io
 import os
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -17,7 +17,8 @@ from typer.core import TyperGroup
 
 from rayflow import __version__
 from rayflow.cli import cluster, diagnostics, evaluate, human, jobs, refresh, runs, schedule, study, verify
-from rayflow.core.files import FULL, storage_error
+from rayflow.cli.mistakes import sentence_of
+from rayflow.cli.options import Flag
 from rayflow.core.signals import exit_code
 from rayflow.errors import RayflowError
 
@@ -54,7 +55,7 @@ def _print_version(asked: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+        bool, Flag("--version", help="Print the version.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
     pass
@@ -70,6 +71,8 @@ def main(arguments: list[str] | None = None) -> None:
     Args:
         arguments: of the command line; None takes the process's own.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a sign that the terminal does not know ends no command
     if (folder := os.getcwd()) not in sys.path:
         # Where a reward or loss of the user's may lie; last, so that it stands in for nothing else.
         sys.path.append(folder)
@@ -80,13 +83,19 @@ def main(arguments: list[str] | None = None) -> None:
             arrive()
         app(arguments)
     except RayflowError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print("[bold red]Error:[/] ", end="")
-        print(error, file=sys.stderr)
-        if os.environ.get("RAYFLOW_TRACEBACK"):
-            raise
+        _tell(str(error))
         sys.exit(error.exit_code)
     except OSError as error:
-        if error.errno not in FULL:
+        told = sentence_of(error)
+        if told is None:
             raise
-        print(f"Error: {storage_error(error, Path(error.filename or '.'))}", file=sys.stderr)
+        _tell(told)
         sys.exit(1)
+
+
+def _tell(sentence: str) -> None:
+    """Print an error; in the middle of handling it, so that whoever looks for its cause gets the traceback too."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print("[bold red]Error:[/] ", end="")
+    print(sentence, file=sys.stderr)
+    if os.environ.get("RAYFLOW_TRACEBACK"):
+        raise

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rayflow.cli.options import console
+from rayflow.cli.options import JOBS, console
 
 if TYPE_CHECKING:
     from rayflow.cluster.options import ClusterOptions
@@ -21,7 +21,7 @@ cluster = typer.Typer(help="Manifests for a GPU cluster.", no_args_is_help=True)
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    app.add_typer(cluster, name="cluster")
+    app.add_typer(cluster, name="cluster", rich_help_panel=JOBS)
 
 
 @cluster.callback()

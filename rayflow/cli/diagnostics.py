@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rayflow.cli.options import AsJson, console
+from rayflow.cli.options import LOOK, AsJson, console
 
 if TYPE_CHECKING:
     from rayflow.doctor.finding import Finding
@@ -20,7 +20,7 @@ _MARKS = {"ok": "[green]ok     [/]", "warning": "[yellow]warning[/]", "error": "
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     for command in (doctor, lineage):
-        app.command()(command)
+        app.command(rich_help_panel=LOOK)(command)
 
 
 def doctor(
@@ -93,6 +93,31 @@ def lineage(
         found = trace(folder, row)
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
-    else:
-        for line in lineage_lines(found):
-            typer.echo(line)
+        return
+    whole = "/" not in row  # a prompt with all its candidates, each of which would take ten lines
+    for line in lineage_lines(found | {"candidates": {}} if whole else found):
+        typer.echo(line)
+    if whole:
+        _print_candidates(found["candidates"], row)
+
+
+def _print_candidates(candidates: dict[str, dict[str, Any]], prompt: str) -> None:
+    """All candidates of a prompt, a line each."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from rayflow.report import words
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("candidate", "reward", "tokens", "accepted", "response"):
+        table.add_column(heading, justify="left" if heading == "response" else "right", no_wrap=True)
+    for index, each in candidates.items():
+        text = "".join(sign if sign.isprintable() else " " for sign in each.get("response", ""))
+        place = "" if each["accepted_as"] is None else f"{each['accepted_as'] + 1}."
+        reward, tokens = words.reward(each.get("reward")), str(each.get("num_tokens", ""))
+        table.add_row(index, reward, tokens, place, Text(text[:60]))
+    console.print()
+    console.print(table)
+    console.print(
+        f"Accepted: in this order. A candidate in full: {prompt}/{next(iter(candidates), 0)}", markup=False
+    )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rayflow.cli.options import DryRun, Force, Overrides, console
+from rayflow.cli.options import EVALUATION, DryRun, Force, Overrides, console
 
 Subject = Annotated[
     Path,
@@ -17,7 +17,7 @@ Subject = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command()(evaluate)
+    app.command(rich_help_panel=EVALUATION)(evaluate)
 
 
 def evaluate(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rayflow.cli.options import console
+from rayflow.cli.options import EVALUATION, console
 
 
 def register(app: typer.Typer) -> None:
@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
     )
     group.command("export")(export)
     group.command("import")(import_)
-    app.add_typer(group, name="human")
+    app.add_typer(group, name="human", rich_help_panel=EVALUATION)
 
 
 def export(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rayflow.cli.options import (
+    JOBS,
     Address,
     AsJson,
     ClusterEnv,
@@ -20,8 +20,10 @@ from rayflow.cli.options import (
     DryRun,
     EntryPoint,
     Env,
+    Flag,
     Follow,
     Force,
+    JobId,
     Name,
     Overrides,
     Python,
@@ -38,15 +40,11 @@ if TYPE_CHECKING:
     from rayflow.dist.jobs import JobServer
     from rayflow.pipeline.package import Package
 
-JobId = Annotated[
-    str, typer.Argument(metavar="ID", help="A submission id, or a run's name for its newest job.")
-]
-
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     for command in (submit, jobs, status, logs, cancel):
-        app.command()(command)
+        app.command(rich_help_panel=JOBS)(command)
 
 
 def submit(
@@ -94,7 +92,7 @@ def submit(
 
 def jobs(
     address: Address = None,
-    all_: Annotated[bool, typer.Option("--all", help="Also jobs that rayflow did not submit.")] = False,
+    all_: Annotated[bool, Flag("--all", help="Also jobs that rayflow did not submit.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """List the jobs of a cluster, the newest first."""
@@ -140,7 +138,7 @@ def status(job_id: JobId, address: Address = None, as_json: AsJson = False) -> N
 def logs(
     job_id: JobId,
     address: Address = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job ends.")] = False,
+    follow: Annotated[bool, Flag("--follow", "-f", help="Go on until the job ends.")] = False,
 ) -> None:
     """Show what a job has printed."""
     from rayflow.dist.jobs import JobServer
@@ -229,8 +227,7 @@ def _print_package(package: Package, request: Request, address: str, sealed: lis
 
 
 def _write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    typer.echo(text, nl=False)
 
 
 def _as_dict(job: Job) -> dict[str, object]:

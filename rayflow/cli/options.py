@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,28 @@ import typer
 from rich.console import Console
 
 console = Console(highlight=False)
+
+RUNS, LOOK, EVALUATION, JOBS, NIGHTLY = "Runs", "Look", "Evaluation", "Cluster jobs", "Nightly"
+"""Headings of `rayflow --help`."""
+Flag = functools.partial(typer.Option, metavar="")
+"""An option that is given or not: without "<bool>" behind its name; named, so that it has no "--no-" form."""
+
+
+def refuse_folder(job_id: str) -> str:
+    """Tell somebody who asks after a job of a cluster by a run's folder what shows a run.
+
+    Raises:
+        JobError: it is a folder.
+    """
+    from rayflow.errors import JobError
+
+    if Path(job_id).is_dir():
+        raise JobError(
+            f"{job_id} is a folder, and this command is for jobs of a cluster (`rayflow jobs` lists them). "
+            f"`rayflow report {job_id}` shows a run."
+        )
+    return job_id
+
 
 Config = Annotated[Path, typer.Argument(help="The run's YAML configuration.", show_default=False)]
 Job = Annotated[
@@ -28,11 +51,17 @@ Force = Annotated[
     list[str] | None,
     typer.Option(metavar="STAGE", help="Redo this stage and what depends on it; repeatable."),
 ]
-DryRun = Annotated[bool, typer.Option(help="Check everything and print the plan; start nothing.")]
+DryRun = Annotated[bool, Flag("--dry-run", help="Check everything and print the plan; start nothing.")]
 Only = Annotated[
     str | None,
     typer.Option(
         metavar="PART", help="Run one part from what is stored: sample, score, select, train or evaluate."
+    ),
+]
+JobId = Annotated[
+    str,
+    typer.Argument(
+        metavar="ID", help="A submission id, or a run's name for its newest job.", callback=refuse_folder
     ),
 ]
 Until = Annotated[str | None, typer.Option(metavar="PART", help="Run everything up to this part.")]
@@ -61,9 +90,9 @@ Date = Annotated[
 ]
 StopWait = Annotated[int, typer.Option(metavar="SECONDS", help="Time to end when cancelled.")]
 Python = Annotated[str, typer.Option(help="The interpreter on the cluster.")]
-Wait = Annotated[bool, typer.Option("--wait", help="Wait, and end with the job's exit code.")]
-Follow = Annotated[bool, typer.Option("--follow", help="Wait, and show what the job prints.")]
-AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
+Wait = Annotated[bool, Flag("--wait", help="Wait, and end with the job's exit code.")]
+Follow = Annotated[bool, Flag("--follow", help="Wait, and show what the job prints.")]
+AsJson = Annotated[bool, Flag("--json", help="For machines.")]
 Address = Annotated[
     str | None,
     typer.Option(

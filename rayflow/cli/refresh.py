@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from rayflow.cli.options import Config, DryRun, Overrides, console
+from rayflow.cli.options import NIGHTLY, Config, DryRun, Flag, Overrides, console
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
     for command in (refresh, table):
-        app.command()(command)
+        app.command(rich_help_panel=NIGHTLY)(command)
 
 
 def refresh(
@@ -46,7 +46,7 @@ def table(
     format: Annotated[
         str, typer.Option(help="trl: prompt, chosen, rejected; groups: whole groups for rayflow.")
     ] = "trl",
-    promote: Annotated[bool, typer.Option("--promote", help="Give a held-back version to readers.")] = False,
+    promote: Annotated[bool, Flag("--promote", help="Give a held-back version to readers.")] = False,
 ) -> None:
     """List the versions of a preference table, show one, export one in the Hugging Face layout, or promote one."""
     from rayflow.refresh import commands

@@ -7,13 +7,15 @@ from typing import Annotated
 
 import typer
 
-from rayflow.cli.options import DryRun, Force, Job, Only, Overrides, RunFolder, Until, console
+from rayflow.cli.options import LOOK, RUNS, DryRun, Force, Job, Only, Overrides, RunFolder, Until, console
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    for command in (run, train_reward, report, select, diagnose, export):
-        app.command()(command)
+    for command in (run, train_reward, select, export):
+        app.command(rich_help_panel=RUNS)(command)
+    for command in (report, diagnose):
+        app.command(rich_help_panel=LOOK)(command)
 
 
 def run(

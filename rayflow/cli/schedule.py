@@ -7,17 +7,15 @@ import json
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from rayflow.cli.options import Config, console
+from rayflow.cli.options import NIGHTLY, AsJson, Config, Flag, console
 from rayflow.schedule.records import Command, Missed
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from rayflow.schedule.ledger import Ledger
 
 schedule = typer.Typer(no_args_is_help=True, help="Run a configuration at set times, without Kubernetes.")
@@ -32,13 +30,12 @@ State = Annotated[
         show_default=False,
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="For machines.")]
-Format = Literal["cronjob", "raycronjob", "crontab", "systemd", "airflow"]
+_ADD = "rayflow schedule add NAME CONFIG --cron '0 2 * * *'"
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands."""
-    app.add_typer(schedule, name="schedule")
+    app.add_typer(schedule, name="schedule", rich_help_panel=NIGHTLY)
 
 
 def _open(state: Path | None) -> Ledger:
@@ -63,7 +60,7 @@ def add(
         typer.Option(help="An executable that is called in rayflow's place, with its arguments."),
     ] = None,
     keep: Annotated[int, typer.Option(min=1, help="Finished runs whose record and log are kept.")] = 100,
-    replace: Annotated[bool, typer.Option("--replace", help="Change the schedule of this name.")] = False,
+    replace: Annotated[bool, Flag("--replace", help="Change the schedule of this name.")] = False,
     state: State = None,
 ) -> None:
     """Add a schedule, from the next time on. It is run in this folder, by `rayflow schedule serve`."""
@@ -83,30 +80,23 @@ def add(
 
 
 @schedule.command(name="list")
-def list_(state: State = None, as_json: Json = False) -> None:
+def list_(state: State = None, as_json: AsJson = False) -> None:
     """Show all schedules: next and last time, state, last result, what becomes of missed times."""
-    from rich.table import Table
-
-    from rayflow.schedule.show import POLICIES, columns, described, minute
+    from rayflow.schedule.show import described, lines_of
 
     with _open(state) as ledger:
         rows = [described(ledger, one, datetime.now(UTC)) for one in ledger.schedules()]
         if as_json:
             print(json.dumps(rows, indent=2))
-            return
-        table = Table("name", "cron", "zone", "state", "next", "last", "result", "missed", box=None)
-        for row in rows:
-            last = columns(row["last"]) if row["last"] else ("", "", "", "")
-            where = (row["name"], row["cron"], row["timezone"], row["state"], minute(row["next"]))
-            table.add_row(*where, last[0], last[2], row["missed"])
-        _print_wide(table)
-        for policy in sorted({row["missed"] for row in rows}):
-            console.print(f"{policy}: {POLICIES[policy]}.", soft_wrap=True)
-        _warn_unserved(ledger)
+        elif not rows:
+            print(f"No schedules yet: {_ADD}")
+        else:
+            print("\n\n".join("\n".join(lines_of(row)) for row in rows))
+            _warn_unserved(ledger)
 
 
 @schedule.command()
-def history(name: Name, state: State = None, as_json: Json = False) -> None:
+def history(name: Name, state: State = None, as_json: AsJson = False) -> None:
     """Show a schedule's runs, and the times that were not run, with the reason."""
     from rich.table import Table
 
@@ -117,10 +107,14 @@ def history(name: Name, state: State = None, as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(entries, indent=2))
         return
+    if not entries:
+        print(f"{name} has not run yet, and no time was missed: rayflow schedule list shows its next one.")
+        return
     table = Table("time", "date", "result", "log or reason", box=None)
     for entry in entries:
         table.add_row(*show.columns(entry))
-    _print_wide(table)
+    # Whole, also in a pipe: a path that is cut is no use.
+    Console(highlight=False, width=1000).print(table)
 
 
 @schedule.command()
@@ -130,6 +124,7 @@ def remove(name: Name, state: State = None) -> None:
 
     with _open(state) as ledger:
         commands.remove(ledger, name)
+    print(f"{name}: removed, with its history and logs. What its command made stays.")
 
 
 @schedule.command()
@@ -139,6 +134,7 @@ def pause(name: Name, state: State = None) -> None:
 
     with _open(state) as ledger:
         commands.pause(ledger, name)
+    print(f"{name}: paused; what runs goes on. Start it again: rayflow schedule resume {name}")
 
 
 @schedule.command()
@@ -207,7 +203,13 @@ def serve(state: State = None) -> None:
 @schedule.command()
 def export(
     name: Name,
-    format: Annotated[Format, typer.Option(help="Who keeps the schedule instead.", show_default=False)],
+    format: Annotated[
+        str,
+        typer.Option(
+            help="Who keeps the schedule instead: cronjob, raycronjob, crontab, systemd or airflow.",
+            show_default=False,
+        ),
+    ],
     output: Annotated[Path | None, typer.Option(help="Folder to write to; default: shown.")] = None,
     set_: Annotated[
         list[str] | None,
@@ -227,11 +229,6 @@ def export(
         output.mkdir(parents=True, exist_ok=True)
         (output / file).write_text(text, encoding="utf-8")
         console.print(str(output / file), soft_wrap=True)
-
-
-def _print_wide(table: Table) -> None:
-    """Whole, also in a pipe: a path or a zone that is cut is no use."""
-    Console(highlight=False, width=1000).print(table)
 
 
 def _warn_unserved(ledger: Ledger) -> None:

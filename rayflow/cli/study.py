@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rayflow.cli.options import Overrides, console
+from rayflow.cli.options import EVALUATION, Overrides, console
 
 StudyConfig = Annotated[Path, typer.Argument(help="The study's YAML configuration.", show_default=False)]
 
@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
     )
     group.command()(run)
     group.command()(report)
-    app.add_typer(group, name="study")
+    app.add_typer(group, name="study", rich_help_panel=EVALUATION)
 
 
 def run(config: StudyConfig, set_: Overrides = None) -> None:
@@ -36,7 +36,10 @@ def run(config: StudyConfig, set_: Overrides = None) -> None:
 
 def report(
     config: Annotated[
-        Path, typer.Argument(help="The study's YAML configuration, or a study.json.", show_default=False)
+        Path,
+        typer.Argument(
+            help="The study's YAML configuration, its folder, or a study.json.", show_default=False
+        ),
     ],
     set_: Overrides = None,
     output: Annotated[
@@ -44,11 +47,18 @@ def report(
     ] = None,
 ) -> None:
     """Write study.html, study.json and tables.md from what the study has so far, or from its study.json alone."""
+    from rayflow.errors import ArtifactError
     from rayflow.study.found import collect, restored
     from rayflow.study.page import write
     from rayflow.study.parts import load_study
 
+    if config.is_dir():
+        config /= "study.json"
     if config.suffix == ".json":
+        if not config.exists():
+            raise ArtifactError(
+                f"{config} does not exist. Give the study's YAML configuration, or a study.json."
+            )
         found, folder = restored(config, set_ or []), config.absolute().parent
     else:
         study = load_study(config, set_ or [])

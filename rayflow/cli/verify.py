@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rayflow.cli.options import RunFolder, console
+from rayflow.cli.options import LOOK, Flag, RunFolder, console
+
+if TYPE_CHECKING:
+    from rayflow.pipeline.verify import Finding
 
 
 def register(app: typer.Typer) -> None:
     """Add this command."""
-    app.command()(verify)
+    app.command(rich_help_panel=LOOK)(verify)
 
 
 def verify(
     run_folder: RunFolder,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Take back what is damaged and what was made from it.")
+        bool, Flag("--repair", help="Take back what is damaged and what was made from it.")
     ] = False,
 ) -> None:
     """Hold every stored shard and model of a run against its checksum. Exit code 1 if something is damaged."""
@@ -27,12 +30,19 @@ def verify(
 
     plan = open_any(run_folder)
     findings = checks.verify(plan)
+    if not findings:
+        console.print(f"Nothing is stored yet in {run_folder}.", soft_wrap=True)
+        return
     for finding in findings:
         mark = "[green]✓[/]" if finding.whole else "[red]✗[/]"
-        console.print(f"{mark} {finding.stage:<20} {finding.checked:,} checked")
+        console.print(f"{mark} {finding.stage:<20} {_checked([finding])}")
         for detail in finding.details:
             console.print(f"  {detail}", soft_wrap=True, markup=False)
-    if all(finding.whole for finding in findings):
+    damaged = sum(len(finding.details) for finding in findings)
+    console.print(
+        f"{_checked(findings)} checked, {f'{damaged} damaged or missing' if damaged else 'all whole'}."
+    )
+    if not damaged:
         return
     if not repair:
         raise typer.Exit(1)
@@ -40,3 +50,11 @@ def verify(
         console.print(f"taken back: {stage}, {what}")
     command = command_of(run_folder / "config.yaml")
     console.print(f"Now run it again: rayflow {command} {run_folder}", soft_wrap=True)
+
+
+def _checked(findings: list[Finding]) -> str:
+    """What was looked at, with its unit."""
+    from rayflow.report import words
+
+    found = {"shard": sum(each.shards for each in findings), "model": sum(each.models for each in findings)}
+    return " and ".join(words.count(amount, noun) for noun, amount in found.items() if amount) or "no shards"

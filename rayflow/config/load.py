@@ -35,6 +35,8 @@ _ELSEWHERE = {
     "num_generations": "num_candidates",
 }
 """What TRL, transformers and vLLM call some settings."""
+_MOST = 5
+"""Mistakes that are named at once; a file with more of them is most likely for something else."""
 Config = TypeVar("Config", bound=JobConfig)
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -57,6 +59,8 @@ def load_config(
     other = next((block for block in _JOBS if block in data and block not in schema.model_fields), None)
     if other is not None:
         raise ConfigError(f"{path} has a block '{other}': it is for `rayflow {_JOBS[other][1]}`.")
+    if "prompts" in data and "prompts" not in schema.model_fields:
+        raise ConfigError(f"{path} has a block 'prompts' and none of another job: it is for `rayflow run`.")
     return _validate(data, schema, str(path))
 
 
@@ -105,6 +109,8 @@ def _validate(data: dict[str, Any], schema: type[Model], what: str) -> Model:
         config = schema.model_validate(data)
     except ValidationError as error:
         lines = [f"  {'.'.join(map(str, loc)) or '(top)'}: {text}" for loc, text in _describe(error, schema)]
+        if len(lines) > _MOST:
+            lines[_MOST:] = [f"  and {len(lines) - _MOST} more"]
         raise ConfigError(f"{what} cannot be used:\n" + "\n".join(lines)) from None
     # Other settings, such as a cluster's, are not stored, and name the places where secrets are kept.
     if isinstance(config, JobConfig) and (held := secret_settings(config.model_dump(mode="json"))):

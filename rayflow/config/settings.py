@@ -148,10 +148,16 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506, it is a safe loader
     except FileNotFoundError:
-        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.y*ml")], n=1)
+        near = difflib.get_close_matches(
+            path.name, [p.name for p in path.parent.glob("*.y*ml")], n=1, cutoff=0.8
+        )
         hint = f" Did you mean '{path.parent / near[0]}'?" if near else ""
         raise ConfigError(f"Configuration file '{path}' does not exist.{hint}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise ConfigError(f"Configuration file '{path}' is not a text file.") from None
+    except IsADirectoryError:
+        raise ConfigError(f"Configuration file '{path}' is a folder; give a YAML file.") from None
+    except OSError as error:
         raise ConfigError(f"Configuration file '{path}' cannot be read: {error}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"Configuration file '{path}' is not valid YAML: {error}") from None

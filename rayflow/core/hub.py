@@ -5,7 +5,10 @@ An id without a revision is what `main` is when somebody loads it. What has to s
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -44,7 +47,8 @@ def fetch_config(model: str) -> Path | None:
         return None
     name, revision = _parts(model)
     try:
-        return Path(hf_hub_download(name, "config.json", revision=revision))
+        with _without_retries():
+            return Path(hf_hub_download(name, "config.json", revision=revision))
     except errors.LocalEntryNotFoundError:  # no network; the workers may have one, or the files
         return None
     except errors.GatedRepoError:
@@ -64,6 +68,18 @@ def fetch_config(model: str) -> Path | None:
         ) from None
     except (OSError, ValueError):
         return None
+
+
+@contextlib.contextmanager
+def _without_retries() -> Iterator[None]:
+    """Let the hub's client try again without a line for each time: whoever asked tells what came of it."""
+    logger = logging.getLogger("huggingface_hub")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def local_copy(model: str) -> str:

@@ -16,7 +16,7 @@ from rayflow.pipeline.execute import Pipeline
 from rayflow.pipeline.folders import job_of, stored_config
 from rayflow.pipeline.parts import stages_of
 from rayflow.pipeline.plan import Plan
-from rayflow.pipeline.plan_table import print_plan
+from rayflow.pipeline.plan_table import print_plan, say_unchecked
 from rayflow.pipeline.preflight import preflight
 from rayflow.pipeline.reselect import reselected, take_over
 from rayflow.pipeline.reward_plan import build_reward_plan
@@ -105,6 +105,7 @@ def _run_once(
         redo = plan.dependents(force)
         preflight(plan)
         print_plan(plan, console, redo, only)
+        say_unchecked(plan, console)
         return
     console.print(f"[bold]{plan.config.name}[/]  {plan.config.root}")
     tracking = Tracking(plan, console)
@@ -164,7 +165,10 @@ def open_plan(folder: Path) -> Plan:
     """
     schema = job_of(folder)
     if schema is not RunConfig:
-        raise ArtifactError(f"{folder} holds {_JOBS[schema][0]}; only `rayflow report` reads it.")
+        others = "report, verify and lineage" + (", human export" if schema is EvaluateConfig else "")
+        raise ArtifactError(
+            f"{folder} holds {_JOBS[schema][0]}, and this command reads runs only. Those that read it: {others}."
+        )
     return build_run_plan(stored_config(folder, RunConfig))
 
 
@@ -231,7 +235,7 @@ def diagnose(
     plan = open_plan(folder)
     with console.status("Reading the scores"):
         found = diagnose_run(plan, betas, num_accepted, kl_budget)
-    page = write_diagnosis(found, subject(plan), output or folder)
-    print_diagnosis(found, console)
-    console.print(f"\n{lead(found)}")
+    page = write_diagnosis(found, subject(plan, str(folder)), output or folder)
+    console.print(f"{lead(found)}\n")
+    print_diagnosis(found, console, str(folder))
     console.print(f"[bold]Diagnosis:[/] {page}", soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,10 +31,28 @@ def stored_config(folder: Path, schema: type[Config], overrides: Sequence[str] =
     if not path.exists():
         if (last := last_round(folder)) != folder:
             raise ArtifactError(f"{folder} holds a run in rounds: name one of them, such as {last}.")
-        raise ArtifactError(f"{folder} is not a run's folder: it has no config.yaml.")
+        raise no_job(folder)
     here = folder.absolute()
     place = [as_override("runs_dir", here.parent), as_override("name", here.name)]
     return load_config(path, [*place, *overrides], schema)
+
+
+def no_job(folder: Path) -> ArtifactError:
+    """What to say of a path that is not a job's folder."""
+    if not folder.exists():
+        siblings = [path.parent.name for path in folder.parent.glob("*/config.yaml")]
+        near = difflib.get_close_matches(folder.name, siblings, n=1, cutoff=0.7)
+        hint = f" Did you mean {folder.parent / near[0]}?" if near else ""
+        return ArtifactError(f"{folder} does not exist.{hint}")
+    if not folder.is_dir():
+        return ArtifactError(f"{folder} is a file: give the folder that a run was written to.")
+    if (folder / "refresh.json").exists():
+        return ArtifactError(
+            f"{folder} is a refresh's folder, not a run's: `rayflow table {folder}` shows it."
+        )
+    if inside := sorted(folder.glob("*/config.yaml")):
+        return ArtifactError(f"{folder} is not a run's folder; it holds some, such as {inside[0].parent}.")
+    return ArtifactError(f"{folder} is not a run's folder: it has no config.yaml.")
 
 
 def config_of(given: Path, overrides: Sequence[str], schema: type[Config]) -> Config:

@@ -14,6 +14,7 @@ from typing import Any
 from rayflow.core.files import read_json
 from rayflow.errors import ArtifactError, DataError
 from rayflow.pipeline.artifact import Artifact
+from rayflow.pipeline.folders import no_job
 from rayflow.pipeline.identity import fingerprint
 
 _ID = re.compile(r"(?P<prompt>[^/]+)(/(?P<chosen>\d+)(>(?P<rejected>\d+))?)?")
@@ -99,8 +100,10 @@ def _stages(folder: Path) -> list[Artifact]:
     begun = {path.parent: path.stat().st_mtime_ns for path in folder.glob("[0-9][0-9]-*/stage.json")}
     newest = {path.name[3:]: path for path in sorted(begun, key=begun.__getitem__)}
     found = [Artifact(each) for each in sorted(newest.values())]
-    if not found or not (folder / "run.json").exists():
-        raise ArtifactError(f"{folder} is not a run's folder, or nothing is stored in it yet.")
+    if not (folder / "run.json").exists():
+        raise no_job(folder)
+    if not found:
+        raise ArtifactError(f"Nothing is stored in {folder} yet.")
     return found
 
 

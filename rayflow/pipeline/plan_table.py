@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 
 from rich.console import Console
 from rich.table import Table
 
-from rayflow.pipeline.execute import is_sharded
 from rayflow.pipeline.placement import place
 from rayflow.pipeline.plan import Plan
+from rayflow.pipeline.preflight import unseen_models
 from rayflow.pipeline.stage import Stage
 
 
@@ -28,20 +29,47 @@ def print_plan(
         ArtifactError: a stored stage was made from another configuration.
     """
     placed = place(plan)
-    title = f"{plan.config.name}: {plan.config.root}"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for heading in ("stage", "reads", "workers", "each", *(("on",) if placed else ()), "state"):
-        table.add_column(heading)
-    for number, step in enumerate(plan.steps, start=1):
-        for stage in (each for each in step if only is None or each.name in only):
-            name = plan.artifacts[stage.name].folder.name + (
-                f"  (stream {number})" if is_sharded(stage) else ""
-            )
+    # The path as it would be typed; not as the table's title, where a long one is broken at the table's width.
+    console.print(f"[bold]{plan.config.name}[/]: {os.path.normpath(plan.config.root)}", soft_wrap=True)
+    table = Table(box=None, pad_edge=False)
+    for heading in ("stage", "", "reads", "workers", "each", *(("on",) if placed else ()), "state"):
+        table.add_column(heading, no_wrap=heading in ("stage", "", "each", "state"))
+    shown = [[stage for stage in step if only is None or stage.name in only] for step in plan.steps]
+    for step in shown:
+        for place_in_step, stage in enumerate(step):
             workers, each, on = _workers(stage, placed.get(stage.name, {}))
-            where = (on,) if placed else ()
-            state = _state(plan, stage, stage.name in redo)
-            table.add_row(name, ", ".join(stage.inputs), workers, each, *where, state)
+            table.add_row(
+                plan.artifacts[stage.name].folder.name,
+                _bracket(place_in_step, len(step)),
+                ", ".join(_number(plan, name) for name in stage.inputs),
+                *(workers, each, *((on,) if placed else ())),
+                _state(plan, stage, stage.name in redo),
+            )
     console.print(table)
+    if any(len(step) > 1 for step in shown):
+        console.print("Stages in one bracket run at the same time, shard by shard.")
+
+
+def _bracket(place: int, total: int) -> str:
+    """A line beside the stages that run as one stream."""
+    if total == 1:
+        return ""
+    return "┐" if place == 0 else "┘" if place == total - 1 else "│"
+
+
+def _number(plan: Plan, name: str) -> str:
+    """What a stage's folder begins with, which is shorter than its name and as clear beside the list."""
+    return plan.artifacts[name].folder.name.split("-", 1)[0]
+
+
+def say_unchecked(plan: Plan, console: Console) -> None:
+    """What a dry run ends with: what it could not look at, and that it has started nothing."""
+    for model in unseen_models(plan):
+        told = f"The hub could not be reached: {model} was not looked up."
+        console.print(told, soft_wrap=True, markup=False)
+    address = plan.config.compute.address
+    asked = f" Whether a cluster answers at {address} (compute.address) was not asked." if address else ""
+    console.print(f"Nothing was started.{asked}", soft_wrap=True, markup=False)
 
 
 def _workers(stage: Stage, found: dict[str, int]) -> tuple[str, str, str]:
@@ -50,7 +78,7 @@ def _workers(stage: Stage, found: dict[str, int]) -> tuple[str, str, str]:
     if pool is None:
         return "driver", "", "driver"
     actors = getattr(stage, "actor", True)
-    each = f"{pool.num_cpus:g} CPU, {pool.num_gpus:g} GPU"
+    each = f"{pool.num_cpus:g} CPU" + (f", {pool.num_gpus:g} GPU" if pool.num_gpus else "")
     on = ", ".join(f"{count} {group}" if actors else group for group, count in found.items())
     return str(pool.num_workers) if actors else "tasks", each, on or "driver"
 

@@ -19,15 +19,19 @@ from rayflow.core.model_folder import (
     resolve_model,
 )
 from rayflow.core.options import build
-from rayflow.core.rows import Prompt
-from rayflow.errors import ConfigError, DataError
+from rayflow.core.rows import Failure, Prompt
+from rayflow.errors import ConfigError
 from rayflow.losses.base import needs
 from rayflow.pipeline.method import check_compares, check_method
 from rayflow.pipeline.placement import place
 from rayflow.pipeline.plan import Plan
+from rayflow.pipeline.prompts import PromptStage, no_prompts
 from rayflow.rewards.base import close_reward
 from rayflow.sources.files import source_digest
-from rayflow.sources.read import read
+from rayflow.sources.read import DROPPED, read, read_answers
+
+MAX_REFUSED = 10_000
+"""Rows of a source that may be refused before the first usable one: a large file is not read to its end."""
 
 
 def preflight(plan: Plan) -> None:
@@ -38,6 +42,7 @@ def preflight(plan: Plan) -> None:
     """
     for source in plan.config.sources:
         source_digest(source)
+    _check_rows(plan)
     check_model_folder(resolve_model(plan.config.model))
     build("tracker", plan.config.track).check()
     if isinstance(plan.config, RunConfig | RewardConfig):
@@ -47,6 +52,35 @@ def preflight(plan: Plan) -> None:
     elif isinstance(plan.config, EvaluateConfig):
         _check_evaluation(plan)
     place(plan)
+
+
+def unseen_models(plan: Plan) -> list[str]:
+    """The models of a plan that nothing could be asked about: on the hub, which cannot be reached from here."""
+    named = {plan.config.model, *(model for stage in plan.stages.values() for model in stage.models)}
+    found = sorted(map(resolve_model, named))
+    return [model for model in found if is_hub_id(model) and fetch_config(model) is None]
+
+
+def _check_rows(plan: Plan) -> None:
+    """Read every source that is not stored yet up to its first usable row: some are read after hours of work.
+
+    Raises:
+        DataError: none of a source's rows can be used, or none of its first ones; or a file cannot be read.
+    """
+    for name, stage in plan.stages.items():
+        source = getattr(stage, "source", None)
+        if source is None or plan.artifacts[name].committed:
+            continue
+        refused, example = 0, ""
+        for row in stage.read() if isinstance(stage, PromptStage) else read_answers(source):
+            if not isinstance(row, Failure):
+                break
+            if row.reason not in DROPPED:  # another split's rows may come first, however many there are
+                refused, example = refused + 1, example or row.detail
+            if refused == MAX_REFUSED:
+                raise no_prompts(source, refused, example, f" in its first {MAX_REFUSED:,} rows")
+        else:
+            raise no_prompts(source, refused, example)
 
 
 def _check_evaluation(plan: Plan) -> None:
@@ -120,7 +154,6 @@ def _check_run(config: RunConfig) -> None:
         if config.prompts.evaluation is not None or config.train.choose is not None:
             check_compares(reward, "reward")
     check_method(config)
-    _check_held_out(config)
     _check_targets(config)
 
 
@@ -146,26 +179,6 @@ def _check_tokens(config: RunConfig) -> None:
                 "for other texts. Use a model with the policy's tokenizer, or give that model's responses as data "
                 "(source: direct)."
             )
-
-
-def _check_held_out(config: RunConfig) -> None:
-    """Prompts that are first read after hours of work.
-
-    Raises:
-        DataError: none of a file's rows can be used.
-    """
-    for name in ("validation", "evaluation"):
-        source = getattr(config.prompts, name)
-        if source is None:
-            continue
-        refused = None
-        for row in read(source, Prompt):
-            if isinstance(row, Prompt):
-                break
-            refused = refused or row
-        else:
-            detail = refused.detail if refused else f"{source.path} has none."
-            raise DataError(f"prompts.{name}: no row can be used. {detail}")
 
 
 def _check_targets(config: RunConfig) -> None:

@@ -78,9 +78,21 @@ class PromptStage:
                     artifact.shards.write(num_shards, to_table(rows, self.writes), failures=failures)
                 num_shards += 1
         if not num_rows:
-            reasons = f" (rows refused: {num_failures}; the first: {example})" if num_failures else ""
-            raise DataError(f"{self.source.path} holds no prompts{reasons}.")
+            raise no_prompts(self.source, num_failures, example)
         return num_shards
+
+
+def no_prompts(source: PromptSource, refused: int, example: str, where: str = "") -> DataError:
+    """What is said of a source without a usable row.
+
+    Args:
+        source: where the rows come from.
+        refused: rows that cannot be used.
+        example: why the first one of them cannot.
+        where: what of the source was read; all of it unless said.
+    """
+    reasons = f" (rows refused: {refused:,}; the first: {example})" if refused else ""
+    return DataError(f"{source.path} holds no prompts{where}{reasons}.")
 
 
 def shards_of(items: Iterable[Prompt | Failure], size: int) -> Iterator[tuple[list[Prompt], list[Failure]]]:

@@ -14,6 +14,8 @@ from rayflow.pipeline.amended import as_written
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.execute import is_sharded, open_run
 from rayflow.pipeline.plan import Plan
+from rayflow.pipeline.stages.train import TrainStage
+from rayflow.report import words
 
 
 @dataclass(frozen=True)
@@ -22,14 +24,16 @@ class Finding:
 
     Attributes:
         stage: its name.
-        checked: shards that were read, and model files.
+        shards: how many were read.
+        models: how many were read, or looked for: 1 for a finished training, else 0.
         damaged: indices of damaged shards.
-        details: one sentence for each damaged file.
+        details: one sentence for each damaged or missing file.
         model: whether it is the stage's model that is damaged.
     """
 
     stage: str
-    checked: int
+    shards: int = 0
+    models: int = 0
     damaged: tuple[int, ...] = ()
     details: tuple[str, ...] = ()
     model: bool = False
@@ -41,20 +45,46 @@ class Finding:
 
 
 def verify(plan: Plan) -> list[Finding]:
-    """Read all committed shards and trained models of a run, whole, against their checksums."""
-    found = (as_written(artifact) for artifact in plan.artifacts.values())
-    return [_look(artifact) for artifact in found if artifact.identity is not None]
+    """Read all committed shards and trained models of a run, whole, against their checksums.
+
+    Returns:
+        A finding for every stage that was begun, in order.
+    """
+    stored = [name for name, artifact in plan.artifacts.items() if artifact.identity is not None]
+    return [_look(plan, name) for name in stored]
 
 
-def _look(artifact: Artifact) -> Finding:
+def _look(plan: Plan, name: str) -> Finding:
+    artifact = as_written(plan.artifacts[name])
     shards = sorted(artifact.shards.committed())
     wrong = {index: said for index in shards if (said := artifact.shards.damage(index))}
+    bad = _damage_of_model(artifact) if (trained := _has_model(plan, artifact)) else []
+    details = (*wrong.values(), *bad)
+    return Finding(name, len(shards), int(trained), tuple(wrong), details, model=bool(bad))
+
+
+def _has_model(plan: Plan, artifact: Artifact) -> bool:
+    """Whether a model is, or has to be, in a stage's folder.
+
+    A study trains many models and removes each one once it has been measured (unless `keep_models`): what was
+    measured lies beside the row's folder then, under its name.
+    """
+    if not isinstance(plan.stages[artifact.name], TrainStage):
+        return False
+    if (artifact.folder / "model" / CHECKSUMS).exists():
+        return True
+    root = plan.config.root
+    return artifact.committed and not (root.parent / f"{root.name}.json").exists()
+
+
+def _damage_of_model(artifact: Artifact) -> list[str]:
+    """One sentence for each of its files that is not what was trained."""
     model = artifact.folder / "model"
-    details = [*wrong.values()]
-    if (model / CHECKSUMS).exists():
-        details += (bad := [f"{model / name} is not what was trained." for name in damaged_files(model)])
-        return Finding(artifact.name, len(shards) + 1, tuple(wrong), tuple(details), model=bool(bad))
-    return Finding(artifact.name, len(shards), tuple(wrong), tuple(details))
+    if not model.is_dir():
+        return [f"{model} is missing."]
+    if not (model / CHECKSUMS).exists():
+        return [f"{model / CHECKSUMS} is missing, so nothing tells whether the model is whole."]
+    return [f"{model / name} is not what was trained." for name in damaged_files(model)]
 
 
 def repair(plan: Plan, findings: Sequence[Finding]) -> dict[str, str]:
@@ -99,12 +129,12 @@ def _to_take_back(plan: Plan, found: dict[str, Finding]) -> dict[str, _Step]:
             continue
         sources = plan.inputs(stage)
         above = frozenset().union(*(below.get(source, frozenset()) for source in sources))
-        finding = found.get(name, Finding(name, 0))
+        finding = found.get(name, Finding(name))
         if wholly.intersection(sources) or (above and not is_sharded(stage)):
             steps[name] = _Step(None, "all of it")
             wholly.add(name)
         elif shards := above | set(finding.damaged):
-            steps[name] = _Step(shards, f"{len(shards)} shards")
+            steps[name] = _Step(shards, words.count(len(shards), "shard"))
             # The prompts follow from their file alone: written again, they are the same.
             below[name] = shards if is_sharded(stage) else frozenset()
         elif finding.model:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from rayflow.config.refresh import RefreshConfig, RefreshOptions, checked_date, for_date
 from rayflow.errors import ArtifactError, ConfigError
-from rayflow.pipeline.plan_table import print_plan
+from rayflow.pipeline.plan_table import print_plan, say_unchecked
 from rayflow.pipeline.preflight import preflight
 from rayflow.pipeline.run_plan import build_run_plan
 from rayflow.refresh.attempt import Attempt
@@ -83,6 +83,7 @@ def _dry_run(config: RefreshConfig, day: str, console: Console) -> None:
         console.print(sentence(attempt.counts), highlight=False)
         if attempt.num_todo:
             print_plan(data_plan(config, attempt.run, attempt.todo), console)
+    say_unchecked(whole, console)
 
 
 def show_table(path: Path, version: int | None, console: Console) -> None:
@@ -142,12 +143,12 @@ def _chosen(folder: RefreshFolder, version: int | None) -> int:
 def _list(folder: RefreshFolder, console: Console) -> None:
     promoted, latest = folder.promoted(), folder.latest
     table = Table(title=f"{folder.name}: {folder.table}", title_justify="left", box=None, pad_edge=False)
-    for heading in ("version", "date", "prompts", "pairs", "computed", "failed", "mean reward", "state"):
-        table.add_column(heading, justify="left" if heading in ("date", "state") else "right")
+    for heading in ("version", "date", "prompts", "pairs", "computed", "failed", "reward", "state"):
+        table.add_column(heading, justify="left" if heading in ("date", "state") else "right", no_wrap=True)
     for record in folder.records():
         whole = record.measures["whole"]
         state = "promoted" if record.version in promoted else "held back"
-        state = "latest" if record.version == latest else state
+        state = "readers get this" if record.version == latest else state
         table.add_row(
             str(record.version),
             record.date,

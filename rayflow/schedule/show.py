@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from datetime import datetime
 from typing import Any
 
@@ -92,6 +93,20 @@ def columns(entry: dict[str, Any]) -> tuple[str, str, str, str]:
         return minute(entry["first"]), "", "note", f"{entry['text']} from {minute(entry['last'])}"
     count = f"{entry['count']} times to {minute(entry['last'])}, " if entry["count"] > 1 else ""
     return minute(entry["first"]), "", "note", f"{count}{entry['text']}"
+
+
+def lines_of(row: dict[str, Any]) -> list[str]:
+    """A schedule as `described`, for people: a line for each thing to know, which fits into any terminal."""
+    said = {"when": f"{row['cron']}  {row['timezone']}", "next": minute(row["next"]) or "never: paused"}
+    if row["last"]:
+        time, day, result, _ = columns(row["last"])
+        said["last"] = f"{time}, for {day}: {result}"
+    said["missed"] = f"{row['missed']}: {POLICIES[row['missed']]}"
+    lines = (f"  {key:<8}{value}" for key, value in said.items())
+    return [
+        f"{row['name']}  {row['state']}",
+        *(textwrap.fill(line, 80, subsequent_indent=" " * 10) for line in lines),
+    ]
 
 
 def minute(iso: str | None) -> str:

@@ -71,12 +71,17 @@ def data_files(source: PromptSource) -> list[Path]:
         raise DataError(f"Data file '{path}' must be .jsonl, .json (either also .gz) or .parquet.")
     if not path.is_dir():
         siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        near = difflib.get_close_matches(path.name, siblings, n=1)
+        near = difflib.get_close_matches(path.name, siblings, n=1, cutoff=0.75)
         hint = f" Did you mean '{path.parent / near[0]}'?" if near else ""
         if not hint and _HUB_ID.fullmatch(source.path):
             hint = (
                 " Data is read from disk. Of a dataset on the Hugging Face hub: "
                 f"hf download --repo-type dataset {source.path} --local-dir data, then path: data."
+            )
+        if not hint and not path.is_absolute():
+            hint = (
+                " A relative path starts in the folder where the command is run: run it where the data lies, or, to "
+                "go on with a stored run, where that was made."
             )
         raise DataError(f"Data file '{path.absolute()}' does not exist.{hint}")
     folder = path / source.split if source.split and (path / source.split).is_dir() else path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from pathlib import Path
 
@@ -103,3 +104,15 @@ def test_what_the_hub_refuses_is_a_sentence_before_anything_starts(
 def test_without_a_network_the_workers_decide() -> None:
     check_model_folder("org/somewhere")
     assert hub.fetch_config("org/somewhere") is None
+
+
+def test_a_hub_that_cannot_be_reached_is_told_once_and_not_at_each_try(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def retrying(*_: object, **__: object) -> None:
+        logging.getLogger("huggingface_hub.utils._http").warning("Retrying in 1s [Retry 1/5].")
+        raise errors.LocalEntryNotFoundError("no network")
+
+    hub.fetch_config.cache_clear()
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", retrying)
+    assert hub.fetch_config("org/unreachable") is None and not caplog.records

@@ -70,13 +70,13 @@ def test_verify_finds_damage_and_repair_computes_only_that_anew(
     found = runner.invoke(app, ["verify", root])
     assert found.exit_code == 1 and path.name in found.output and "bytes, where" in found.output
     mended = runner.invoke(app, ["verify", root, "--repair"])
-    assert mended.exit_code == 0 and f"taken back: {stage}, 1 shards" in mended.output
+    assert mended.exit_code == 0 and f"taken back: {stage}, 1 shard\n" in mended.output
     again, _ = run_data(plan.config)
     assert tables(again) == before
     assert {name: again.artifacts[name].shards.marker(0) for name in DATA_STAGES} == kept
     followers = {"prompts": (), "sample": ("score", "select", "pair"), "score": ("select", "pair")}
     for name in followers.get(stage, ()):
-        assert f"taken back: {name}, 1 shards" in mended.output
+        assert f"taken back: {name}, 1 shard\n" in mended.output
     assert runner.invoke(app, ["verify", root]).exit_code == 0
 
 

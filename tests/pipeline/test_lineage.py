@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -137,6 +138,21 @@ def test_a_person_and_a_machine_can_read_it(plan: Plan) -> None:
     assert "cheerful" in text and "shard" in text
     found = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).output)
     assert found == trace(plan.config.root, arguments[2])
+
+
+def test_a_prompt_is_told_with_a_line_for_each_candidate(plan: Plan) -> None:
+    row, chosen, _ = a_pair(plan)
+    prompt, root = row["prompt_id"], str(plan.config.root)
+    text = CliRunner().invoke(app, ["lineage", root, prompt], env={"COLUMNS": "150"}).output
+    head = next(i for i, line in enumerate(text.splitlines()) if line.startswith("candidate "))
+    lines = text.splitlines()[head + 1 : head + 17]
+    stored = {name: next(r for r in rows if r["prompt_id"] == prompt) for name, rows in tables(plan).items()}
+    assert [int(line.split()[0]) for line in lines] == list(range(16))
+    for index, line in enumerate(lines):
+        assert stored["sample"]["responses"][index][:60].strip() in line
+    order = {int(line.split()[0]): line.split()[3] for line in lines if re.search(r"\d\. ", line)}
+    assert order[chosen] == f"{list(stored['select']['accepted']).index(chosen) + 1}."
+    assert f"A candidate in full: {prompt}/0" in text and "finish_reason" not in text
 
 
 def test_a_response_cannot_steer_the_terminal(plan: Plan) -> None:

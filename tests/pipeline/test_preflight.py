@@ -12,9 +12,11 @@ from rayflow.config import RunConfig
 from rayflow.config.evaluate import EvaluateConfig
 from rayflow.errors import ConfigError, DataError
 from rayflow.pipeline.evaluation_plan import build_evaluation_plan
-from rayflow.pipeline.preflight import preflight
+from rayflow.pipeline.preflight import preflight, unseen_models
+from rayflow.pipeline.prompts import PromptStage
 from rayflow.pipeline.run_plan import build_run_plan
 from tests.conftest import build_tiny_model
+from tests.pipeline.helpers import run_data
 
 
 @pytest.fixture
@@ -50,15 +52,51 @@ def test_token_ids_must_mean_the_same_to_all_models(settings: dict, tmp_path: Pa
         check(settings, **{block: {**own, "model": other}})
 
 
-@pytest.mark.parametrize("part", ["validation", "evaluation"])
-def test_prompts_that_are_read_late_are_looked_at_now(settings: dict, tmp_path: Path, part: str) -> None:
-    path = tmp_path / "late.jsonl"
-    path.write_text(json.dumps({"question": "Why?"}) + "\n")
-    prompts = {**settings["prompts"], part: {"path": str(path)}}
-    with pytest.raises(
-        DataError, match=rf"prompts\.{part}: no row can be used\. .*late\.jsonl, row 1: has question"
-    ):
+@pytest.mark.parametrize("part", ["train", "validation", "evaluation"])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    {
+        "": "holds no prompts.$",
+        '{"question": "Why?"}\n': r"holds no prompts \(rows refused: 1; the first: .*row 1: has question",
+        "Why?\n": r"bad.jsonl', line 1 is not JSON",
+    }.items(),
+)
+def test_data_is_looked_at_before_anything_is_computed(
+    settings: dict, tmp_path: Path, part: str, content: str, said: str
+) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_text(content)
+    prompts = {**settings["prompts"], "validation": settings["prompts"]["train"], part: {"path": str(path)}}
+    with pytest.raises(DataError, match=said):
+        check(settings, prompts=prompts, train={"choose": {"every_steps": 1, "baseline": "sft"}})
+
+
+def test_a_large_file_is_not_read_to_its_end(
+    settings: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "large.jsonl"
+    path.write_text('{"question": "Why?"}\n' * 20 + '{"prompt": "Why?"}\n')
+    prompts = {"train": {"path": str(path)}}
+    check(settings, prompts=prompts)
+    monkeypatch.setattr("rayflow.pipeline.preflight.MAX_REFUSED", 20)
+    with pytest.raises(DataError, match=r"no prompts in its first 20 rows \(rows refused: 20; the first"):
         check(settings, prompts=prompts)
+
+
+def test_what_is_stored_is_not_read_again(
+    settings: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_data(RunConfig.model_validate(settings))
+    monkeypatch.setattr(PromptStage, "read", lambda stage: pytest.fail("read again"))
+    check(settings)
+
+
+def test_models_that_the_hub_could_not_be_asked_about_are_named(
+    settings: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rayflow.pipeline.preflight.fetch_config", lambda model: None)
+    asked = {**settings, "reference": {"model": "org/frozen"}}
+    assert unseen_models(build_run_plan(RunConfig.model_validate(asked))) == ["org/frozen"]
 
 
 def test_targets_to_compare_with_must_be_there(settings: dict) -> None:

@@ -92,7 +92,7 @@ def test_versions_are_listed_shown_exported_and_promoted_by_hand(refreshed: Nigh
     refreshed.run(DAYS[1], GLOOMY)
     first, second = (record.version for record in refreshed.root.records())
     listed = rayflow("table", refreshed.root.root)
-    assert DAYS[0] in listed and "latest" in listed and "held back" in listed
+    assert DAYS[0] in listed and "readers get this" in listed and "held back" in listed
     shown = rayflow("table", refreshed.root.root, "--version", second)
     assert (
         "held back" in shown and "max_reward_shift" in shown and "computed: the reward changed: 20" in shown

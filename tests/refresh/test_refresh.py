@@ -308,7 +308,7 @@ def test_mistakes_are_sentences(nightly: Nightly) -> None:
     with pytest.raises(ConfigError, match="select.low and select.high: give them as numbers"):
         nightly.run(DAYS[0], "select={kind: threshold, scale: global, threshold: 0.5}")
     nightly.prompts.write_text('{"prompt": ""}\n')
-    with pytest.raises(DataError, match="no usable prompt: {'empty prompt': 1}"):
+    with pytest.raises(DataError, match=r"holds no prompts \(rows refused: 1; .* 'prompt' is empty"):
         nightly.run(DAYS[0])
     with pytest.raises(ArtifactError, match="holds no preference table"):
         RefreshFolder.open(nightly.folder)

@@ -47,13 +47,27 @@ def test_a_schedule_is_added_listed_paused_resumed_and_removed(config: Path) -> 
     assert row["command"] == ["refresh", str(config)] and row["folder"] == str(config.parent)
     assert (row["missed"], row["state"], row["last"]) == ("run-once", "waiting", None)
     assert row["next"][10:16] == "T02:00"
-    shown("pause", "nightly")
+    assert "nightly: paused" in shown("pause", "nightly")
     (row,) = json.loads(shown("list", "--json"))
     assert (row["state"], row["next"]) == ("paused", None)
     assert "nightly: next" in shown("resume", "nightly")
     assert "run-once: a missed time is made up for once" in shown("list")
-    shown("remove", "nightly")
+    assert max(map(len, call("list").output.splitlines())) <= 80
+    assert "nightly has not run yet" in shown("history", "nightly")
+    assert "nightly: removed" in shown("remove", "nightly")
     assert json.loads(shown("list", "--json")) == []
+    assert "No schedules yet: rayflow schedule add" in shown("list")
+
+
+def test_an_unknown_format_names_the_one_that_is_meant(config: Path) -> None:
+    shown("add", "nightly", config, *NIGHTLY)
+    for format, said in {
+        "cron": "Did you mean crontab",
+        "airflwo": "Did you mean airflow",
+        "x": "Known: cronjob",
+    }.items():
+        with pytest.raises(ConfigError, match=f"Unknown format '{format}'. {said}"):
+            call("export", "nightly", "--format", format)
 
 
 def test_history_shows_runs_with_exit_code_day_and_log(config: Path, program: Program) -> None:
