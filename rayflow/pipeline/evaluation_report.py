@@ -14,6 +14,7 @@ from rayflow.core.seeds import derive
 from rayflow.evaluation.measures import Measures
 from rayflow.pipeline.plan import Plan
 from rayflow.pipeline.report import NUM_SAMPLES, created, failures_of, model_name, timing_of, title, versions
+from rayflow.pipeline.report_columns import cut_share
 from rayflow.pipeline.stage import read_rows
 from rayflow.pipeline.stages.measure import MeasureStage, PlainSamples, answered_rows
 from rayflow.report.data import Sample, SamplesSection, draw
@@ -56,6 +57,8 @@ def collect(plan: Plan) -> EvaluationReport:
         measures=_measures(done["measure"].manifest().extra["measures"]) if measured else None,
         values={name: _sides(rows, lambda row: row.rewards) for name, rows in answers.items()},
         lengths=_sides(first, lambda row: np.array([len(ids) for ids in row.token_ids])) if first else None,
+        policy_cut=_cut(plan, "policy") if measured else None,
+        baseline_cut=_cut(plan, "baseline") if measured else None,
         log_ratios=_log_ratios(plan, stage) if measured and stage.divergent else None,
         samples=_samples(config, first) if first else None,
         failures=tuple(f for name, artifact in done.items() for f in failures_of(name, artifact)),
@@ -94,6 +97,13 @@ def _sampling(config: EvaluateConfig) -> str:
 def _sides(rows: Answers, value: Any) -> Sides:
     policy, baseline = (np.concatenate([value(pair[side]) for pair in rows]) for side in (0, 1))
     return Sides(policy=policy, baseline=baseline)
+
+
+def _cut(plan: Plan, side: str) -> float | None:
+    """The share of a side's responses that were cut; None without a reward, whose verdicts name the prompts."""
+    for verdict in plan.stages["measure"].verdicts.values():
+        return cut_share([plan.artifacts[name] for name in (*getattr(verdict, side), verdict.name)])
+    return None
 
 
 def _log_ratios(plan: Plan, stage: MeasureStage) -> np.ndarray:

@@ -50,6 +50,7 @@ class EvaluationReport:
         measures: the numbers; None while they are not there.
         values: rewards of both sides, by the reward's name.
         lengths: tokens of both sides.
+        policy_cut, baseline_cut: shares of the responses that were cut at max_tokens; None where that is not told.
         log_ratios: [responses] log(policy / SFT) of the policy's own samples, nats.
         samples: responses side by side, with the first reward.
         failures, timings, config_yaml, versions: as in `ReportData`.
@@ -67,6 +68,8 @@ class EvaluationReport:
     measures: Measures | None = None
     values: Mapping[str, Sides] = field(default_factory=dict)
     lengths: Sides | None = None
+    policy_cut: float | None = None
+    baseline_cut: float | None = None
     log_ratios: np.ndarray | None = None
     samples: SamplesSection | None = None
     failures: tuple[FailureCount, ...] = ()
@@ -89,11 +92,22 @@ def content(data: EvaluationReport) -> dict[str, Any]:
 
     Returns:
         `schema_version`, `rayflow_version`, `name`, `created` (ISO 8601), `policy`, `baseline`, `sft`, `prompts`,
-        `sampling`, `reward_titles`, `judge`; of `rayflow.evaluation.measures.Measures` the fields `rewards`,
+        `sampling`, `reward_titles`, `judge`, `policy_cut` and `baseline_cut` (shares of the responses that were cut at
+        max_tokens; null for given ones); of `rayflow.evaluation.measures.Measures` the fields `rewards`,
         `diversity`, `kl` and `side_by_side`; `failures`, `timings`, `total_seconds`, `versions` as in a run's summary,
         and `notes`.
     """
-    names = ("name", "policy", "baseline", "sft", "prompts", "sampling", "judge")
+    names = (
+        "name",
+        "policy",
+        "baseline",
+        "sft",
+        "prompts",
+        "sampling",
+        "judge",
+        "policy_cut",
+        "baseline_cut",
+    )
     found = asdict(data.measures) if data.measures else dict.fromkeys(("rewards", "diversity", "kl"))
     return strict(
         {

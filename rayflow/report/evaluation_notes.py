@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rayflow.report import words
-from rayflow.report.remarks import FEW_PROMPTS, LENGTH_WARNING
+from rayflow.report.remarks import FEW_PROMPTS, LENGTH_WARNING, stops_less, unstopped_note
 
 if TYPE_CHECKING:
     from rayflow.evaluation.divergence import Divergence
@@ -25,6 +25,10 @@ def notes(data: EvaluationReport) -> list[str]:
     remarks = []
     if found.rewards:
         remarks += _reward_notes(next(iter(found.rewards.values())), data.baseline)
+    if data.policy_cut is not None and stops_less(data.policy_cut, data.baseline_cut):
+        remarks.append(
+            unstopped_note(words.the(data.policy), data.policy_cut, data.baseline, data.baseline_cut)
+        )
     if found.side_by_side is not None:
         remarks += _judge_notes(found.side_by_side)
     if found.kl is not None:

@@ -52,8 +52,9 @@ def evaluation_notes(section: EvaluationSection) -> list[str]:
             f"({words.fixed(section.policy_tokens, 1)} against {words.fixed(section.baseline_tokens, 1)} tokens)."
             " Part of the change in reward may be due to length alone."
         )
-    if (section.policy_cut or 0.0) > CUT_WARNING and _cut_grew(section):
-        found.append(_unstopped_note(section))
+    if section.policy_cut is not None and stops_less(section.policy_cut, section.baseline_cut):
+        shares = section.policy_cut, section.baseline, section.baseline_cut
+        found.append(unstopped_note("the trained model", *shares))
     found.append(
         f"The interval is a {words.percent(section.confidence, 0)} percentile bootstrap over "
         f"{words.count(section.num_prompts, 'prompt')} ({section.num_resamples:,} resamples): it covers the "
@@ -68,18 +69,19 @@ def evaluation_notes(section: EvaluationSection) -> list[str]:
     return found
 
 
-def _cut_grew(section: EvaluationSection) -> bool:
-    return (section.policy_cut or 0.0) - (section.baseline_cut or 0.0) > CUT_WARNING
+def stops_less(policy_cut: float | None, baseline_cut: float | None) -> bool:
+    """Whether the policy is cut at max_tokens often, and clearly more often than the baseline; shares, None unknown."""
+    policy = policy_cut or 0.0
+    return policy > CUT_WARNING and policy - (baseline_cut or 0.0) > CUT_WARNING
 
 
-def _unstopped_note(section: EvaluationSection) -> str:
-    against = (
-        f", against {words.percent(section.baseline_cut)} of {words.the(section.baseline)}'s"
-        if section.baseline_cut is not None
-        else ""
+def unstopped_note(policy: str, policy_cut: float, baseline: str, baseline_cut: float | None) -> str:
+    """Of a policy that `stops_less`; both by name, with their shares."""
+    told = (
+        "" if baseline_cut is None else f", against {words.percent(baseline_cut)} of {words.the(baseline)}'s"
     )
     return (
-        f"{words.percent(section.policy_cut)} of the trained model's responses were cut at sample.max_tokens{against}: "
-        "it stops by itself less often, and its rewards judge unfinished texts. What it would go on to write is not "
-        "in the win rate. Raise sample.max_tokens, so that accepted responses end by themselves."
+        f"{words.percent(policy_cut)} of {policy}'s responses were cut at sample.max_tokens{told}: it stops by itself "
+        "less often, and its rewards judge unfinished texts. What it would go on to write is not in the win rate. "
+        "Raise sample.max_tokens, so that responses, and those that training accepts, end by themselves."
     )

@@ -72,6 +72,10 @@ def test_every_number_is_in_the_summary_and_agrees_with_what_is_stored(finished)
         assert measure["policy"]["num"] == 4 * NUM_PROMPTS
     assert set(found["diversity"]) == {"policy", "baseline"}
     assert 0 < found["diversity"]["policy"]["distinct_1"]["mean"] < 1
+    for side in ("policy", "baseline"):
+        answers = rows_of(plan, (f"{side}-sample",), Candidates)
+        ended = [reason for row in answers for reason in row.finish_reasons]
+        assert found[f"{side}_cut"] == pytest.approx(ended.count("length") / len(ended))
     assert "wins" in printed and "report.html" in printed
     page = (plan.config.root / "report.html").read_text()
     for words in ("Win rates", "Side by side", "Diversity", "Distance from the SFT policy", "Median"):

@@ -63,6 +63,16 @@ def test_what_a_reader_must_know_follows_from_the_numbers(data):
     assert "by this judge it is better" in lead(data)
 
 
+def test_a_policy_that_no_longer_stops_is_told(data):
+    cut = replace(data, policy_cut=0.9, baseline_cut=0.5)
+    assert "50.0% and 90.0% were cut at max_tokens" in page(cut)
+    (note,) = (note for note in notes(cut) if "stops by itself less often" in note)
+    assert note.startswith("90.0% of quickstart's") and "50.0% of the SFT policy's" in note
+    assert content(cut)["policy_cut"] == 0.9
+    for fine in (data, replace(data, policy_cut=0.52, baseline_cut=0.5), replace(data, policy_cut=0.04)):
+        assert not any("stops by itself" in note for note in notes(fine))
+
+
 def test_an_evaluation_by_a_judge_alone_leads_with_the_judge(data):
     alone = replace(data, rewards={}, values={}, lengths=None, samples=None)
     alone = replace(alone, measures=replace(data.measures, rewards={}))
