@@ -21,11 +21,11 @@ def refuse_folder(job_id: str) -> str:
     """Tell somebody who asks after a job of a cluster by a run's folder what shows a run.
 
     Raises:
-        JobError: it is a folder.
+        JobError: it is a folder's path. A plain name is a job's, whatever lies here.
     """
     from rayflow.errors import JobError
 
-    if Path(job_id).is_dir():
+    if "/" in job_id and Path(job_id).is_dir():
         raise JobError(
             f"{job_id} is a folder, and this command is for jobs of a cluster (`rayflow jobs` lists them). "
             f"`rayflow report {job_id}` shows a run."

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from rayflow.cli.mistakes import sentence_of
+from rayflow.cli.options import refuse_folder
 from rayflow.errors import ArtifactError, JobError
 from tests.pipeline.conftest import config, prompt_file, settings  # noqa: F401
 from tests.test_cli import finished, rayflow  # noqa: F401
@@ -85,6 +86,16 @@ def test_a_folder_that_is_no_run_is_told_what_it_is(finished: Path, tmp_path: Pa
         rayflow("status", finished)
     with pytest.raises(ArtifactError, match="study.json does not exist. Give the study's YAML"):
         rayflow("study", "report", tmp_path)
+
+
+def test_a_plain_name_is_a_jobs_although_a_folder_is_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "quickstart").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert refuse_folder("quickstart") == "quickstart"
+    with pytest.raises(JobError):
+        refuse_folder("./quickstart")
 
 
 def test_help_shows_flags_as_flags() -> None:
