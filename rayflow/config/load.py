@@ -59,7 +59,7 @@ def load_config(
     other = next((block for block in _JOBS if block in data and block not in schema.model_fields), None)
     if other is not None:
         raise ConfigError(f"{path} has a block '{other}': it is for `rayflow {_JOBS[other][1]}`.")
-    if "prompts" in data and "prompts" not in schema.model_fields:
+    if "prompts" in data and "prompts" not in schema.model_fields and not data.keys() & _JOBS.keys():
         raise ConfigError(f"{path} has a block 'prompts' and none of another job: it is for `rayflow run`.")
     return _validate(data, schema, str(path))
 

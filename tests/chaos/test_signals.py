@@ -67,7 +67,7 @@ def test_a_run_that_is_told_to_stop_ends_in_order(
         done = job.done("sample")
         assert 4 <= done < 16
         for index in job.artifact("sample").shards.committed():
-            assert job.artifact("sample").damage(index) == ""
+            assert job.artifact("sample").shards.damage(index) == ""
         assert Job.of(given, home).start().wait(120) == 0
         assert digests(job.config.root) == undisturbed
     finally:
