@@ -23,8 +23,12 @@ NUM_SHARDS = 24
 class Written:
     """What the notes are for whoever counts finished shards."""
 
-    shards: Shards
+    folder: Path
     num_shards: int = NUM_SHARDS
+
+    @property
+    def shards(self) -> Shards:
+        return Shards(self.folder)
 
 
 @dataclass
@@ -41,7 +45,7 @@ class Notes:
 
     def __post_init__(self) -> None:
         self.stage = self
-        self.target = Written(Shards(Path(self.folder)))
+        self.target = Written(Path(self.folder))
 
     def setup(self) -> None:
         """Nothing to load."""
