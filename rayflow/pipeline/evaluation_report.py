@@ -10,14 +10,13 @@ from pydantic import TypeAdapter
 
 from rayflow.config.evaluate import EvaluateConfig, SideOptions
 from rayflow.core.evaluation_rows import Answered
-from rayflow.core.seeds import derive
 from rayflow.evaluation.measures import Measures
 from rayflow.pipeline.plan import Plan
 from rayflow.pipeline.report import NUM_SAMPLES, created, failures_of, model_name, timing_of, title, versions
+from rayflow.pipeline.report_answers import samples_section
 from rayflow.pipeline.report_columns import cut_share
 from rayflow.pipeline.stage import read_rows
 from rayflow.pipeline.stages.measure import MeasureStage, PlainSamples, answered_rows
-from rayflow.report.data import Sample, SamplesSection, draw
 from rayflow.report.evaluation import EvaluationReport, Sides, lead, write_evaluation
 
 Answers = list[tuple[Answered, Answered]]
@@ -60,7 +59,7 @@ def collect(plan: Plan) -> EvaluationReport:
         policy_cut=_cut(plan, "policy") if measured else None,
         baseline_cut=_cut(plan, "baseline") if measured else None,
         log_ratios=_log_ratios(plan, stage) if measured and stage.divergent else None,
-        samples=_samples(config, first) if first else None,
+        samples=samples_section(first, NUM_SAMPLES, config.seed) if first else None,
         failures=tuple(f for name, artifact in done.items() for f in failures_of(name, artifact)),
         timings=tuple(timing_of(artifact) for artifact in done.values()),
         config_yaml=config.to_yaml(),
@@ -118,20 +117,3 @@ def _log_ratios(plan: Plan, stage: MeasureStage) -> np.ndarray:
 
     policy, sft = logprobs(stage.divergent.policy), logprobs(stage.divergent.sft)
     return np.concatenate([values - sft[name] for name, values in policy.items() if name in sft])
-
-
-def _samples(config: EvaluateConfig, rows: Answers) -> SamplesSection:
-    """The first response of each side to prompts drawn without looking at them."""
-    seed = derive(config.seed, "report") % 2**32
-    samples = tuple(
-        Sample(
-            prompt_id=policy.prompt_id,
-            prompt=policy.messages[0]["content"] if len(policy.messages) == 1 else policy.text,
-            baseline_response=baseline.responses[0],
-            baseline_reward=float(baseline.rewards[0]),
-            policy_response=policy.responses[0],
-            policy_reward=float(policy.rewards[0]),
-        )
-        for policy, baseline in (rows[i] for i in draw(len(rows), count=NUM_SAMPLES, seed=seed))
-    )
-    return SamplesSection(samples=samples, num_prompts=len(rows), seed=seed)

@@ -15,7 +15,7 @@ from rayflow.core.options import KindOptions
 from rayflow.core.rows import Orders
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.plan import Plan, amended
-from rayflow.pipeline.report_answers import evaluation_section, samples_section
+from rayflow.pipeline.report_answers import answered, evaluation_section, samples_section
 from rayflow.pipeline.report_columns import (
     overlaps,
     pairing_section,
@@ -81,7 +81,7 @@ def collect(plan: Plan) -> ReportData:
         reference=_reference(plan) if "reference" in done else None,
         training=training_section(plan, config.train.loss) if "train" in done else None,
         evaluation=evaluation_section(plan, shared) if evaluated else None,
-        samples=samples_section(plan, NUM_SAMPLES) if evaluated else None,
+        samples=samples_section(answered(plan), NUM_SAMPLES, config.seed) if evaluated else None,
         position_bias=tuple(_position_bias(plan, done)),
         failures=tuple(
             failure

@@ -1,4 +1,4 @@
-"""What both policies said to the held-out prompts, as the report shows it."""
+"""What both policies said to the held-out prompts, as the reports show it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def evaluation_section(plan: Plan, shared: Sequence[Overlap]) -> EvaluationSecti
         shared: which of the prompts are not held out.
     """
     config, stage = plan.config, plan.stages["evaluate"]
-    policy, baseline = zip(*_answered(plan), strict=True)
+    policy, baseline = zip(*answered(plan), strict=True)
 
     def lengths(rows: Sequence[Answered]) -> np.ndarray:
         return np.array([len(ids) for row in rows for ids in row.token_ids])
@@ -44,10 +44,15 @@ def evaluation_section(plan: Plan, shared: Sequence[Overlap]) -> EvaluationSecti
     )
 
 
-def samples_section(plan: Plan, count: int) -> SamplesSection:
-    """The first response of each policy to at most `count` prompts, drawn without looking at them."""
-    rows = _answered(plan)
-    seed = derive(plan.config.seed, "report") % 2**32
+def samples_section(rows: Sequence[tuple[Answered, Answered]], count: int, seed: int) -> SamplesSection:
+    """The first response of each side to at most `count` prompts, drawn without looking at them.
+
+    Args:
+        rows: (policy, baseline) by prompt.
+        count: prompts to show.
+        seed: the job's.
+    """
+    drawn_with = derive(seed, "report") % 2**32
     samples = tuple(
         Sample(
             prompt_id=policy.prompt_id,
@@ -57,12 +62,12 @@ def samples_section(plan: Plan, count: int) -> SamplesSection:
             policy_response=policy.responses[0],
             policy_reward=float(policy.rewards[0]),
         )
-        for policy, baseline in (rows[i] for i in draw(len(rows), count=count, seed=seed))
+        for policy, baseline in (rows[i] for i in draw(len(rows), count=count, seed=drawn_with))
     )
-    return SamplesSection(samples=samples, num_prompts=len(rows), seed=seed)
+    return SamplesSection(samples=samples, num_prompts=len(rows), seed=drawn_with)
 
 
-def _answered(plan: Plan) -> list[tuple[Answered, Answered]]:
+def answered(plan: Plan) -> list[tuple[Answered, Answered]]:
     """What both policies said to the prompts that have a verdict."""
     shards = range(plan.artifacts["evaluate"].num_shards)
     return [pair for i in shards for pair in plan.stages["evaluate"].answered(plan.artifacts, i)]
