@@ -42,6 +42,22 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
+_REAL = {"engine", "trainer", "cluster", "chaos", "slow"}
+"""Markers of tests that start engines, trainings or clusters."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Two queues: what starts Ray or an engine, one after the other; beside it everything else, file by file.
+
+    Two such tests at a time would be too much for two cores, and much of each is waiting for processes to start.
+    """
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        real = _REAL.intersection(mark.name for mark in item.iter_markers()) or "ray_home" in fixtures
+        item.add_marker(pytest.mark.xdist_group("real" if real else item.path.stem))
+
+
 @pytest.fixture(scope="session")
 def ray_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The home folder of every Ray of this session: a process reads its authentication token only once."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rayflow.report import words
 from rayflow.report.chosen import PositionBias, SelectionSection
+from rayflow.report.data import ReferenceSection
 from rayflow.report.outcome import EvaluationSection
 
 LENGTH_WARNING = 0.2
@@ -17,13 +18,31 @@ FEW_PROMPTS = 30
 """Below this many prompts a percentile bootstrap interval is known to be too narrow."""
 
 
+def selection_notes(section: SelectionSection) -> list[str]:
+    """Of what was selected from."""
+    found = []
+    if not section.scored:
+        found.append(
+            "The sampled candidates have no rewards: selection, pairing and loss read none, so none were computed. "
+            "score: always has them computed for this report."
+        )
+    if section.num_short:
+        found.append(
+            f"{words.count(section.num_short, 'prompt')} of {section.num_prompts:,} yielded fewer than the "
+            f"{section.target_per_prompt} responses that selection was asked for."
+        )
+    if max(section.cut_candidates or 0, section.cut_accepted or 0) > CUT_WARNING:
+        found.append(cut_note(section))
+    return found
+
+
 def cut_note(section: SelectionSection) -> str:
     """Of candidates that were cut."""
     return (
         f"{words.percent(section.cut_candidates)} of the candidates and {words.percent(section.cut_accepted)} of the "
         "accepted responses were cut at sample.max_tokens. They have no end-of-text token, so the policy does not "
-        "learn from them where to stop, and their rewards judge an unfinished text. Raise sample.max_tokens, or "
-        "ask for shorter answers."
+        "learn from them where to stop, and their rewards judge an unfinished text. Raise sample.max_tokens, ask "
+        "for shorter answers, or give the reward a missing_eos_penalty."
     )
 
 
@@ -34,6 +53,24 @@ def bias_note(bias: PositionBias) -> str:
         f"{words.percent(bias.changed)} of the comparisons for {bias.source}. Both orders are averaged, but such "
         "verdicts are close to coin flips."
     )
+
+
+def reference_notes(section: ReferenceSection) -> list[str]:
+    """Of the sampler's log-probabilities beside the reference model's."""
+    found = []
+    if (section.mean_difference or 0.0) > section.threshold:
+        found.append(
+            f"The sampler's log-probabilities differ from the reference model's by "
+            f"{section.mean_difference:.2f} nats per response on average: the engine and the trainer do not "
+            "compute the same function (another precision, chat template or attention?). Use reference.source: "
+            "recompute, and look into it."
+        )
+    if section.source == "sampler" and not section.num_compared:
+        found.append(
+            "No prompt fell into the share (reference.check_fraction) of which the reference recomputes what the "
+            "sampler says, so that the two agree is not shown. Raise it."
+        )
+    return found
 
 
 def evaluation_notes(section: EvaluationSection) -> list[str]:
@@ -83,5 +120,5 @@ def unstopped_note(policy: str, policy_cut: float, baseline: str, baseline_cut: 
     return (
         f"{words.percent(policy_cut)} of {policy}'s responses were cut at sample.max_tokens{told}: it stops by itself "
         "less often, and its rewards judge unfinished texts. What it would go on to write is not in the win rate. "
-        "Raise sample.max_tokens, so that responses, and those that training accepts, end by themselves."
+        "Raise sample.max_tokens, or give the reward a missing_eos_penalty, so that training prefers those that end."
     )

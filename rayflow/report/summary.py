@@ -14,7 +14,13 @@ from rayflow.report.data import (
     SelectionSection,
     TrainingSection,
 )
-from rayflow.report.remarks import BIAS_WARNING, CUT_WARNING, bias_note, cut_note, evaluation_notes
+from rayflow.report.remarks import (
+    BIAS_WARNING,
+    bias_note,
+    evaluation_notes,
+    reference_notes,
+    selection_notes,
+)
 from rayflow.report.values import Values, mean_of
 
 SCHEMA_VERSION = 1
@@ -144,32 +150,9 @@ def strict(value: Any) -> Any:
 def notes(data: ReportData) -> list[str]:
     """What a reader must know before quoting the numbers: derived from the data, then the run's own notes."""
     found = evaluation_notes(data.evaluation) if data.evaluation else []
-    section = data.selection
-    if section and not section.scored:
-        found.append(
-            "The sampled candidates have no rewards: selection, pairing and loss read none, so none were computed. "
-            "score: always has them computed for this report."
-        )
-    if section and section.num_short:
-        found.append(
-            f"{words.count(section.num_short, 'prompt')} of {section.num_prompts:,} yielded fewer than the "
-            f"{section.target_per_prompt} responses that selection was asked for."
-        )
-    if section and max(section.cut_candidates or 0, section.cut_accepted or 0) > CUT_WARNING:
-        found.append(cut_note(section))
+    found += selection_notes(data.selection) if data.selection else []
     found += [bias_note(bias) for bias in data.position_bias if bias.changed > BIAS_WARNING]
-    if data.reference and (data.reference.mean_difference or 0.0) > data.reference.threshold:
-        found.append(
-            f"The sampler's log-probabilities differ from the reference model's by "
-            f"{data.reference.mean_difference:.2f} nats per response on average: the engine and the trainer do not "
-            "compute the same function (another precision, chat template or attention?). Use reference.source: "
-            "recompute, and look into it."
-        )
-    if data.reference and data.reference.source == "sampler" and not data.reference.num_compared:
-        found.append(
-            "No prompt fell into the share (reference.check_fraction) of which the reference recomputes what the "
-            "sampler says, so that the two agree is not shown. Raise it."
-        )
+    found += reference_notes(data.reference) if data.reference else []
     if data.training and data.training.unshared:
         found.append(
             f"Training read the prompt anew for every response: {data.training.unshared}. That is slower, and gives "

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+from pydantic import Field
 
 from rayflow.core.options import KindOptions
 from rayflow.core.rows import Prompt
@@ -14,6 +15,22 @@ from rayflow.errors import RewardError
 
 SURE = 1e-12
 """A preference is never closer to 0 or 1 than this, so that its log-odds are finite."""
+
+
+class PointwiseOptions(KindOptions):
+    """Settings of every reward that scores one response at a time; derive a `Config` of your own from it.
+
+    Attributes:
+        missing_eos_penalty: what is taken from the reward of a response that was cut at `max_tokens`, in units of
+            the reward, so that the policy learns to come to an end. 0 judges such a text as it stands.
+    """
+
+    missing_eos_penalty: float = Field(default=0.0, ge=0)
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that decide the result."""
+        unused = set() if self.missing_eos_penalty else {"missing_eos_penalty"}
+        return {name: value for name, value in super().identity().items() if name not in unused}
 
 
 class Reward(Protocol):
@@ -135,10 +152,15 @@ def reads_cut(reward: Any) -> bool:
     return bool(getattr(reward, "reads_cut", False))
 
 
+def missing_eos_penalty(reward: Any) -> float:
+    """Its `missing_eos_penalty`; 0 where it has no such setting."""
+    return float(getattr(getattr(reward, "options", None), "missing_eos_penalty", 0.0))
+
+
 def scores_of(
     reward: Any, prompt: Prompt, responses: Sequence[str], cut: np.ndarray | None = None
 ) -> np.ndarray:
-    """`reward.score`, told which responses were cut where that matters to it: [n] float64.
+    """`reward.score`, told which responses were cut where that matters to it, less its penalty for those: [n] float64.
 
     Args:
         reward: a `Reward`.
@@ -147,7 +169,10 @@ def scores_of(
         cut: [n] bool, which of them the sampler cut at max_tokens; None where all are complete.
     """
     more = (cut,) if reads_cut(reward) else ()
-    return np.asarray(reward.score(prompt, responses, *more), dtype=np.float64)
+    found = np.asarray(reward.score(prompt, responses, *more), dtype=np.float64)
+    penalty = missing_eos_penalty(reward)
+    # A wrong number of rewards is the caller's to refuse.
+    return found if not penalty or cut is None or found.shape != cut.shape else found - penalty * cut
 
 
 def is_relative(reward: Any) -> bool:

@@ -20,9 +20,9 @@ from rayflow.core.chat import (
     response_token_ids,
 )
 from rayflow.core.model_folder import resolve_model
-from rayflow.core.options import KindOptions
 from rayflow.core.rows import Prompt
 from rayflow.errors import RewardError
+from rayflow.rewards.base import PointwiseOptions
 from rayflow.rewards.models import (
     Dtype,
     checked_label,
@@ -48,8 +48,8 @@ class ClassifierReward:
     one text.
     """
 
-    class Config(KindOptions):
-        """Settings of `classifier`.
+    class Config(PointwiseOptions):
+        """Settings of `classifier`; see `PointwiseOptions` for the other.
 
         Attributes:
             model: folder or hub id of an AutoModelForSequenceClassification checkpoint, in safetensors.

@@ -21,6 +21,7 @@ from rayflow.rewards.base import (
     close_reward,
     is_pairwise,
     is_relative,
+    missing_eos_penalty,
     preferences,
     reads_cut,
     scores_of,
@@ -89,7 +90,7 @@ class EnsembleReward:
         self.components = tuple(member.title for member in options.members)
         self.pairwise = any(is_pairwise(member) for member in self.members)
         self.relative = options.normalize != "none" or any(is_relative(member) for member in self.members)
-        self.reads_cut = any(reads_cut(member) for member in self.members)
+        self.reads_cut = any(reads_cut(member) or missing_eos_penalty(member) for member in self.members)
         self.waits = all(getattr(member, "waits", False) for member in self.members)
         self._weights = np.array([member.weight for member in options.members])
         if self.pairwise and options.normalize != "none":

@@ -22,6 +22,7 @@ from pydantic import Field
 from rayflow.core.http_client import HttpClient, HttpOptions
 from rayflow.core.rows import Prompt
 from rayflow.errors import RewardError
+from rayflow.rewards.base import PointwiseOptions
 
 
 class HttpReward:
@@ -31,8 +32,9 @@ class HttpReward:
     that cannot be used fails the prompt it was for.
     """
 
-    class Config(HttpOptions):
-        """Settings of `http` (the others are those of every server, see `HttpOptions`).
+    class Config(HttpOptions, PointwiseOptions):
+        """Settings of `http`; the others are those of every server and every such reward (`HttpOptions`,
+        `PointwiseOptions`).
 
         Attributes:
             batch_size: responses per request.

@@ -19,17 +19,17 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from rayflow.core.options import KindOptions
 from rayflow.core.registry import load_object
 from rayflow.core.rows import Prompt
 from rayflow.errors import ConfigError, RayflowError, RewardError
+from rayflow.rewards.base import PointwiseOptions
 
 
 class RuleReward:
     """Calls the user's function once per response, in order."""
 
-    class Config(KindOptions):
-        """Settings of `rule`.
+    class Config(PointwiseOptions):
+        """Settings of `rule`; see `PointwiseOptions` for the other.
 
         Attributes:
             function: "module:function", importable on every machine. Its code is not part of the stage's
