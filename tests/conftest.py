@@ -46,16 +46,20 @@ _REAL = {"engine", "trainer", "cluster", "chaos", "slow"}
 """Markers of tests that start engines, trainings or clusters."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_itemcollected(item: pytest.Item) -> None:
     """Two queues: what starts Ray or an engine, one after the other; beside it everything else, file by file.
 
     Two such tests at a time would be too much for two cores, and much of each is waiting for processes to start.
     """
-    for item in items:
-        fixtures = set(getattr(item, "fixturenames", ()))
-        real = _REAL.intersection(mark.name for mark in item.iter_markers()) or "ray_home" in fixtures
-        item.add_marker(pytest.mark.xdist_group("real" if real else item.path.stem))
+    marked = _REAL.intersection(mark.name for mark in item.iter_markers())
+    real = marked or "ray_home" in getattr(item, "fixturenames", ())
+    item.add_marker(pytest.mark.xdist_group("real" if real else item.path.stem))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The longer queue begins at once; without queues, the quick tests do."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.get_closest_marker("xdist_group").args[0] != "real")
 
 
 @pytest.fixture(scope="session")
