@@ -29,6 +29,11 @@ from tests.pipeline.test_resample import TOO_MANY, finish
 
 CUT = {"kind": "tests.pipeline.test_cut:Cut"}
 ENSEMBLE = {"kind": "ensemble", "members": [{"reward": CUT, "weight": 2.0}]}
+PENALTY = {"kind": "rule", "function": "tests.pipeline.test_cut:nothing", "missing_eos_penalty": 3.0}
+
+
+def nothing(prompt: str, response: str) -> float:
+    return 0.0
 
 
 class Cut:
@@ -69,7 +74,11 @@ def was_cut(row: dict) -> list[float]:
     return [float(reason == "length") for reason in row["finish_reasons"]]
 
 
-@pytest.mark.parametrize(("reward", "weight"), [(CUT, 1.0), (ENSEMBLE, 2.0)], ids=["alone", "member"])
+@pytest.mark.parametrize(
+    ("reward", "weight"),
+    [(CUT, 1.0), (ENSEMBLE, 2.0), (PENALTY, -3.0)],
+    ids=["alone", "member", "penalty"],
+)
 def test_a_reward_that_asks_is_told_which_candidates_were_cut(settings: dict, reward: dict, weight) -> None:
     plan, _ = run_data(RunConfig.model_validate({**settings, "reward": reward}))
     stored = tables(plan)
@@ -78,12 +87,14 @@ def test_a_reward_that_asks_is_told_which_candidates_were_cut(settings: dict, re
     assert {value for row in stored["sample"] for value in was_cut(row)} == {0.0, 1.0}
 
 
-@pytest.mark.parametrize("reward", [CUT, ENSEMBLE], ids=["alone", "member"])
+@pytest.mark.parametrize("reward", [CUT, ENSEMBLE, PENALTY], ids=["alone", "member", "penalty"])
 def test_it_is_told_so_of_further_draws_too(settings: dict, reward: dict) -> None:
     plan = finish(RunConfig.model_validate({**settings, "reward": reward, "select": TOO_MANY}))
     stored = tables(plan)
     for sampled, scored in zip(stored["sample"], stored["score"], strict=True):
-        assert np.sign(scored["rewards"]).tolist() == was_cut(sampled) and len(scored["rewards"]) == 48
+        assert (
+            np.abs(np.sign(scored["rewards"])).tolist() == was_cut(sampled) and len(scored["rewards"]) == 48
+        )
 
 
 def test_comparisons_are_told_so_too(settings: dict) -> None:
