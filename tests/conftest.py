@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -42,24 +45,38 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
-_REAL = {"engine", "trainer", "cluster", "chaos", "slow"}
-"""Markers of tests that start engines, trainings or clusters."""
+_REAL = re.compile(r"\bray_home\b|\bray_cluster\b|\bmark\.(engine|trainer|cluster|slow|chaos)\b")
+"""What a file with tests that start Ray or an engine holds."""
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Two queues: what starts Ray or an engine, one after the other; beside it everything else, file by file.
+@functools.cache
+def _queue(file: str) -> str:
+    """The files that start Ray or an engine are one queue, any other file is one of its own."""
+    return (
+        "real" if _REAL.search(Path(__file__).parents[1].joinpath(file).read_text(encoding="utf-8")) else file
+    )
 
-    Two such tests at a time would be too much for two cores, and much of each is waiting for processes to start.
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Real engines and clusters one after the other, and beside them everything else.
+
+    Two of them at a time would be too much for two cores, and much of each is waiting for processes to start. xdist's
+    own groups (3.8) are without effect under pytest 9.2, whose items no longer take another name.
     """
-    marked = _REAL.intersection(mark.name for mark in item.iter_markers())
-    real = marked or "ray_home" in getattr(item, "fixturenames", ())
-    item.add_marker(pytest.mark.xdist_group("real" if real else item.path.stem))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Queues(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _queue(nodeid.partition("::")[0])
+
+    return Queues(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The longer queue begins at once; without queues, the quick tests do."""
+    """The longest queue begins at once; in a single process, the quick tests do."""
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: item.get_closest_marker("xdist_group").args[0] != "real")
+        items.sort(key=lambda item: _queue(item.nodeid.partition("::")[0]) != "real")
 
 
 @pytest.fixture(scope="session")

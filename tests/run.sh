@@ -6,4 +6,4 @@ bash cluster/install.sh cpu
 .venv/bin/ruff check rayflow jobs tests
 .venv/bin/ruff format --check rayflow jobs tests
 # Two queues (tests/conftest.py says which); a -n of your own takes its place.
-exec .venv/bin/python -m pytest -p no:cacheprovider -n 2 --dist loadgroup --no-loadscope-reorder "$@"
+exec .venv/bin/python -m pytest -p no:cacheprovider -n 2 --no-loadscope-reorder "$@"

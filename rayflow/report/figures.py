@@ -44,16 +44,18 @@ def overlaid(title: str, layers: list[Layer], x_label: str, caption: str, **opti
         return [Figure(title, "", (), f"Every value is {word(only)} ({sizes}).")]
     svg = histogram(layers, x_label, **options)
     legend = tuple(
-        (layer.style, layer.label, f"mean {_mean(layer, whole, bool(span))}")
+        (layer.style, layer.label, f"mean {_mean(layer, layers, whole, bool(span))}")
         for layer in layers
         if size_of(layer.values)
     )
     return [Figure(title, svg, legend, caption)] if svg else []
 
 
-def _mean(layer: Layer, whole: bool, is_share: bool) -> str:
+def _mean(layer: Layer, layers: list[Layer], whole: bool, is_share: bool) -> str:
     mean = mean_of(layer.values)
-    return words.percent(mean) if is_share else words.fixed(mean, 1) if whole else words.reward(mean)
+    if is_share or whole:
+        return words.percent(mean) if is_share else words.fixed(mean, 1)
+    return words.reward(mean, *(mean_of(other.values) for other in layers if size_of(other.values)))
 
 
 def selection(section: SelectionSection) -> list[Figure]:

@@ -41,8 +41,8 @@ def cut_note(section: SelectionSection) -> str:
     return (
         f"{words.percent(section.cut_candidates)} of the candidates and {words.percent(section.cut_accepted)} of the "
         "accepted responses were cut at sample.max_tokens. They have no end-of-text token, so the policy does not "
-        "learn from them where to stop, and their rewards judge an unfinished text. Raise sample.max_tokens, ask "
-        "for shorter answers, or give the reward a missing_eos_penalty."
+        "learn from them where to stop, and their rewards judge an unfinished text. Raise sample.max_tokens or the "
+        "reward's missing_eos_penalty, or ask for shorter answers."
     )
 
 
@@ -120,5 +120,5 @@ def unstopped_note(policy: str, policy_cut: float, baseline: str, baseline_cut: 
     return (
         f"{words.percent(policy_cut)} of {policy}'s responses were cut at sample.max_tokens{told}: it stops by itself "
         "less often, and its rewards judge unfinished texts. What it would go on to write is not in the win rate. "
-        "Raise sample.max_tokens, or give the reward a missing_eos_penalty, so that training prefers those that end."
+        "Raise sample.max_tokens, or the reward's missing_eos_penalty, so that training prefers those that end."
     )

@@ -129,8 +129,10 @@ def lead(data: ReportData) -> str:
 
 def _judge(reward: str) -> str:
     """The reward within a sentence: a rule is called by its function."""
-    rule = re.fullmatch(r"rule \(function ([^,\s]+)(.*)\)", reward)
-    return f"the reward {rule[1] + rule[2] if rule else reward}"
+    rule = re.fullmatch(r"rule \(function ([^,\s]+)(?:, (.*))?\)", reward)
+    if rule is None:
+        return f"the reward {reward}"
+    return f"the reward {rule[1]}" + (f" ({rule[2]})" if rule[2] else "")
 
 
 def cards(data: ReportData) -> list[Card]:
@@ -159,7 +161,7 @@ def _reward_card(data: ReportData) -> Card:
         detail = "candidates → accepted"
     else:
         return Card("Mean reward")
-    return Card("Mean reward", words.reward(after), before=words.reward(before), detail=detail)
+    return Card("Mean reward", words.reward(after, before), before=words.reward(before, after), detail=detail)
 
 
 def _selection_card(data: ReportData) -> Card:

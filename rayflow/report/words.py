@@ -27,11 +27,12 @@ def number(value: float | None) -> str:
     return text.replace("-", "−") if text.startswith("-") else text
 
 
-def reward(value: float | None) -> str:
-    """A reward with two decimals where it is of ordinary size, so that two of them compare at a glance."""
+def reward(value: float | None, *beside: float | None) -> str:
+    """A reward with two decimals where it, or one that stands `beside` it to compare with, is of ordinary size."""
     if value is None or not math.isfinite(value):
         return NONE
-    return f"{value:.2f}".replace("-", "−") if 0.05 <= abs(value) < 1000 or value == 0 else number(value)
+    largest = max(abs(each) for each in (value, *beside) if each is not None and math.isfinite(each))
+    return fixed(value, 2) if 0.05 <= largest < 1000 or value == 0 else number(value)
 
 
 def fixed(value: float | None, digits: int) -> str:
@@ -43,7 +44,9 @@ def fixed(value: float | None, digits: int) -> str:
 
 def percent(share: float | None, digits: int = 1) -> str:
     """A share in [0, 1] as a percentage."""
-    return NONE if share is None or not math.isfinite(share) else f"{100 * share:.{digits}f}%"
+    if share is None or not math.isfinite(share):
+        return NONE
+    return f"{100 * share:.{digits}f}%".replace("-", "−")
 
 
 def duration(seconds: float | None) -> str:

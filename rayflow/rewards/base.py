@@ -28,9 +28,10 @@ class PointwiseOptions(KindOptions):
     missing_eos_penalty: float = Field(default=0.0, ge=0)
 
     def identity(self) -> dict[str, Any]:
-        """The settings that decide the result."""
-        unused = set() if self.missing_eos_penalty else {"missing_eos_penalty"}
-        return {name: value for name, value in super().identity().items() if name not in unused}
+        """The settings that decide the result, the reward's own first."""
+        own = super().identity()
+        penalty = own.pop("missing_eos_penalty")
+        return {**own, "missing_eos_penalty": penalty} if penalty else own
 
 
 class Reward(Protocol):

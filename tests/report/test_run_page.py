@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from rayflow.report import words
 from rayflow.report.data import StageTiming
 from rayflow.report.render import render
 from rayflow.report.summary import notes, summary
@@ -68,6 +69,15 @@ def test_a_reward_that_is_a_function_is_called_by_it():
     data = replace(example.finished(), reward="rule (function my.module:score)")
     assert "judged by the reward my.module:score." in render(data)
     assert "judged by the reward sentiment classifier." in render(example.finished())
+    data = replace(data, reward="rule (function my.module:score, missing_eos_penalty 1.0)")
+    assert "judged by the reward my.module:score (missing_eos_penalty 1.0)." in render(data)
+
+
+def test_rewards_side_by_side_have_the_same_decimals():
+    assert words.reward(0.00635) == "0.00635" and words.reward(0.00635, 0.63) == "0.01"
+    assert words.reward(-0.004, 0.63) == "0.00" and words.reward(-0.63, 0.01) == "−0.63"
+    assert words.reward(0.00635, 0.012) == "0.00635" and words.reward(0.0, float("nan")) == "0.00"
+    assert words.percent(-0.045) == "−4.5%"
 
 
 def test_the_interval_of_the_win_rate_is_told_to_those_who_do_not_see_it():
