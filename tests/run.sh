@@ -5,5 +5,7 @@ cd "$(dirname "$0")/.."
 bash cluster/install.sh cpu
 .venv/bin/ruff check rayflow jobs tests
 .venv/bin/ruff format --check rayflow jobs tests
+# Threads that wait for each other leave their core to the other queue, and do not spin on it.
+export OMP_WAIT_POLICY=PASSIVE
 # Two queues (tests/conftest.py says which); a -n of your own takes its place.
 exec .venv/bin/python -m pytest -p no:cacheprovider -n 2 --no-loadscope-reorder "$@"
