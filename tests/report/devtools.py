@@ -128,10 +128,12 @@ class Page:
         """End the browser, so that what the page stored is on disk."""
         if self._process.returncode is not None:
             return
-        self._session = None
         try:
+            # The page hands what it stores to another process, and a page that ends at once may take it along.
+            self.open("about:blank")
+            self._session = None
             self.call("Browser.close")
-            self._process.wait(20)
+            self._process.wait(TIMEOUT_S)
         except (AssertionError, OSError, subprocess.TimeoutExpired):
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
