@@ -37,7 +37,7 @@ class Notes:
 
     folder: str
     pool: PoolOptions
-    seconds: float = 0.5
+    seconds: float
     name: str = "notes"
     actor: bool = True
     stage: Notes = field(init=False)
@@ -63,19 +63,20 @@ class Notes:
         Path(self.folder, f"{index}.json").write_text(json.dumps(note))
 
 
-def run(folder: str, pool: str) -> None:
+def run(folder: str, pool: str, seconds: float) -> None:
     """In a process of its own: one stream over the shards."""
     import ray
 
     from rayflow.dist.data import StreamOptions, run_stream
 
     ray.init(num_cpus=8, num_gpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    worker = Notes(folder, PoolOptions.model_validate_json(pool))
+    worker = Notes(folder, PoolOptions.model_validate_json(pool), seconds)
     run_stream([worker], range(NUM_SHARDS), StreamOptions(Path(folder) / "logs"), lambda: None)
 
 
-def notes_of(pool: PoolOptions, tmp_path: Path, ray_home: Path) -> list[dict]:
-    code = f"from tests.dist.test_pools import run; run({str(tmp_path)!r}, {pool.model_dump_json()!r})"
+def notes_of(pool: PoolOptions, tmp_path: Path, ray_home: Path, seconds: float = 0.5) -> list[dict]:
+    call = f"run({str(tmp_path)!r}, {pool.model_dump_json()!r}, {seconds})"
+    code = f"from tests.dist.test_pools import run; {call}"
     environment = {k: v for k, v in os.environ.items() if k not in ("RAY_ADDRESS", "CUDA_VISIBLE_DEVICES")}
     environment |= {"HOME": str(ray_home), "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
@@ -102,7 +103,8 @@ def workers(notes: list[dict]) -> set[int]:
 @pytest.mark.parametrize("in_flight", [1, 3])
 def test_a_pool_grows_while_shards_wait_and_never_beyond_its_limit(tmp_path, ray_home, in_flight):
     pool = PoolOptions(num_workers=WorkerRange(min=1, max=3), num_cpus=1, in_flight=in_flight)
-    notes = notes_of(pool, tmp_path, ray_home)
+    # One worker alone is at it for 12 s: on a busy machine the next one takes as many as five to come.
+    notes = notes_of(pool, tmp_path, ray_home, seconds=0.5 * in_flight)
     assert 1 < len(workers(notes)) <= 3
     first = min(notes, key=lambda note: note["span"][0])
     others = [note["span"][0] for note in notes if note["worker"] != first["worker"]]
