@@ -1,4 +1,4 @@
-"""Fixtures for every test: a private cache folder, and a tiny random chat model that needs no network."""
+"""For every test: a private cache folder, a tiny random chat model that needs no network, and the tests' queues."""
 
 from __future__ import annotations
 

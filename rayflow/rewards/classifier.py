@@ -49,7 +49,7 @@ class ClassifierReward:
     """
 
     class Config(PointwiseOptions):
-        """Settings of `classifier`; see `PointwiseOptions` for the other.
+        """Settings of `classifier`; the other is of every such reward (`PointwiseOptions`).
 
         Attributes:
             model: folder or hub id of an AutoModelForSequenceClassification checkpoint, in safetensors.

@@ -29,7 +29,7 @@ class RuleReward:
     """Calls the user's function once per response, in order."""
 
     class Config(PointwiseOptions):
-        """Settings of `rule`; see `PointwiseOptions` for the other.
+        """Settings of `rule`; the other is of every such reward (`PointwiseOptions`).
 
         Attributes:
             function: "module:function", importable on every machine. Its code is not part of the stage's
