@@ -144,21 +144,25 @@ def test_the_digest_follows_the_content(saved: dict[str, Path]) -> None:
     assert before != source_digest(source)
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("broken.parquet", b"PAR1 nothing", "broken.parquet.*cannot be read"),
-        ("bad.jsonl", b'{"prompt": "a"}\n{oops\n', "bad.jsonl', line 2 is not JSON"),
-        ("long.jsonl", b'{"prompt": ' + b"1" * 5000 + b"}", "long.jsonl', line 1 is not JSON"),
-        ("bad.json", b'[{"prompt": "a"},\n {oops]', "bad.json' is not a JSON array.*line 2"),
-        ("latin.jsonl", '{"prompt": "é"}'.encode("latin-1"), "latin.jsonl.*cannot be read"),
-        ("not.jsonl.gz", b"not packed", "not.jsonl.gz.*cannot be read"),
-        ("cut.jsonl.gz", gzip.compress(LINES.encode())[:-12], "cut.jsonl.gz.*cannot be read"),
-        ("bits.jsonl.gz", gzip.compress(LINES.encode())[:10] + b"\xff" * 40, "bits.jsonl.gz.*cannot be read"),
-        ("notes.txt", b"a", "must be .jsonl"),
-    ],
-)
-def test_files_that_cannot_be_read_say_which(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+PACKED = gzip.compress(
+    LINES.encode()
+)  # holds the time, so it must not name a test: pytest-xdist compares names
+BROKEN = {
+    "broken.parquet": (b"PAR1 nothing", "broken.parquet.*cannot be read"),
+    "bad.jsonl": (b'{"prompt": "a"}\n{oops\n', "bad.jsonl', line 2 is not JSON"),
+    "long.jsonl": (b'{"prompt": ' + b"1" * 5000 + b"}", "long.jsonl', line 1 is not JSON"),
+    "bad.json": (b'[{"prompt": "a"},\n {oops]', "bad.json' is not a JSON array.*line 2"),
+    "latin.jsonl": ('{"prompt": "é"}'.encode("latin-1"), "latin.jsonl.*cannot be read"),
+    "not.jsonl.gz": (b"not packed", "not.jsonl.gz.*cannot be read"),
+    "cut.jsonl.gz": (PACKED[:-12], "cut.jsonl.gz.*cannot be read"),
+    "bits.jsonl.gz": (PACKED[:10] + b"\xff" * 40, "bits.jsonl.gz.*cannot be read"),
+    "notes.txt": (b"a", "must be .jsonl"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_files_that_cannot_be_read_say_which(tmp_path: Path, name: str) -> None:
+    content, message = BROKEN[name]
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=message):
         texts(tmp_path / name)
