@@ -121,7 +121,7 @@ class Lease:
             with every(self._seconds / 4, beat, "lease"):
                 yield self
         finally:
-            with suppress(OSError):
+            with suppress(OSError, ArtifactError):  # it runs out by itself, and what was done stands
                 self.release()
 
     def _outwait(self, say: Callable[[str], None]) -> None:

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic import field_validator
 
 from rayflow.core.options import KindOptions
-from rayflow.core.private import is_secret_parameter
+from rayflow.core.private import hide, is_secret_parameter
 from rayflow.errors import ConfigError, MissingPackageError
 from rayflow.tracking.base import TrackedRun
 
@@ -70,7 +70,7 @@ class Mlflow:
             told = str(error).strip().partition("\n")[0].partition(". ")[0]
             raise ConfigError(
                 "track: mlflow cannot be used: name a server with track.uri or MLFLOW_TRACKING_URI, or install all of "
-                f"MLflow for a store on this machine (pip install mlflow). MLflow says: {told}"
+                f"MLflow for a store on this machine (pip install mlflow). MLflow says: {hide(told)}"
             ) from error
 
     def start(self, run: TrackedRun, known: str | None) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from rayflow.core.files import read_json, write_json
-from rayflow.errors import BusyError, LeaseError
+from rayflow.errors import ArtifactError, BusyError, LeaseError
 from rayflow.refresh import lease as lease_module
 from rayflow.refresh.folder import RefreshFolder, create_json
 from rayflow.refresh.lease import Lease, is_gone, owner
@@ -200,6 +200,19 @@ def test_a_heartbeat_keeps_the_lease(folder: Path) -> None:
             lease.check()
             with pytest.raises(BusyError):
                 Lease(folder, 0.4).acquire("y")
+
+
+def test_a_lease_that_cannot_be_given_back_runs_out_and_hides_no_outcome(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk, once the work is done: the work stands, and its own error would be the one to see."""
+
+    def full(*_: Any) -> None:
+        raise ArtifactError("No room")
+
+    with pytest.raises(KeyError, match="own"), Lease(folder, 60).held("x"):
+        monkeypatch.setattr(lease_module, "write_json", full)
+        raise KeyError("own")
 
 
 def test_a_folder_that_another_refresh_is_just_making_is_not_a_strangers(

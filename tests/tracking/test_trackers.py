@@ -94,7 +94,7 @@ class Memory:
     """A tracker that remembers across instances; a plug-in, as a user would write one."""
 
     told: list[tuple] = []
-    broken = False
+    broken = ""
 
     class Config(KindOptions):
         kind: str = "tests.tracking.test_trackers:Memory"
@@ -111,7 +111,7 @@ class Memory:
 
     def log(self, step, metrics) -> None:  # noqa: ANN001
         if self.broken:
-            raise OSError("the tracking server is down")
+            raise OSError(self.broken)
         self.told.append(("log", step, dict(metrics)))
 
     def finish(self, summary, files) -> None:  # noqa: ANN001
@@ -155,12 +155,13 @@ def test_a_tracker_that_is_down_is_said_once_and_costs_no_run(
     memory,  # noqa: ANN001
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(Memory, "broken", True)
+    """Its address, with a password from the environment, is not shown, and a path in brackets is no markup."""
+    monkeypatch.setattr(Memory, "broken", "http://me:s3cret@host/api is down [/mnt/logs]")
     text = io.StringIO()
     tracking = Tracking(memory, Console(file=text, width=200))
     for step in (1, 2, 3):
         tracking.step({"step": step, "loss": 1.0})
-    assert text.getvalue().count("Tracking stopped: OSError: the tracking server is down") == 1
+    assert text.getvalue().count("Tracking stopped: OSError: http://***@host/api is down [/mnt/logs].") == 1
     assert not (memory.artifacts["train"].folder / FILE).exists()
 
 
