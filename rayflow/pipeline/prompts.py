@@ -41,11 +41,7 @@ class PromptStage:
 
     def identity(self) -> dict[str, Any]:
         """What decides the result: the files' content, the choice of rows, and how they are read."""
-        return {
-            "config": self.source.model_dump(mode="json", exclude={"path"}),
-            "content": source_digest(self.source),
-            "rows": self.writes.__name__,
-        }
+        return {**source_identity(self.source), "rows": self.writes.__name__}
 
     def read(self) -> Iterator[Prompt | Failure]:
         """The rows of the source, in order; one that cannot be used is a `Failure`."""
@@ -80,6 +76,15 @@ class PromptStage:
         if not num_rows:
             raise no_prompts(self.source, num_failures, example)
         return num_shards
+
+
+def source_identity(source: PromptSource) -> dict[str, Any]:
+    """What decides a source's rows: its files' content, wherever they lie, which rows, and how they are read.
+
+    Raises:
+        DataError: nothing readable is there.
+    """
+    return {"config": source.model_dump(mode="json", exclude={"path"}), "content": source_digest(source)}
 
 
 def no_prompts(source: PromptSource, refused: int, example: str, where: str = "") -> DataError:

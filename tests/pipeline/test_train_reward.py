@@ -193,6 +193,25 @@ def test_a_prompt_of_the_evaluation_file_is_not_trained_on(tiny_model, tmp_path)
     assert {f.reason for f in plan.artifacts["prompts"].shards.failures()} == {"another split"}
 
 
+def test_how_many_prompts_of_the_evaluation_file_are_held_out_is_part_of_what_is_trained_on(
+    tiny_model, tmp_path
+):
+    data = write_preferences(tmp_path / "train.jsonl", num_prompts=8)
+    test = tmp_path / "test.jsonl"
+    test.write_text("".join(data.read_text().splitlines(keepends=True)[:4]))
+    settings = reward_settings(tmp_path, data, tiny_model, "classifier")
+    plans, left = [], []
+    for limit in (1, 4):
+        settings["data"] = {
+            "train": {"path": str(data)},
+            "evaluation": {"path": str(test), "limit": limit},
+        }
+        plans.append(build_reward_plan(RewardConfig.model_validate(settings)))
+        left.append([type(row) for row in plans[-1].stages["prompts"].read()].count(Example))
+    assert left == [7, 4]
+    assert plans[0].identities["prompts"] != plans[1].identities["prompts"]
+
+
 def test_the_letter_names_the_chosen_response_wherever_it_is_shown(runs, tiny_model):
     from transformers import AutoTokenizer
 

@@ -13,9 +13,9 @@ from rayflow.core.ids import prompt_id
 from rayflow.core.rows import Failure, Row
 from rayflow.core.schema import to_table
 from rayflow.errors import DataError
+from rayflow.pipeline.prompts import source_identity
 from rayflow.pipeline.stage import StageContext, failure_of, read_rows
 from rayflow.sources.base import OTHER_SPLIT
-from rayflow.sources.files import source_digest
 from rayflow.sources.read import read_answers
 
 _Answer = tuple[str, str]
@@ -40,10 +40,7 @@ class GivenStage:
 
     def identity(self) -> dict[str, Any]:
         """The file's content and how it is read."""
-        return {
-            "config": self.source.model_dump(mode="json", exclude={"path"}),
-            "content": source_digest(self.source),
-        }
+        return source_identity(self.source)
 
     def run(self, context: StageContext) -> dict[str, Any]:
         """One shard for each of the prompts'; a prompt without a response is a failure.

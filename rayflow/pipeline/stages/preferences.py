@@ -17,9 +17,8 @@ from rayflow.core.ids import prompt_id
 from rayflow.core.rows import Failure, Prompt
 from rayflow.core.seeds import rng
 from rayflow.errors import DataError
-from rayflow.pipeline.prompts import PromptStage
+from rayflow.pipeline.prompts import PromptStage, source_identity
 from rayflow.sources.base import OTHER_SPLIT
-from rayflow.sources.files import source_digest
 from rayflow.sources.read import read
 
 NO_PAIR = "no preference pair"
@@ -68,8 +67,8 @@ class ByFile:
         return name_of(prompt) in self._names
 
     def identity(self) -> dict[str, Any]:
-        """The other source's content."""
-        return {"content": source_digest(self.source), "layout": self.source.layout.identity()}
+        """The other source's rows: fewer of them leave more to train on."""
+        return source_identity(self.source)
 
 
 @dataclass
