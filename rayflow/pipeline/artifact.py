@@ -20,7 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rayflow.core.files import read_json, write_json, writing
+from rayflow.core.files import read_json, replacing, write_json, writing
 from rayflow.errors import ArtifactError
 from rayflow.pipeline.identity import differences, fingerprint
 from rayflow.pipeline.manifest import FORMAT, OTHER_VERSION, Manifest, read_stored
@@ -127,7 +127,8 @@ class Artifact:
         totals: Counter[str] = Counter()
         kept = set()
         log = self.folder / "failures.jsonl"
-        with writing(log), open(log, "w", encoding="utf-8") as sink:
+        # Never in place: the file may be another run's too (see `share`).
+        with replacing(log) as pending, open(pending, "w", encoding="utf-8") as sink:
             for marker in map(self.shards.marker, range(num_shards)):
                 kept.add(marker.file)
                 totals.update(rows=marker.rows, tokens=marker.tokens, failed=len(marker.failures))

@@ -11,6 +11,7 @@ from rayflow.core.files import write_json
 from rayflow.core.rows import Failure
 from rayflow.errors import ArtifactError
 from rayflow.pipeline.artifact import Artifact
+from rayflow.pipeline.share import share
 
 
 def shard(*values: int) -> pa.Table:
@@ -50,3 +51,25 @@ def test_another_format_is_refused(artifact: Artifact) -> None:
     write_json(artifact.folder / "manifest.json", {"format": 99})
     with pytest.raises(ArtifactError, match="has format 99, this version reads 2"):
         artifact.manifest()
+
+
+def test_a_stage_that_is_committed_again_leaves_the_run_that_shares_its_files_alone(
+    artifact: Artifact, tmp_path: Path
+) -> None:
+    (artifact.folder.parent / "run.json").write_text("{}")
+    for index in range(3):
+        failures = [Failure(prompt_id="x", reason="why")] if index == 0 else []
+        artifact.shards.write(index, shard(index), failures=failures)
+    artifact.commit(started=0.0, seconds=1.0)
+    other = Artifact(tmp_path / "other" / "02-sample")
+    share(artifact, other)
+    log, kept = (each.folder / "failures.jsonl" for each in (artifact, other))
+    assert log.stat().st_ino == kept.stat().st_ino
+    artifact.forget([0])
+    artifact.shards.write(0, shard(0))
+    artifact.commit(started=0.0, seconds=1.0)
+    assert not log.exists() and "why" in kept.read_text()
+    artifact.forget([1])
+    artifact.shards.write(1, shard(1), failures=[Failure(prompt_id="y", reason="another")])
+    artifact.commit(started=0.0, seconds=1.0)
+    assert "another" in log.read_text() and "another" not in kept.read_text()
