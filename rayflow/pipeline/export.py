@@ -17,10 +17,9 @@ from rayflow.core.rows import Accepted, PreferenceGroup, PreferencePairs, Sample
 from rayflow.errors import ConfigError
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.stage import read_rows
+from rayflow.sources.pairs import ENDINGS, SCORES
 
 STAGES = ("prompts", "sample", "score", "select", "pair")
-ENDINGS = ("finish_reason_chosen", "finish_reason_rejected")
-SCORES = ("score_chosen", "score_rejected")
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 
 

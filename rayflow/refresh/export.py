@@ -1,8 +1,8 @@
 """A version of the table as files for other tools, one batch of rows in memory at a time.
 
 `trl`: a data set folder in the Hugging Face layout, data/train-*.parquet and a README.md with its YAML, one row per
-pair with `prompt`, `chosen`, `rejected`. `groups`: the same folder with one row per prompt, its target, responses,
-pairs and scores together, which rayflow's own layout `groups` reads back.
+pair with `prompt`, `chosen`, `rejected`, their scores and how they ended. `groups`: the same folder with one row per
+prompt, its target, responses, pairs and scores together. rayflow's own layouts of these names read both back.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from rayflow.core.ids import pair_id
 from rayflow.errors import ConfigError, DataError
 from rayflow.refresh.folder import VersionRecord
 from rayflow.refresh.table import PreferenceTable
+from rayflow.sources.pairs import ENDINGS, SCORES
 
 ROWS_PER_FILE = 20_000
 FORMATS = ("trl", "groups")
@@ -81,12 +82,13 @@ def _pairs(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         return [{"role": "assistant", "content": text}] if chat else text
 
     for (chosen, rejected), margin in zip(row["pairs"], row["margins"], strict=True):
+        both = (chosen, rejected)
         yield {
             "prompt": row["messages"] if chat else row["prompt"],
             "chosen": said(chosen),
             "rejected": said(rejected),
-            "score_chosen": row["rewards"][chosen],
-            "score_rejected": row["rewards"][rejected],
+            **{name: row["finish_reasons"][i] for name, i in zip(ENDINGS, both, strict=True)},
+            **{name: row["rewards"][i] for name, i in zip(SCORES, both, strict=True)},
             "margin": margin,
             "pair_id": pair_id(row["prompt_id"], chosen, rejected),
             "prompt_id": row["prompt_id"],
@@ -135,10 +137,10 @@ def _schema(first: dict[str, Any], format: str) -> pa.Schema:
         fields += [(name, pa.list_(kind)) for name, kind in lists.items()]
         return pa.schema([*fields, ("prompt_id", pa.string())])
     texts = [(name, text) for name in ("prompt", "chosen", "rejected")]
-    scores = [(name, pa.float64()) for name in ("score_chosen", "score_rejected", "margin")]
-    return pa.schema(
-        [*texts, *scores, *((n, pa.string()) for n in ("pair_id", "prompt_id", "policy", "date"))]
-    )
+    endings = [(name, pa.string()) for name in ENDINGS]
+    scores = [(name, pa.float64()) for name in (*SCORES, "margin")]
+    origin = [(name, pa.string()) for name in ("pair_id", "prompt_id", "policy", "date")]
+    return pa.schema([*texts, *endings, *scores, *origin])
 
 
 def _write(rows: Iterator[dict[str, Any]], schema: pa.Schema, folder: Path) -> tuple[int, int]:

@@ -26,6 +26,8 @@ from rayflow.sources.base import (
 ROLES = ("system", "developer", "user", "assistant", "tool")
 _NOT_TEXT = ("tool_calls", "function_call", "tools", "images", "image")
 """Keys, of a row or of a turn, whose content the model of whoever wrote the data has seen, and ours would not."""
+FINISH_REASONS = ("stop", "length")
+"""How a response may have ended: by itself, or cut at max_tokens."""
 Context = str | tuple[Message, ...]
 """What a response answers: plain text, or chat turns."""
 
@@ -195,7 +197,7 @@ def finish_reasons_of(row: dict[str, Any], num_responses: int) -> tuple[str, ...
     if not has(row, "finish_reasons"):
         return ()
     value = row["finish_reasons"]
-    known = isinstance(value, list | tuple) and all(each in ("stop", "length") for each in value)
+    known = isinstance(value, list | tuple) and all(each in FINISH_REASONS for each in value)
     if not known or len(value) != num_responses:
         raise RowError(
             WRONG_TYPE, f"'finish_reasons' must be a list of {num_responses} words, stop or length"
@@ -233,12 +235,3 @@ def group(
         rewards=np.asarray(scores, dtype=np.float64),
         finish_reasons=finish_reasons,
     )
-
-
-def preference(given: Context, chosen: str, rejected: str, row: dict[str, Any]) -> Example:
-    """A labelled pair, with the row's `target`, `score_chosen` and `score_rejected` where it has them.
-
-    The chosen response comes first, so opposite labels of the same two responses have different ids.
-    """
-    scores = [score(row.get(key), key) for key in ("score_chosen", "score_rejected")]
-    return group(given, (chosen, rejected), scores, paired=True, target=target_of(row))

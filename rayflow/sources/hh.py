@@ -17,7 +17,8 @@ from rayflow.core.given_rows import Example
 from rayflow.core.options import KindOptions
 from rayflow.core.rows import Message
 from rayflow.sources.base import NO_DIALOGUE, SEVERAL_TURNS, RowError
-from rayflow.sources.fields import first_of, has, preference, text
+from rayflow.sources.fields import first_of, has, text
+from rayflow.sources.pairs import preference
 
 _HUMAN, _ASSISTANT = "\n\nHuman:", "\n\nAssistant:"
 _TURN = re.compile(r"\n\n(Human|Assistant):")

@@ -15,7 +15,8 @@ from typing import Any
 from rayflow.core.given_rows import Example
 from rayflow.core.options import KindOptions
 from rayflow.sources.base import OTHER_SPLIT, WRONG_TYPE, RowError
-from rayflow.sources.fields import first_of, has, preference, text
+from rayflow.sources.fields import first_of, has, text
+from rayflow.sources.pairs import preference
 
 
 class Tldr:

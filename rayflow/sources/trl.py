@@ -19,18 +19,26 @@ from rayflow.core.given_rows import Example
 from rayflow.core.options import KindOptions
 from rayflow.core.rows import Message
 from rayflow.sources.base import EMPTY_PROMPT, IDENTICAL, WRONG_TYPE, RowError
-from rayflow.sources.fields import answer, context, first_of, has, preference, text, turns
+from rayflow.sources.fields import answer, context, first_of, has, text, turns
+from rayflow.sources.pairs import preference
 
 
 class Trl:
-    """`chosen` and `rejected`, optionally `prompt` or `messages`, `target`, `score_chosen`, `score_rejected`."""
+    """`chosen` and `rejected`, optionally `prompt` or `messages`, `target`, `score_chosen`, `score_rejected`.
+
+    `finish_reason_chosen` and `finish_reason_rejected` ("stop", "length") may tell which of the two a sampler has cut:
+    it gets no EOS.
+    """
 
     class Config(KindOptions):
         """Nothing to set."""
 
         kind: str = "trl"
 
-    wants = "chosen and rejected (optional: prompt or messages, target, score_chosen, score_rejected)"
+    wants = (
+        "chosen and rejected (optional: prompt or messages, target, score_chosen, score_rejected, "
+        "finish_reason_chosen, finish_reason_rejected)"
+    )
 
     def __init__(self, options: Config) -> None:
         self.options = options

@@ -13,18 +13,22 @@ from typing import Any
 from rayflow.core.given_rows import Example
 from rayflow.core.options import KindOptions
 from rayflow.sources.base import WRONG_TYPE, RowError
-from rayflow.sources.fields import answer, context, first_of, preference, turns
+from rayflow.sources.fields import answer, context, first_of, turns
+from rayflow.sources.pairs import preference
 
 
 class UltraFeedback:
-    """`prompt`, `chosen` and `rejected` messages, optionally `target`, `score_chosen` and `score_rejected`."""
+    """`prompt`, `chosen` and `rejected` messages; optional are `target`, scores and endings, as in `trl`."""
 
     class Config(KindOptions):
         """Nothing to set."""
 
         kind: str = "ultrafeedback"
 
-    wants = "a text prompt, chosen and rejected as messages (optional: target, score_chosen, score_rejected)"
+    wants = (
+        "a text prompt, chosen and rejected as messages (optional: target, score_chosen, score_rejected, "
+        "finish_reason_chosen, finish_reason_rejected)"
+    )
 
     def __init__(self, options: Config) -> None:
         self.options = options

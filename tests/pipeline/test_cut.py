@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from rayflow.config import PoolOptions, RunConfig
+from rayflow.config import PoolOptions, PromptSource, RunConfig
 from rayflow.config.evaluate import EvaluateConfig
+from rayflow.config.reward import RewardConfig
 from rayflow.core.files import read_json
 from rayflow.core.given_rows import Example
+from rayflow.core.model_folder import load_tokenizer
 from rayflow.core.options import KindOptions
 from rayflow.core.stats import sigmoid
 from rayflow.pipeline.commands import make_runner
 from rayflow.pipeline.evaluation_plan import build_evaluation_plan
 from rayflow.pipeline.execute import Pipeline
+from rayflow.pipeline.export import write_trl
 from rayflow.pipeline.report import report
+from rayflow.pipeline.reward_plan import build_reward_plan
 from rayflow.pipeline.stages.judge import JudgeStage
 from rayflow.rewards.pairwise import Pairwise, PairwiseOptions
+from rayflow.sources.read import read
 from tests.pipeline.evaluation_helpers import evaluation_settings
 from tests.pipeline.helpers import run_data, tables
+from tests.pipeline.reward_helpers import reward_settings
 from tests.pipeline.test_given import RRHF, plan_of, run
 from tests.pipeline.test_resample import TOO_MANY, finish
 
@@ -131,6 +138,37 @@ def test_given_responses_are_scored_as_their_data_says_they_ended(tmp_path: Path
     plan = plan_of(tmp_path, tiny_model, [row | {"pairs": [[0, 1]]} for row in rows], train=RRHF, reward=CUT)
     run(plan)
     assert [row["rewards"] for row in tables(plan)["score"]] == [was_cut(row) for row in rows]
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_what_is_exported_is_read_back_with_its_endings(settings: dict, tmp_path: Path, suffix: str) -> None:
+    plan, _ = run_data(RunConfig.model_validate(settings))
+    total, cut = write_trl(plan.artifacts, path := tmp_path / f"pairs.{suffix}")
+    assert 0 < cut < total
+    stored, told = tables(plan), defaultdict(set)
+    for prompt, sampled, paired in zip(stored["prompts"], stored["sample"], stored["pair"], strict=True):
+        for pair in paired["pairs"]:
+            texts = tuple(sampled["responses"][i] for i in pair)
+            told[prompt["prompt"], texts].add(tuple(sampled["finish_reasons"][i] for i in pair))
+    found = [row for row in read(PromptSource(path=str(path))) if isinstance(row, Example)]
+    assert found and all(row.finish_reasons in told[row.prompt, row.responses] for row in found)
+    assert {reason for row in found for reason in row.finish_reasons} == {"stop", "length"}
+
+
+def test_a_classifier_learns_no_end_of_a_text_that_was_cut(tmp_path: Path, tiny_model: str) -> None:
+    rows = [
+        {"prompt": f"Number {i}: ", "chosen": "a joy", "rejected": "dull", "finish_reason_chosen": reason}
+        for i, reason in enumerate(("length", "stop"))
+    ]
+    data = tmp_path / "pairs.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = reward_settings(tmp_path, data, tiny_model, "classifier")
+    settings["data"] = {"train": {"path": str(data)}, "evaluation": {"path": str(data)}}
+    stage = build_reward_plan(RewardConfig.model_validate(settings)).stages["encode"]
+    stage.setup()
+    found = asyncio.run(stage.process(list(read(PromptSource(path=str(data))))))
+    eos = load_tokenizer(tiny_model).eos_token_id
+    assert [[ids[-1] == eos for ids in row.token_ids] for row in found] == [[False, True], [True, True]]
 
 
 def test_a_trained_reward_is_judged_on_responses_as_they_ended(tiny_model: str) -> None:

@@ -84,6 +84,16 @@ def test_both_exports_are_read_back_by_their_layouts(refreshed: Nightly, tmp_pat
     assert texts(groups) == {
         (r["prompt"], r["responses"][a], r["responses"][b]) for r in wanted for a, b in r["pairs"]
     }
+
+    def endings(examples: list[Example]) -> set[tuple[str, ...]]:
+        return {
+            (e.prompt, *(e.responses[i] for i in pair), *(e.finish_reasons[i] for i in pair))
+            for e in examples
+            for pair in e.pairs
+        }
+
+    assert endings(trl) <= endings(groups)  # the first of several pairs with the same texts
+    assert {reason for e in trl for reason in e.finish_reasons} == {"stop", "length"}
     for example in groups:
         assert all(example.rewards[a] > example.rewards[b] for a, b in example.pairs)
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from rayflow.errors import DataError
-from rayflow.sources.base import RowError
+from rayflow.sources.base import Layout, RowError
 from rayflow.sources.trl import Trl
+from rayflow.sources.ultrafeedback import UltraFeedback
 
 TRL = Trl(Trl.Config())
 SKY = {"role": "user", "content": "What colour is the sky?"}
@@ -60,6 +61,31 @@ def test_scores_become_rewards_and_missing_ones_nan() -> None:
 
 
 @pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({}, ()),
+        ({"finish_reason_chosen": None, "finish_reason_rejected": None}, ()),  # as a Parquet file leaves them
+        ({"finish_reason_chosen": "length"}, ("length", "stop")),
+        ({"finish_reason_chosen": "stop", "finish_reason_rejected": "length"}, ("stop", "length")),
+    ],
+)
+@pytest.mark.parametrize(
+    ("layout", "row"),
+    [
+        (TRL, {"prompt": "The sky is", "chosen": " blue.", "rejected": " green."}),
+        (TRL, {"chosen": "The sky is blue.", "rejected": "The sky is green."}),
+        (TRL, {"chosen": [SKY, BLUE], "rejected": [SKY, GREEN]}),
+        (UltraFeedback(UltraFeedback.Config()), {"prompt": "Sky?", "chosen": [BLUE], "rejected": [GREEN]}),
+    ],
+)
+def test_what_a_sampler_cut_is_told(layout: Layout, row: dict, told: dict, expected: tuple) -> None:
+    made = layout.example({**row, **told})
+    assert made.finish_reasons == expected
+    assert made.cut.tolist() == [reason == "length" for reason in expected or ("stop", "stop")]
+    assert made.prompt_id == layout.example(row).prompt_id
+
+
+@pytest.mark.parametrize(
     ("row", "reason", "words"),
     [
         ({"chosen": "a"}, "missing key", "needs 'rejected', has chosen"),
@@ -89,6 +115,16 @@ def test_scores_become_rewards_and_missing_ones_nan() -> None:
         ),
         ({"prompt": "a", "chosen": "b", "rejected": "c", "score_rejected": True}, "wrong type", "is bool"),
         ({"prompt": "a", "chosen": "b", "rejected": "c", "score_chosen": 10**400}, "wrong type", "finite"),
+        (
+            {"prompt": "a", "chosen": "b", "rejected": "c", "finish_reason_rejected": "eos"},
+            "wrong type",
+            "'finish_reason_rejected' must be stop or length, is 'eos'",
+        ),
+        (
+            {"prompt": "a", "chosen": "b", "rejected": "c", "finish_reason_chosen": ["stop"]},
+            "wrong type",
+            "'finish_reason_chosen' must be stop or length",
+        ),
         ({"prompt": "a", "chosen": "\udc00", "rejected": "c"}, "not Unicode text", "'chosen'"),
     ],
 )
