@@ -115,7 +115,7 @@ def begin(
         if stored is not None:
             written = base.table.written(attempt.name)
             gone = written is not None and not base.table.readable(written)
-            if not gone and (written is not None or stored["identity"] == wanted):
+            if not gone and (written is not None or _decisive(stored["identity"]) == _decisive(wanted)):
                 return attempt, f"Going on with {attempt.name}."
             changes = f"retention removed the data of version {written}, which it wrote"
             if not gone:
@@ -146,3 +146,8 @@ def _identity(base: Base, recipe: Recipe, config: Any) -> dict[str, Any]:
         "head": base.head,
         "latest": base.latest,
     }
+
+
+def _decisive(identity: dict[str, Any]) -> dict[str, Any]:
+    """The same without what is only for people."""
+    return identity | {"recipe": Recipe(**identity["recipe"]).identity()}

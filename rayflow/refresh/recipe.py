@@ -30,7 +30,7 @@ class Recipe:
     """What all rows that are computed today have in common.
 
     Attributes:
-        policy: name and content of the model that samples, such as "SmolLM2-1a2b3c4d5e6f".
+        policy: name and content of the model that samples, such as "SmolLM2-1a2b3c4d5e6f"; the name is for people.
         sampling: engine, settings and seed.
         reward: the reward's settings and models.
         selection: selection and pairing.
@@ -43,8 +43,12 @@ class Recipe:
 
     def changed_part(self, other: Recipe) -> str | None:
         """The first part in which another recipe differs; None if it is the same."""
-        parts = (f.name for f in fields(self))
-        return next((name for name in parts if getattr(self, name) != getattr(other, name)), None)
+        mine, others = self.identity(), other.identity()
+        return next((name for name in mine if mine[name] != others[name]), None)
+
+    def identity(self) -> dict[str, str]:
+        """By part what decides the rows: of the policy its content alone, whatever its folder is called."""
+        return self.to_dict() | {"policy": self.policy.rpartition("-")[2]}
 
     def to_dict(self) -> dict[str, str]:
         """As JSON."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -96,6 +97,35 @@ def test_what_does_not_decide_the_rows_computes_nothing(refreshed: Nightly, sett
     assert refreshed.asked() == [] and len(refreshed.root.records()) == 1
     assert refreshed.root.day(DAYS[1]) == refreshed.root.latest
     assert refreshed.run(DAYS[1]) == 0 and "Done before" in refreshed.said
+
+
+def test_a_policy_in_a_folder_of_another_name_is_the_same_policy(nightly: Nightly, tiny_model: str) -> None:
+    models = [shutil.copytree(tiny_model, nightly.folder / name) for name in ("before", "after-1")]
+    assert nightly.run(DAYS[0], f"model={models[0]}") == 0 and len(nightly.asked()) == 20
+    assert nightly.run(DAYS[1], f"model={models[1]}") == 0 and nightly.asked() == []
+    assert "Nothing has changed" in nightly.said
+    nightly.write(range(21))
+    assert nightly.run(DAYS[2], f"model={models[1]}") == 0 and len(nightly.asked()) == 1
+    names = {row["policy"].rpartition("-")[0] for row in nightly.rows()}
+    assert names == {"before", "after-1"}
+    (models[1] / "config.json").write_text((models[1] / "config.json").read_text() + "\n")
+    assert nightly.run(DAYS[3], f"model={models[1]}") == 0 and len(nightly.asked()) == 21
+
+
+def test_a_day_goes_on_when_its_policy_was_moved(
+    nightly: Nightly, tiny_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rayflow.refresh.table import PreferenceTable
+
+    model = shutil.copytree(tiny_model, nightly.folder / "before")
+    with monkeypatch.context() as patch:
+        patch.setattr(PreferenceTable, "replace", lambda *_: (_ for _ in ()).throw(OSError("no space")))
+        with pytest.raises(OSError):
+            nightly.run(DAYS[0], f"model={model}")
+    assert len(nightly.asked()) == 20
+    moved = model.rename(nightly.folder / "after")
+    assert nightly.run(DAYS[0], f"model={moved}") == 0
+    assert nightly.asked() == [] and "Going on with" in nightly.said
 
 
 def test_a_changed_target_computes_its_prompt_again(nightly: Nightly) -> None:
