@@ -9,6 +9,8 @@ from rich.console import Console
 from rayflow.config import RunConfig
 from rayflow.config.refresh import RefreshConfig
 from rayflow.pipeline import commands
+from rayflow.pipeline.rounds import round_config
+from rayflow.pipeline.run_plan import build_run_plan
 from rayflow.refresh.export import export
 from rayflow.refresh.folder import RefreshFolder
 from rayflow.refresh.retention import remove_groups
@@ -24,7 +26,8 @@ def train_config(config: RefreshConfig, folder: RefreshFolder, version: int) -> 
     data["prompts"]["train"] = {"path": str(groups / "data"), "layout": {"kind": "groups"}}
     # What the sampler said of its tokens is not in the table: texts are encoded anew, and the reference reads them.
     data["reference"]["source"] = "recompute"
-    return RunConfig.model_validate(data)
+    run = RunConfig.model_validate(data)
+    return round_config(run, 1, run.model)  # as it is run, and stored: with the overrides of its one round
 
 
 def train(config: RefreshConfig, version: int, console: Console) -> Path:
@@ -37,12 +40,13 @@ def train(config: RefreshConfig, version: int, console: Console) -> Path:
     """
     folder = RefreshFolder(config.root)
     run = train_config(config, folder, version)
-    groups = folder.groups(version)
-    if groups.exists() or not _done(run):
+    # By the plan: another one, say without `train.choose`, may have left its training in a folder of another number.
+    trained = build_run_plan(run).artifacts["train"]
+    if folder.groups(version).exists() or not (trained.committed and _ended(run)):
         _write(folder, version)
         commands.run(run, console)
         remove_groups(folder, version)
-    return next(run.root.glob("*-train")) / "model"
+    return trained.folder / "model"
 
 
 def _write(folder: RefreshFolder, version: int) -> None:
@@ -56,8 +60,8 @@ def _write(folder: RefreshFolder, version: int) -> None:
                 raise
 
 
-def _done(run: RunConfig) -> bool:
+def _ended(run: RunConfig) -> bool:
     """Whether this very configuration has been run to its end; another one is the run's own to refuse or to go on."""
     stored = run.root / "config.yaml"
-    ended = (run.root / "summary.json").exists() and any(run.root.glob("*-train/manifest.json"))
-    return ended and stored.exists() and stored.read_text(encoding="utf-8") == run.to_yaml()
+    ended = (run.root / "summary.json").exists() and stored.exists()
+    return ended and stored.read_text(encoding="utf-8") == run.to_yaml()

@@ -48,6 +48,19 @@ def test_a_promoted_version_is_trained_on_and_a_second_call_finds_it_done(
     assert nightly.run(DAYS[0], *settings) == 0 and list(copies.iterdir()) == []
 
 
+def test_the_training_of_another_plan_is_not_taken_for_this_ones(nightly: Nightly, tiny_model: str) -> None:
+    """With `train.choose` a training has stages before it that it had not: an older one stays in its folder."""
+    nightly.write(range(2))
+    small = ("train={batch_size: 2, precision: float32, num_epochs: 1}", "reference.precision=float32")
+    settings = ("refresh.train=true", f"model={tiny_model}", "sample.num_candidates=8", *small)
+    assert nightly.run(DAYS[0], *settings) == 0, nightly.said
+    run = nightly.root.root / "trained" / f"version-{nightly.root.latest}"
+    (trained,) = run.glob("*-train")
+    trained.rename(trained.with_name("99-train"))
+    assert nightly.run(DAYS[0], *settings) == 0
+    assert str(trained / "model") in nightly.said.replace("\n", "") and (trained / "manifest.json").exists()
+
+
 def assert_only_what_ended_by_itself_has_an_eos(run: Path, model: str) -> None:
     """The sampler cut some responses; the policy that wrote them emitted no end there."""
     stored = tables(build_run_plan(stored_config(run, RunConfig)))
