@@ -24,6 +24,7 @@ from rayflow.pipeline.rounds import SELECTING, SHARED, round_config, round_confi
 from rayflow.pipeline.run_plan import build_run_plan
 from rayflow.pipeline.runner import LocalRunner, Runner
 from rayflow.pipeline.tracking import Tracking
+from rayflow.pipeline.unread import unread_settings
 
 
 def run(
@@ -46,6 +47,8 @@ def run(
     Raises:
         RayflowError: see the stages.
     """
+    for told in unread_settings(config):
+        console.print(f"[yellow]{told}[/]", soft_wrap=True)
     # All of them now: what the last round cannot do is not to be found out after the others.
     rounds = [round_config(config, number, config.model) for number in range(1, config.rounds.num + 1)]
     for each in rounds[1:]:
