@@ -27,6 +27,7 @@ from rayflow.pipeline.placement import place
 from rayflow.pipeline.plan import Plan
 from rayflow.pipeline.prompts import PromptStage, no_prompts
 from rayflow.rewards.base import close_reward
+from rayflow.rewards.scoring import missing_eos_penalty
 from rayflow.sources.files import source_digest
 from rayflow.sources.read import DROPPED, read, read_answers
 
@@ -217,6 +218,7 @@ def _check_reward(reward: Any) -> None:
     """Its models' folders; what has no model is set up, so that a rule is imported now, not in a worker."""
     for member in getattr(reward, "members", ()):
         _check_reward(member)
+    missing_eos_penalty(reward)  # that of a pairwise reward is refused
     for model in reward.models:
         check_model_folder(resolve_model(model))
     if not reward.models:

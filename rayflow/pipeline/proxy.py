@@ -21,7 +21,8 @@ from rayflow.engines.base import Engine, Generation, SamplingOptions
 from rayflow.errors import DataError, RewardError
 from rayflow.evaluation.pairwise import compare_all
 from rayflow.evaluation.win_rate import compare
-from rayflow.rewards.base import close_reward, is_pairwise, scores_of
+from rayflow.rewards.base import close_reward, is_pairwise
+from rayflow.rewards.scoring import scores_of
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ class Reward(Protocol):
     Some attributes are optional: `pairwise = True` says that the reward is a `PairwiseReward`, `components`
     that it is a `ComponentReward`, `relative = True` that a response's score depends on the others in its call,
     `reads_cut = True` that `score`, `score_components` and `compare` take one more, optional argument `cut` (see
-    `scores_of`),
+    `rewards.scoring.scored`),
     and `waits = True` that a call spends its time waiting for another process, so that prompts should be
     scored several at a time (`score` is then called from threads). `close()` ends what would outlive the reward,
     such as another process.
@@ -153,29 +153,6 @@ def reads_cut(reward: Any) -> bool:
     return bool(getattr(reward, "reads_cut", False))
 
 
-def missing_eos_penalty(reward: Any) -> float:
-    """Its `missing_eos_penalty`; 0 where it has no such setting."""
-    return float(getattr(getattr(reward, "options", None), "missing_eos_penalty", 0.0))
-
-
-def scores_of(
-    reward: Any, prompt: Prompt, responses: Sequence[str], cut: np.ndarray | None = None
-) -> np.ndarray:
-    """`reward.score`, told which responses were cut where that matters to it, less its penalty for those: [n] float64.
-
-    Args:
-        reward: a `Reward`.
-        prompt: what was asked.
-        responses: n texts.
-        cut: [n] bool, which of them the sampler cut at max_tokens; None where all are complete.
-    """
-    more = (cut,) if reads_cut(reward) else ()
-    found = np.asarray(reward.score(prompt, responses, *more), dtype=np.float64)
-    penalty = missing_eos_penalty(reward)
-    # A wrong number of rewards is the caller's to refuse.
-    return found if not penalty or cut is None or found.shape != cut.shape else found - penalty * cut
-
-
 def is_relative(reward: Any) -> bool:
     """Whether scores from two calls for one prompt have no common scale. True of every pairwise reward."""
     return bool(getattr(reward, "relative", False)) or is_pairwise(reward)
@@ -208,7 +185,7 @@ def preferences(
     pairs: np.ndarray,
     cut: np.ndarray | None = None,
 ) -> np.ndarray:
-    """`reward.compare`, held to its word: [p] float64 in [SURE, 1 - SURE]; `cut` as in `scores_of`.
+    """`reward.compare`, held to its word: [p] float64 in [SURE, 1 - SURE]; `cut` as in `rewards.scoring.scored`.
 
     Raises:
         RewardError: see `compare`, or what came back is no list of p probabilities.

@@ -135,7 +135,7 @@ class ClassifierReward:
             self._scorer.close()
 
     def score(self, prompt: Prompt, responses: Sequence[str], cut: np.ndarray | None = None) -> np.ndarray:
-        """Rewards of one prompt's candidates: [n] float64, the raw logits; `cut` as in `scores_of`.
+        """Rewards of one prompt's candidates: [n] float64, the raw logits; `cut` as in `scoring.scored`.
 
         Raises:
             RewardError: a conversation is longer than the limit, or the accelerator's memory is too small.

@@ -21,11 +21,10 @@ from rayflow.rewards.base import (
     close_reward,
     is_pairwise,
     is_relative,
-    missing_eos_penalty,
     preferences,
     reads_cut,
-    scores_of,
 )
+from rayflow.rewards.scoring import missing_eos_penalty, scores_of
 
 
 class Member(Options):

@@ -178,3 +178,11 @@ def test_a_loss_without_a_unit_is_refused_before_anything_is_sampled(settings: d
     config = with_settings(settings, model=tiny_model, train={"loss": f"{HERE}:Loss"})
     with pytest.raises(ConfigError, match=r"has the unit None: say in its class .* 'pairs', 'responses' or"):
         preflight(build_run_plan(config))
+
+
+def test_a_penalty_that_comparisons_would_leave_out_is_refused_before_anything_is_sampled(
+    settings: dict, tiny_model: str
+) -> None:
+    reward = {"kind": "tests.rewards.test_scoring:Compares", "missing_eos_penalty": 1.0}
+    with pytest.raises(ConfigError, match="missing_eos_penalty=1 is taken from scores"):
+        preflight(build_run_plan(with_settings(settings, model=tiny_model, reward=reward)))

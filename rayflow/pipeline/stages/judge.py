@@ -17,7 +17,8 @@ from rayflow.core.rows import Failure
 from rayflow.core.stats import logit
 from rayflow.errors import DataError, RewardError
 from rayflow.pipeline.stage import failure_of
-from rayflow.rewards.base import close_reward, is_pairwise, preferences, scores_of
+from rayflow.rewards.base import close_reward, is_pairwise, preferences
+from rayflow.rewards.scoring import scores_of
 
 
 @dataclass

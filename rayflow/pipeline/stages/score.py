@@ -15,15 +15,8 @@ from rayflow.core.options import KindOptions, build
 from rayflow.core.rows import ComponentScores, Failure, OrderedScores, Responses, Row, Scores
 from rayflow.errors import DataError, RewardError
 from rayflow.pipeline.stage import failure_of, row_failure
-from rayflow.rewards.base import (
-    ComponentRewards,
-    Reward,
-    close_reward,
-    components_of,
-    reads_cut,
-    reads_orders,
-    scores_of,
-)
+from rayflow.rewards.base import Reward, close_reward, components_of, reads_orders
+from rayflow.rewards.scoring import scored
 
 
 @dataclass
@@ -68,7 +61,7 @@ class ScoreStage:
 
     def _one(self, row: Responses) -> Scores | Failure:
         try:
-            found, orders = self._score(row)
+            found = scored(self._reward, row, row.responses, row.cut)
         except Exception as error:
             return row_failure(row.prompt_id, "reward failed", error, (self._reward,), RewardError, DataError)
         n = len(row.responses)
@@ -81,26 +74,13 @@ class ScoreStage:
                 detail = f"{values[bad[0]]} for candidate {bad[0]} ({len(bad)} of {n} not finite)"
                 return failure_of(row.prompt_id, "reward is not finite", detail)
         if not components_of(self._reward):
-            return _scores(row.prompt_id, found.rewards, orders)
+            return _scores(row.prompt_id, found.rewards, found.orders)
         return ComponentScores(
             prompt_id=row.prompt_id,
             rewards=found.rewards,
             component_rewards=found.parts,
             variances=found.variances,
         )
-
-    def _score(self, row: Responses) -> tuple[ComponentRewards, np.ndarray | None]:
-        """Rewards with their parts (of one piece: none, and no variance), and judgements by order if told."""
-        if components_of(self._reward):
-            more = (row.cut,) if reads_cut(self._reward) else ()
-            return self._reward.score_components(row, row.responses, *more), None
-        orders = None
-        if reads_orders(self._reward):
-            by_order = self._reward.score_orders(row, row.responses)
-            rewards, orders = by_order.values, by_order.orders
-        else:
-            rewards = scores_of(self._reward, row, row.responses, row.cut)
-        return ComponentRewards(rewards, parts=(), variances=np.zeros(len(row.responses))), orders
 
     def count_tokens(self, rows: Sequence[Scores]) -> int:
         """Rewards are counted by candidate, not by token."""
