@@ -16,6 +16,9 @@ from rayflow.errors import ArtifactError
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """What the system says when a disk, a quota or a file's largest size is used up."""
 
+_NO_FOLDERS = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS})
+"""What file systems say that cannot do this for a folder."""
+
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file.
@@ -53,10 +56,30 @@ def replacing(path: Path) -> Iterator[Path]:
     with writing(path), contextlib.ExitStack() as undo:
         undo.callback(pending.unlink, missing_ok=True)
         yield pending
-        with open(pending, "rb") as written:
-            os.fsync(written.fileno())
+        sync(pending)
         os.replace(pending, path)
         undo.pop_all()
+
+
+def sync(path: Path) -> None:
+    """Have a file's content, or a folder's list of names, on the disk before anything that follows.
+
+    Else a machine that is cut off may keep a later commit, and lose what it commits.
+    """
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    except OSError as error:
+        if not (path.is_dir() and error.errno in _NO_FOLDERS):
+            raise
+    finally:
+        os.close(opened)
+
+
+def sync_tree(folder: Path) -> None:
+    """`sync` of a folder and of all that is in it."""
+    for path in (*folder.rglob("*"), folder):
+        sync(path)
 
 
 @contextlib.contextmanager

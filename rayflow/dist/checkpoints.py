@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rayflow.core.files import sync
 from rayflow.training.checkpoints import committed_folder, is_intact, write_checksums
 
 if TYPE_CHECKING:
@@ -84,12 +85,16 @@ class RayStore:
 
 def _merge(own: Path, folder: Path) -> None:
     """Move a worker's files beside the others': within one file system, so that nothing is copied."""
+    folders = {folder}
     for path in sorted(own.rglob("*")):
         target = folder / path.relative_to(own)
         if path.is_dir():
             target.mkdir(exist_ok=True)
+            folders.add(target)
         else:
             os.replace(path, target)
+    for each in folders:
+        sync(each)  # the files are on the disk; their new places must be before the checkpoint is reported
     shutil.rmtree(own)
 
 

@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from rayflow.core.files import FULL, storage_error
+from rayflow.core.files import FULL, storage_error, sync, sync_tree
 from rayflow.core.model_folder import CHECKSUMS
 from rayflow.errors import ArtifactError, StageError
 
@@ -82,15 +82,20 @@ class FolderStore:
 
 @contextmanager
 def committed_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside `folder` that takes its place when the block ends without an error."""
+    """A temporary folder beside `folder` that takes its place when the block ends without an error.
+
+    It is on the disk by then: what is committed next may name it, whatever happens to the machine.
+    """
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
         yield partial
+        sync_tree(partial)
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(partial, folder)
+        sync(folder.parent)
     except Exception as error:
         full = _no_room(error, folder.parent)
         shutil.rmtree(partial, ignore_errors=True)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from rayflow.core.files import sync
 from rayflow.errors import DataError
 from rayflow.training.metrics import Metrics, read_metrics
 
@@ -100,6 +101,7 @@ class Chooser:
         if best.exists() or not target.exists():
             shutil.rmtree(target, ignore_errors=True)
             best.rename(target)
+            sync(target.parent)  # before the manifest that says it is there
         shutil.rmtree(self._folder, ignore_errors=True)
 
     @staticmethod

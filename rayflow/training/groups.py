@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from rayflow.core.files import sync
 from rayflow.errors import DataError
 
 _GROUPS_PER_BATCH = 256
@@ -139,6 +140,7 @@ def write_groups(path: str | Path, groups: Iterable[TrainingGroup]) -> int:
         while chunk := list(islice(source, _GROUPS_PER_BATCH)):
             writer.write_batch(_to_batch(chunk))
             total += len(chunk)
+    sync(partial)
     os.replace(partial, path)
     return total
 

@@ -79,6 +79,26 @@ def test_every_worker_s_files_count_however_many_go_on(tmp_path: Path) -> None:
     assert wrong_files(merged) == ["shape.json"]
 
 
+def test_a_folder_is_on_the_disk_before_it_takes_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the manifest that is written next may outlive the model that it commits."""
+    done: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def noted_fsync(opened: int) -> None:
+        done.append(Path(os.readlink(f"/proc/self/fd/{opened}")).name)
+        fsync(opened)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(os, "replace", lambda *paths: (done.append("replace"), replace(*paths)))
+    with committed_folder(tmp_path / "model") as partial:
+        (partial / "weights").write_text("w")
+        write_checksums(partial)
+    assert sorted(done[:2]) == ["checksums.json", "weights"]
+    assert done[2:] == ["model.partial", "replace", tmp_path.name]
+
+
 def test_a_full_disk_is_a_sentence_and_leaves_the_old_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
