@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from rayflow.core.options import KindOptions, MemberOptions, Options, build
 from rayflow.core.rows import Prompt
@@ -33,7 +33,8 @@ class Member(Options):
     Attributes:
         reward: any reward.
         weight: its factor in the sum; negative for what should be avoided. The sum is not divided by the
-            weights, so they also set the scale that selection's beta is measured in.
+            weights, so they also set the scale that selection's beta is measured in. A member's
+            `missing_eos_penalty` is multiplied too, so it goes to one whose weight is not negative.
         name: what it is called; its kind if empty.
     """
 
@@ -41,10 +42,26 @@ class Member(Options):
     weight: float = 1.0
     name: str = ""
 
+    @model_validator(mode="after")
+    def _a_penalty_is_no_bonus(self) -> Member:
+        if self.weight < 0 and _has_penalty(self.reward):
+            raise ValueError(
+                f"the negative weight {self.weight:g} would turn missing_eos_penalty into a bonus for responses that "
+                "were cut: give the penalty to a member with a positive weight, such as a rule that returns 0, and "
+                "remove it here"
+            )
+        return self
+
     @property
     def title(self) -> str:
         """The name that is shown."""
         return self.name or self.reward.kind
+
+
+def _has_penalty(options: KindOptions) -> bool:
+    """Whether a reward takes something from responses that were cut, or a member of it does."""
+    inner = (member.reward for member in getattr(options, "members", ()) if isinstance(member, Member))
+    return bool(getattr(options, "missing_eos_penalty", 0.0)) or any(map(_has_penalty, inner))
 
 
 class EnsembleReward:

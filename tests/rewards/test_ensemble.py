@@ -109,6 +109,20 @@ def test_members_are_named_and_no_two_alike() -> None:
         EnsembleReward.Config(members=[])
 
 
+def test_a_negative_weight_cannot_make_a_bonus_of_a_penalty() -> None:
+    penalised = {**LENGTH, "missing_eos_penalty": 1.0}
+    inner = {"kind": "ensemble", "members": [{"reward": penalised}]}
+    for reward in (penalised, inner):
+        with pytest.raises(ValidationError, match="weight -0.5 would turn missing_eos_penalty into a bonus"):
+            EnsembleReward.Config(members=[{"reward": reward, "weight": -0.5}])
+    members = [{"reward": LENGTH, "weight": -0.5}, {"reward": {**penalised, "function": VOWELS["function"]}}]
+    for member, name in zip(members, "ab", strict=True):
+        member["name"] = name
+    found = build("reward", EnsembleReward.Config(members=members))
+    cut = np.array([True, False, False, False])
+    assert found.score(PROMPT, RESPONSES, cut).tolist() == [-1.0, -2.0, -4.0, 0.0]
+
+
 def test_with_a_ranker_preferences_add_up_in_log_odds() -> None:
     """A pointwise member counts as Bradley-Terry; each pair is one comparison of the ranker."""
     mixed = ensemble((RANKER, 2.0), (LENGTH, 0.1))
