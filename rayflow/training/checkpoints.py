@@ -7,7 +7,6 @@ folder on this machine (`FolderStore`) or a cluster's storage.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import re
@@ -18,7 +17,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from rayflow.core.files import FULL, storage_error, sync, sync_tree
+from rayflow.core.files import FULL, sha256_of, storage_error, sync, sync_tree
 from rayflow.core.model_folder import CHECKSUMS
 from rayflow.errors import ArtifactError, StageError
 
@@ -116,7 +115,7 @@ def _no_room(error: Exception, folder: Path) -> ArtifactError | None:
 
 def write_checksums(folder: Path, name: str = CHECKSUMS) -> None:
     """Write SHA-256 of every file of `folder` to the file `name` in it: a flipped bit loads silently."""
-    digests = {path.relative_to(folder).as_posix(): _sha256(path) for path in _files(folder)}
+    digests = {path.relative_to(folder).as_posix(): sha256_of(path) for path in _files(folder)}
     (folder / name).write_text(json.dumps(digests, indent=2) + "\n")
 
 
@@ -158,7 +157,7 @@ def wrong_files(folder: Path) -> list[str]:
         except (OSError, ValueError, TypeError):
             wrong.append(path.name)
     wrong += [
-        f for f, digest in digests.items() if not (folder / f).is_file() or _sha256(folder / f) != digest
+        f for f, digest in digests.items() if not (folder / f).is_file() or sha256_of(folder / f) != digest
     ]
     if not wrong and len(lists) < (expected := _num_workers(folder)):
         wrong.append(f"{expected - len(lists)} of {expected} lists of checksums")
@@ -173,8 +172,3 @@ def _num_workers(folder: Path) -> int:
 
 def _files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(_LISTS))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from rayflow.core.files import sync
-from rayflow.errors import DataError
+from rayflow.core.files import read_json, sha256_of, sync, write_json
+from rayflow.errors import ArtifactError, DataError
 
 _GROUPS_PER_BATCH = 256
 _SCHEMA = pa.schema(
@@ -126,6 +126,8 @@ class GroupLengths:
 def write_groups(path: str | Path, groups: Iterable[TrainingGroup]) -> int:
     """Write groups to an uncompressed Arrow file, in bounded memory; the file appears when it is complete.
 
+    Its SHA-256 is written beside it, for `are_whole`.
+
     Returns:
         The number of groups.
 
@@ -141,8 +143,22 @@ def write_groups(path: str | Path, groups: Iterable[TrainingGroup]) -> int:
             writer.write_batch(_to_batch(chunk))
             total += len(chunk)
     sync(partial)
+    digest = sha256_of(partial)
     os.replace(partial, path)
+    write_json(_digest_path(path), {"sha256": digest})
     return total
+
+
+def are_whole(path: str | Path) -> bool:
+    """Whether a file is there and what `write_groups` wrote: a flipped bit would be trained on silently."""
+    try:
+        return read_json(_digest_path(Path(path)))["sha256"] == sha256_of(Path(path))
+    except (ArtifactError, KeyError, OSError):
+        return False
+
+
+def _digest_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.json")
 
 
 def _to_batch(groups: list[TrainingGroup]) -> pa.RecordBatch:

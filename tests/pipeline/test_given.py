@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,21 @@ def test_preferences_train_without_sampling_scoring_or_selecting(tmp_path, tiny_
         chosen = tokenizer.decode(group.response_token_ids[0], skip_special_tokens=True)
         assert chosen.strip() == row["chosen"].strip()
         assert group.response_token_ids[0][-1] == tokenizer.eos_token_id
+
+
+def test_a_training_that_goes_on_does_not_trust_damaged_training_data(tmp_path, tiny_model):
+    plan = plan_of(tmp_path, tiny_model, PAIRS)
+    run(plan)
+    trained = plan.artifacts["train"]
+    path = trained.folder / "groups.arrow"
+    before = path.read_bytes()
+    damaged = bytearray(before)
+    damaged[len(damaged) // 2] ^= 1
+    trained.forget(())  # as if it had not ended
+    path.write_bytes(damaged)
+    text = io.StringIO()
+    commands.run(plan.config, Console(file=text, width=300))
+    assert path.read_bytes() == before and "groups.arrow is not what was written" in text.getvalue()
 
 
 def test_targets_are_groups_of_one_response_without_a_reference(tmp_path, tiny_model):

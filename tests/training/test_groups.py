@@ -9,7 +9,7 @@ import pytest
 
 from rayflow.errors import DataError
 from rayflow.training import groups as module
-from rayflow.training.groups import GroupFile, TrainingGroup, write_groups
+from rayflow.training.groups import GroupFile, TrainingGroup, are_whole, write_groups
 
 
 def group(i: int, k: int = 3) -> TrainingGroup:
@@ -73,3 +73,18 @@ def test_a_missing_or_foreign_file_is_a_data_error(tmp_path, content):
         (tmp_path / "g.arrow").write_bytes(content)
     with pytest.raises(DataError, match=r"g\.arrow"):
         GroupFile(tmp_path / "g.arrow")
+
+
+def test_a_file_that_is_not_what_was_written_is_known(tmp_path):
+    path = tmp_path / "g.arrow"
+    assert not are_whole(path)
+    write_groups(path, [group(i) for i in range(4)])
+    assert are_whole(path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert not are_whole(path)
+    write_groups(path, [group(i) for i in range(3)])
+    assert are_whole(path)
+    (tmp_path / "g.arrow.json").unlink()
+    assert not are_whole(path)

@@ -133,7 +133,7 @@ class TrainStage:
             StageError: there is nothing for the loss to train on.
             DataError: the loss reads rewards that the data does not have.
         """
-        from rayflow.training.groups import GroupFile, write_groups
+        from rayflow.training.groups import GroupFile
         from rayflow.training.loop import TrainJob
         from rayflow.training.steps import units_of
 
@@ -141,9 +141,7 @@ class TrainStage:
         folder = context.artifact.folder
         groups = folder / "groups.arrow"
         loss = build("loss", self.options.loss)
-        if not groups.exists():
-            sources = [context.artifacts[name] for name in self.groups]
-            write_groups(groups, self.training_groups(sources, needs(loss)))
+        self._write_groups(groups, context, needs(loss))
         lengths = GroupFile(groups).lengths()
         units = units_of(loss, lengths)
         if not units.sum():
@@ -177,6 +175,19 @@ class TrainStage:
             ),
             "unshared": unshared,
         }
+
+    def _write_groups(self, path: Path, context: StageContext, wanted: Needs) -> None:
+        """The training data, unless it is there; from the same shards it is the same, so training can go on with it."""
+        from rayflow.training.groups import are_whole, write_groups
+
+        if are_whole(path):
+            return
+        if path.exists():
+            context.console.print(
+                f"[yellow]{path} is not what was written:[/] it is made anew.", soft_wrap=True
+            )
+        sources = [context.artifacts[name] for name in self.groups]
+        write_groups(path, self.training_groups(sources, wanted))
 
     def why_unshared(self, lengths: GroupLengths) -> str | None:
         """Why the model cannot read a prompt once for all its responses; None if it can, or is not to."""
