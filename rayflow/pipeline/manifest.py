@@ -37,8 +37,19 @@ def read_stored(path: Path) -> dict[str, Any]:
     Raises:
         ArtifactError: unreadable, or an older or newer version's.
     """
-    data = read_json(path)
+    try:
+        data = read_json(path)
+    except ArtifactError as error:
+        raise ArtifactError(f"{error} {remedy(path.parent.parent)}") from error
     found = data.get("format", FORMAT if path.name == "stage.json" else None)
     if found != FORMAT:
         raise ArtifactError(f"{path} has format {found}, this version reads {FORMAT}. {OTHER_VERSION}")
     return data
+
+
+def remedy(run: Path) -> str:
+    """What to do about damage in a run's folder."""
+    return (
+        f"`rayflow verify {run} --repair` takes back what is damaged and what was made from it; the next run computes "
+        "only that anew."
+    )

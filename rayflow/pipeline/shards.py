@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from rayflow.core.files import read_json, writing
 from rayflow.core.rows import Failure
 from rayflow.errors import ArtifactError
+from rayflow.pipeline.manifest import remedy
 
 HASHED_BYTES = 8 << 20
 """Up to this size a shard is read whole and held against its SHA-256; of a larger one, read column by column,
@@ -193,11 +194,7 @@ class Shards:
         return self.folder / f"{index:05d}.json"
 
     def _remedy(self) -> str:
-        run = self.folder.parent.parent
-        return (
-            f"`rayflow verify {run} --repair` takes back every damaged shard and what was made from it; the next "
-            "run computes only those anew."
-        )
+        return remedy(self.folder.parent.parent)
 
 
 def _to_parquet(table: pa.Table) -> pa.Buffer:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from rayflow.core.files import read_json
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.identity import fingerprint
 from rayflow.pipeline.plan import Plan
@@ -45,7 +44,7 @@ class Shelf:
         """Put a run's finished stages on it."""
         for path in sorted(run.glob("*/manifest.json")):
             artifact = Artifact(path.parent)
-            self._found.setdefault((artifact.name, read_json(path)["fingerprint"]), artifact)
+            self._found.setdefault((artifact.name, artifact.manifest().fingerprint), artifact)
 
     def fill(self, plan: Plan) -> list[str]:
         """Give a plan every stage that is here and that it has not begun; returns their names."""

@@ -80,6 +80,46 @@ def test_verify_finds_damage_and_repair_computes_only_that_anew(
     assert runner.invoke(app, ["verify", root]).exit_code == 0
 
 
+@pytest.mark.parametrize("file", ["manifest.json", "stage.json"])
+@pytest.mark.parametrize("stage", ["prompts", "sample", "select"])
+def test_half_of_what_says_what_a_stage_is_costs_none_of_its_rows(
+    finished: tuple[Plan, dict], stage: str, file: str
+) -> None:
+    plan, before = finished
+    root, path = str(plan.config.root), plan.artifacts[stage].folder / file
+    stored = read_json(path)
+    kept = {name: plan.artifacts[name].shards.marker(0) for name in DATA_STAGES}
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(ArtifactError, match=rf"{file} cannot be read[\s\S]*`rayflow verify {root} --repair`"):
+        run_data(plan.config)
+    runner = CliRunner()
+    found = runner.invoke(app, ["verify", root])
+    assert found.exit_code == 1 and f"{file} cannot be read" in found.output
+    assert "1 damaged or missing" in found.output
+    mended = runner.invoke(app, ["verify", root, "--repair"])
+    assert mended.exit_code == 0 and mended.output.count("taken back") == 1, mended.output
+    again, _ = run_data(plan.config)
+    assert tables(again) == before
+    assert {name: again.artifacts[name].shards.marker(0) for name in DATA_STAGES} == kept
+    times = {"started", "seconds"}  # of a stage that was committed again
+    assert {k: v for k, v in read_json(path).items() if k not in times} == {
+        k: v for k, v in stored.items() if k not in times
+    }
+    assert runner.invoke(app, ["verify", root]).exit_code == 0
+
+
+def test_a_stage_that_nothing_tells_of_any_more_is_made_anew(finished: tuple[Plan, dict]) -> None:
+    plan, before = finished
+    for file in ("manifest.json", "stage.json"):
+        (plan.artifacts["score"].folder / file).write_bytes(b"")
+    mended = CliRunner().invoke(app, ["verify", str(plan.config.root), "--repair"])
+    assert mended.exit_code == 0, mended.output
+    for stage in ("score", "select", "pair"):
+        assert f"taken back: {stage}, all of it" in mended.output
+        assert not plan.artifacts[stage].folder.exists()
+    assert tables(run_data(plan.config)[0]) == before
+
+
 def test_a_kill_during_repair_leaves_the_damage_to_be_found_again(
     finished: tuple[Plan, dict], monkeypatch: pytest.MonkeyPatch
 ) -> None:

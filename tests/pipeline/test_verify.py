@@ -57,6 +57,13 @@ def test_a_model_or_its_checksums_that_are_gone_are_found_and_taken_back(trained
     assert not (trained / "07-train" / "manifest.json").exists()
 
 
+def test_a_training_without_a_readable_manifest_is_gone_on_with(trained: Path) -> None:
+    (trained / "07-train" / "manifest.json").write_text("{")
+    code, told = verify(trained, "--repair")
+    assert code == 0 and "taken back: train, the model" in told
+    assert not (trained / "07-train" / "manifest.json").exists()
+
+
 def test_a_study_may_remove_the_model_of_a_row_that_it_has_measured(trained: Path) -> None:
     shutil.rmtree(trained / "07-train" / "model")
     trained.with_name(f"{trained.name}.json").write_text("{}")
