@@ -21,6 +21,7 @@ from rayflow.engines.base import Engine, Generation, SamplingOptions
 from rayflow.errors import DataError, RewardError
 from rayflow.evaluation.pairwise import compare_all
 from rayflow.evaluation.win_rate import compare
+from rayflow.pipeline.stage import row_failure
 from rayflow.rewards.base import close_reward, is_pairwise
 from rayflow.rewards.scoring import scores_of
 
@@ -57,15 +58,17 @@ class ProxyJudge:
             return self._wins(engine, reward, from_table(pq.read_table(self.rows), view)[rank::world_size])
 
     def _wins(self, engine: Engine, reward: Any, rows: Sequence[Any]) -> tuple[float, int]:
-        """The sum of the win shares on these prompts, and how many of them count."""
+        """The sum of the win shares on these prompts, and how many of them count; of the others it is said why."""
         wins, count = 0.0, 0
         for row, made in zip(rows, asyncio.run(self._answers(engine, rows)), strict=True):
             try:
                 wins += _win_share(reward, row, made)
-            except (RewardError, DataError) as error:
-                print(f"Validation prompt {row.prompt_id} does not count: {error}", flush=True)
-            else:
                 count += 1
+            except Exception as error:
+                failure = row_failure(
+                    row.prompt_id, "comparison failed", error, (reward,), RewardError, DataError
+                )
+                print(f"Validation prompt {row.prompt_id} does not count: {failure.detail}", flush=True)
         return wins, count
 
     async def _answers(self, engine: Engine, rows: Sequence[Answers]) -> list[Generation | DataError]:

@@ -204,7 +204,9 @@ def judged(
     if not len(pairs):
         return ByOrder(np.empty(0), np.empty((0, 2)))
     if reads_orders(reward):
-        found = reward.compare_orders(prompt, responses, pairs)
+        told = reward.compare_orders(prompt, responses, pairs)
+        orders = np.asarray(told.orders, np.float64).reshape(-1, 2)
+        found = ByOrder(np.asarray(told.values, np.float64), orders)
     else:
         more = (cut,) if reads_cut(reward) else ()
         values = np.asarray(reward.compare(prompt, responses, pairs, *more), np.float64)

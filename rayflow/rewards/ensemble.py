@@ -13,9 +13,10 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from rayflow.core.options import KindOptions, MemberOptions, Options, build
+from rayflow.core.registry import is_plug_in
 from rayflow.core.rows import Prompt
 from rayflow.core.stats import logit, sigmoid
-from rayflow.errors import ConfigError, RewardError
+from rayflow.errors import ConfigError, RayflowError, RewardError
 from rayflow.rewards.base import (
     ComponentRewards,
     close_reward,
@@ -167,7 +168,7 @@ class EnsembleReward:
     ) -> np.ndarray:
         """[p] float64; a pointwise member reads only the responses that occur in the pairs."""
         if is_pairwise(self.members[index]):
-            with _named(self.components[index]):
+            with self._named(index):
                 return logit(preferences(self.members[index], prompt, responses, pairs, cut))
         used, places = np.unique(pairs, return_inverse=True)
         texts = [responses[i] for i in used]
@@ -180,23 +181,21 @@ class EnsembleReward:
         self, index: int, prompt: Prompt, responses: Sequence[str], cut: np.ndarray | None = None
     ) -> np.ndarray:
         """One member's rewards: [n] float64, finite."""
-        with _named(self.components[index]):
-            found = scores_of(self.members[index], prompt, responses, cut)
-            if found.shape != (len(responses),):
-                raise RewardError(f"gave the shape {found.shape} for {len(responses)} responses")
-            bad = np.flatnonzero(~np.isfinite(found))
-            if len(bad):
-                raise RewardError(f"gave {found[bad[0]]} for candidate {bad[0]}, which is not finite")
-        return found
+        with self._named(index):
+            return scores_of(self.members[index], prompt, responses, cut)
 
-
-@contextmanager
-def _named(member: str) -> Iterator[None]:
-    """Say whose error it is."""
-    try:
-        yield
-    except RewardError as error:
-        raise RewardError(f"member '{member}': {error}") from error
+    @contextmanager
+    def _named(self, index: int) -> Iterator[None]:
+        """Say whose error it is; whatever someone's own class lets through concerns the row, as it would alone."""
+        name = self.components[index]
+        try:
+            yield
+        except RewardError as error:
+            raise RewardError(f"member '{name}': {error}") from error
+        except Exception as error:
+            if isinstance(error, RayflowError) or not is_plug_in(self.members[index]):
+                raise
+            raise RewardError(f"member '{name}': {type(error).__name__}: {error}") from error
 
 
 def standardized(rewards: np.ndarray) -> np.ndarray:

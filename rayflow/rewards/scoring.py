@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from rayflow.core.rows import Prompt
-from rayflow.errors import ConfigError
+from rayflow.errors import ConfigError, RewardError
 from rayflow.rewards.base import components_of, is_pairwise, reads_cut, reads_orders
 
 
@@ -86,5 +86,15 @@ def scored(reward: Any, prompt: Prompt, responses: Sequence[str], cut: np.ndarra
 def scores_of(
     reward: Any, prompt: Prompt, responses: Sequence[str], cut: np.ndarray | None = None
 ) -> np.ndarray:
-    """The rewards alone: [n] float64 (see `scored`)."""
-    return scored(reward, prompt, responses, cut).rewards
+    """The rewards alone, held to their word: [n] float64, finite (see `scored`).
+
+    Raises:
+        RewardError: as `scored`, or what came back is not one finite number for each response.
+    """
+    found = scored(reward, prompt, responses, cut).rewards
+    if found.shape != (len(responses),):
+        raise RewardError(f"gave the shape {found.shape} for {len(responses)} responses")
+    bad = np.flatnonzero(~np.isfinite(found))
+    if len(bad):
+        raise RewardError(f"gave {found[bad[0]]} for candidate {bad[0]}, which is not finite")
+    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from rayflow.core.stats import sigmoid
-from rayflow.errors import RewardError
+from rayflow.errors import RewardError, StageError
 from rayflow.rewards.pairwise import Pairwise, PairwiseOptions
 from tests.pipeline.conftest import cheerful
 
@@ -69,4 +69,4 @@ class Breaking(Closing):
         turned: bool = False
 
     def judge(self, prompt, responses, pairs):
-        raise RuntimeError("out of memory")
+        raise StageError("out of memory")

@@ -14,6 +14,7 @@ from rayflow.core.evaluation_rows import Answers
 from rayflow.core.registry import resolve
 from rayflow.core.schema import to_table
 from rayflow.engines.base import SamplingOptions
+from rayflow.errors import StageError
 from rayflow.pipeline.proxy import ProxyJudge
 from tests.pipeline.helpers import run_data
 from tests.pipeline.judges import Closing
@@ -50,6 +51,6 @@ def test_who_compares_checkpoints_is_closed(
     engine = resolve("engine", "fake").Config()
     reward = resolve("reward", f"tests.pipeline.judges:{kind}").Config()
     sampling = SamplingOptions(num_candidates=1, max_tokens=4)
-    with pytest.raises(RuntimeError, match=fails) if fails else nullcontext():
+    with pytest.raises(StageError, match=fails) if fails else nullcontext():
         ProxyJudge(path, engine, sampling, reward, seed=1)(Path(tiny_model), 0, 1)
     assert Closing.closed == 1

@@ -24,26 +24,6 @@ from tests.pipeline.helpers import run_data, tables, with_settings
 HERE = "tests.pipeline.test_plug_ins"
 
 
-class Reward:
-    """Knows nothing of one of the prompts."""
-
-    class Config(KindOptions):
-        kind: str = f"{HERE}:Reward"
-
-    models = ()
-
-    def __init__(self, options: Config) -> None:
-        self.options = options
-
-    def setup(self) -> None:
-        pass
-
-    def score(self, prompt: Any, responses: Any) -> np.ndarray:
-        if "number 3" in prompt.text:
-            raise KeyError("number 3")
-        return np.arange(len(responses), dtype=np.float64)
-
-
 class Select(PerRow):
     """Takes three, and of one prompt nothing that it could."""
 
@@ -130,10 +110,6 @@ def test_a_layouts_error_is_a_row_s(settings: dict, tmp_path: Path) -> None:
     plan, _ = run_data(with_settings(settings, prompts=prompts, max_failed_fraction=0.5))
     (found,) = plan.artifacts["prompts"].shards.failures()
     assert (found.reason, found.detail) == ("malformed row", f"{path}, row 2: KeyError: 'question'")
-
-
-def test_a_rewards_error_is_a_row_s(settings: dict) -> None:
-    assert failures(settings, "score", reward=f"{HERE}:Reward") == [("reward failed", "KeyError: 'number 3'")]
 
 
 def test_a_selections_error_is_a_row_s(settings: dict) -> None:

@@ -11,7 +11,7 @@ import pytest
 from rayflow.config import PoolOptions
 from rayflow.core.options import KindOptions, build
 from rayflow.core.rows import Prompt, Responses
-from rayflow.errors import ConfigError
+from rayflow.errors import ConfigError, RewardError
 from rayflow.pipeline.stages.score import ScoreStage
 from rayflow.rewards.base import ByOrder, ComponentRewards, PointwiseOptions
 from rayflow.rewards.ensemble import EnsembleReward
@@ -120,3 +120,14 @@ def test_what_compares_has_no_score_to_take_a_penalty_from():
     members = [{"reward": wrong.model_dump()}, {"reward": LENGTH}]
     with pytest.raises(ConfigError, match="give it to a member that scores single responses"):
         build("reward", EnsembleReward.Config(members=members))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"), [([1.0], r"the shape \(1,\) for 3"), ([0.0, np.inf, 0.0], "inf for candidate 1")]
+)
+def test_scores_that_are_asked_for_alone_are_one_finite_number_each(
+    monkeypatch: pytest.MonkeyPatch, given: list[float], said: str
+) -> None:
+    monkeypatch.setattr(Own, "score", lambda *_: given)
+    with pytest.raises(RewardError, match=said):
+        scores_of(Own(KindOptions(kind="own")), PROMPT, TEXTS)

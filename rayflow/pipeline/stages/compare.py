@@ -17,7 +17,7 @@ from rayflow.core.rows import Failure
 from rayflow.errors import DataError, RewardError
 from rayflow.evaluation.pairwise import compare_all, compared_verdict
 from rayflow.pipeline.artifact import Artifact
-from rayflow.pipeline.stage import failure_of
+from rayflow.pipeline.stage import row_failure
 from rayflow.pipeline.stages.evaluate import paired
 from rayflow.rewards.base import PairwiseReward, close_reward
 
@@ -65,8 +65,9 @@ class CompareStage:
     def _one(self, policy: Answers, baseline: Answers) -> ComparedVerdict | Failure:
         try:
             preferred = compare_all(self._reward, baseline, policy.responses, policy.cut)
-        except (RewardError, DataError) as error:
-            return failure_of(policy.prompt_id, "comparison failed", str(error))
+        except Exception as error:
+            parts = (self._reward,)
+            return row_failure(policy.prompt_id, "comparison failed", error, parts, RewardError, DataError)
         return compared_verdict(policy, baseline, preferred)
 
     def count_tokens(self, rows: Sequence[ComparedVerdict]) -> int:

@@ -16,7 +16,7 @@ from rayflow.core.options import KindOptions, build
 from rayflow.core.rows import Failure
 from rayflow.core.stats import logit
 from rayflow.errors import DataError, RewardError
-from rayflow.pipeline.stage import failure_of
+from rayflow.pipeline.stage import row_failure
 from rayflow.rewards.base import close_reward, is_pairwise, preferences
 from rayflow.rewards.scoring import scores_of
 
@@ -65,10 +65,8 @@ class JudgeStage:
             else:
                 scores = scores_of(self._reward, row, row.responses, row.cut)
                 margins = scores[pairs[:, 0]] - scores[pairs[:, 1]]
-        except (RewardError, DataError) as error:
-            return failure_of(row.prompt_id, "reward failed", str(error))
-        if not np.isfinite(margins).all():
-            return failure_of(row.prompt_id, "reward is not finite", f"margins {margins.tolist()}")
+        except Exception as error:
+            return row_failure(row.prompt_id, "reward failed", error, (self._reward,), RewardError, DataError)
         ids = self._tokenizer(list(row.responses), add_special_tokens=False)["input_ids"]
         num_tokens = np.array([len(each) for each in ids], dtype=np.int32)
         return Judged(prompt_id=row.prompt_id, margins=margins, scores=scores, num_tokens=num_tokens)

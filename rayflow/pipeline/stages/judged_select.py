@@ -13,9 +13,11 @@ from rayflow.core.options import KindOptions, build
 from rayflow.core.rows import Accepted, Failure, OrderedAccepted, Responses, Row, Scores
 from rayflow.core.seeds import rng
 from rayflow.errors import DataError, RewardError
-from rayflow.pipeline.stage import SimpleStage, failure_of
+from rayflow.pipeline.stage import SimpleStage, failure_of, row_failure
 from rayflow.pipeline.stages.pair import Verdicts
+from rayflow.pipeline.stages.select import NOTHING
 from rayflow.rewards.base import close_reward, reads_orders
+from rayflow.selection.base import distinct
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +69,7 @@ class JudgedSelectStage(SimpleStage):
         self._ranker.setup()
 
     async def process(self, rows: Sequence[Any]) -> Sequence[Accepted | Failure]:
-        """Prompt by prompt."""
+        """Prompt by prompt; an empty choice is a failure, since nothing could follow from it."""
         return [self._one(row) for row in rows]
 
     def _one(self, row: Any) -> Accepted | Failure:
@@ -75,9 +77,12 @@ class JudgedSelectStage(SimpleStage):
         verdicts = Verdicts(self._ranker, row)
         try:
             chosen = self._rule.select_one(rewards, rng(self.seed, "select", row.prompt_id), verdicts)
-        except (RewardError, DataError) as error:
-            return failure_of(row.prompt_id, "selection failed", str(error))
-        accepted = np.asarray(chosen, np.int32)
+            accepted = distinct(chosen, len(row.responses))
+        except Exception as error:
+            parts = (self._rule, self._ranker)
+            return row_failure(row.prompt_id, "selection failed", error, parts, RewardError, DataError)
+        if not len(accepted):
+            return failure_of(row.prompt_id, NOTHING, f"of {len(row.responses)} candidates")
         rate = len(accepted) / len(row.responses)
         columns = {"accepted": accepted, "num_rounds": 1, "acceptance_rate": rate}
         if verdicts.orders:
