@@ -20,6 +20,7 @@ import numpy as np
 from pydantic import Field
 
 from rayflow.core.http_client import HttpClient, HttpOptions
+from rayflow.core.numbers import as_float
 from rayflow.core.rows import Prompt
 from rayflow.errors import RewardError
 from rayflow.rewards.base import PointwiseOptions
@@ -96,9 +97,11 @@ def _rewards(answer: Any, n: int) -> list[float]:
         raise RewardError(f"the reward server's answer has no list 'rewards': {str(answer)[:80]}")
     if len(found) != n:
         raise RewardError(f"the reward server gave {len(found)} rewards for {n} responses")
-    for index, value in enumerate(found):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise RewardError(
-                f"the reward server gave {value!r:.80} for item {index}, which is no finite number"
-            )
-    return [float(value) for value in found]
+    return [_finite(value, index) for index, value in enumerate(found)]
+
+
+def _finite(value: Any, index: int) -> float:
+    number = as_float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    if not math.isfinite(number):
+        raise RewardError(f"the reward server gave {value!r:.80} for item {index}, which is no finite number")
+    return number

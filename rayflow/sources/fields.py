@@ -11,6 +11,7 @@ import numpy as np
 
 from rayflow.core.given_rows import Example
 from rayflow.core.ids import prompt_id
+from rayflow.core.numbers import as_float
 from rayflow.core.rows import Message
 from rayflow.sources.base import (
     EMPTY_PROMPT,
@@ -160,10 +161,7 @@ def score(value: Any, name: str) -> float:
         return math.nan
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise RowError(WRONG_TYPE, f"'{name}' must be a number, is {type(value).__name__}")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
+    number = as_float(value)
     if math.isinf(number):
         raise RowError(WRONG_TYPE, f"'{name}' must be finite")
     return number

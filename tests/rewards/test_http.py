@@ -182,6 +182,11 @@ def test_an_error_that_stays_fails_the_row_with_the_servers_words(serve) -> None
         (b'{"rewards": [1.0, null]}', "None for item 1"),
         (b'{"rewards": [1.0, "2"]}', "'2' for item 1"),
         (b'{"rewards": [true, 2.0]}', "True for item 0"),
+        (b'{"rewards": [1.0, -1' + b"0" * 400 + b"]}", "-1000.* for item 1, which is no finite number"),
+        (
+            b'{"rewards": [1.0, 1' + b"0" * 5000 + b"]}",
+            "not JSON",
+        ),  # Python reads no number of so many digits
     ],
 )
 def test_an_answer_that_cannot_be_used_fails_the_row(serve, content: bytes, message: str) -> None:
