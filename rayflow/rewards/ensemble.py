@@ -25,7 +25,7 @@ from rayflow.rewards.base import (
     preferences,
     reads_cut,
 )
-from rayflow.rewards.scoring import missing_eos_penalty, scores_of
+from rayflow.rewards.scoring import missing_eos_penalty, penalty_in, scores_of
 
 
 class Member(Options):
@@ -45,7 +45,7 @@ class Member(Options):
 
     @model_validator(mode="after")
     def _a_penalty_is_no_bonus(self) -> Member:
-        if self.weight < 0 and _has_penalty(self.reward):
+        if self.weight < 0 and penalty_in(self.reward):
             raise ValueError(
                 f"the negative weight {self.weight:g} would turn missing_eos_penalty into a bonus for responses that "
                 "were cut: give the penalty to a member with a positive weight, such as a rule that returns 0, and "
@@ -57,12 +57,6 @@ class Member(Options):
     def title(self) -> str:
         """The name that is shown."""
         return self.name or self.reward.kind
-
-
-def _has_penalty(options: KindOptions) -> bool:
-    """Whether a reward takes something from responses that were cut, or a member of it does."""
-    inner = (member.reward for member in getattr(options, "members", ()) if isinstance(member, Member))
-    return bool(getattr(options, "missing_eos_penalty", 0.0)) or any(map(_has_penalty, inner))
 
 
 class EnsembleReward:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from rayflow.core.options import KindOptions
 from rayflow.core.rows import Prompt
 from rayflow.errors import ConfigError, RewardError
 from rayflow.rewards.base import components_of, is_pairwise, reads_cut, reads_orders
@@ -48,6 +49,13 @@ def missing_eos_penalty(reward: Any) -> float:
             "a member that scores single responses."
         )
     return found
+
+
+def penalty_in(options: KindOptions | None) -> float | None:
+    """The largest `missing_eos_penalty` in a reward's settings and its members'; None where none has this setting."""
+    inner = [getattr(member, "reward", None) for member in getattr(options, "members", ())]
+    found = [getattr(options, "missing_eos_penalty", None), *map(penalty_in, inner)]
+    return max((penalty for penalty in found if penalty is not None), default=None)
 
 
 def scored(reward: Any, prompt: Prompt, responses: Sequence[str], cut: np.ndarray | None = None) -> Scoring:

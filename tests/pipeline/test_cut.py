@@ -130,6 +130,20 @@ def test_the_summary_has_the_share_of_cut_candidates_and_accepted(settings: dict
     assert found["cut_accepted"] == pytest.approx(np.mean(accepted)) and 0 < np.mean(accepted) < 1
 
 
+@pytest.mark.parametrize(
+    ("reward", "todo"),
+    [
+        (PENALTY, "raise the reward's missing_eos_penalty (now 3)"),
+        (CUT, "Raise sample.max_tokens, or ask for"),
+    ],
+)
+def test_a_report_knows_which_penalty_there_is(settings: dict, reward: dict, todo: str) -> None:
+    plan, _ = run_data(RunConfig.model_validate({**settings, "reward": reward}))
+    report(plan)
+    (note,) = [each for each in read_json(plan.config.root / "summary.json")["notes"] if "were cut" in each]
+    assert todo in note
+
+
 def test_given_responses_are_scored_as_their_data_says_they_ended(tmp_path: Path, tiny_model: str) -> None:
     rows = [
         {"prompt": f"Number {i}: ", "responses": ["a joy", "dull", "fine"], "finish_reasons": reasons}

@@ -67,6 +67,7 @@ def test_a_policy_that_no_longer_stops_is_told(data):
     cut = replace(data, policy_cut=0.9, baseline_cut=0.5)
     assert "50.0% and 90.0% were cut at max_tokens" in page(cut)
     (note,) = (note for note in notes(cut) if "stops by itself less often" in note)
+    assert note.endswith("of the reward that training selects by, so that it prefers responses that end.")
     assert note.startswith("90.0% of quickstart's") and "50.0% of the SFT policy's" in note
     assert content(cut)["policy_cut"] == 0.9
     for fine in (data, replace(data, policy_cut=0.52, baseline_cut=0.5), replace(data, policy_cut=0.04)):

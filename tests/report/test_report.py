@@ -281,6 +281,35 @@ def test_many_cut_responses_are_told_with_what_to_do() -> None:
     assert not any("cut at" in note for note in notes(unknown)) and "Cut at" not in render(unknown)
 
 
+@pytest.mark.parametrize(
+    ("penalty", "todo"),
+    [
+        (None, "Raise sample.max_tokens{}"),
+        (0.0, "Raise sample.max_tokens, {}give the reward a missing_eos_penalty{}"),
+        (1.5, "Raise sample.max_tokens, {}raise the reward's missing_eos_penalty (now 1.5){}"),
+    ],
+)
+def test_what_to_do_about_cut_responses_depends_on_the_penalty_that_there_is(penalty, todo) -> None:
+    told = evaluated(policy_cut=0.9, baseline_cut=0.1)
+    of_policy, of_candidates = (
+        note
+        for note in notes(replace(example.finished(), evaluation=told, missing_eos_penalty=penalty))
+        if "cut at" in note
+    )
+    asked, sense = ", or ask for shorter answers.", ", so that training prefers responses that end."
+    if penalty is None:
+        assert of_candidates.endswith(todo.format(asked)) and of_policy.endswith(todo.format("."))
+        return
+    assert of_candidates.endswith(todo.format("", asked)) and of_policy.endswith(todo.format("or ", sense))
+
+
+def test_rewards_that_there_are_not_judge_no_unfinished_text() -> None:
+    data = example.finished()
+    unscored = replace(data.selection, candidate_rewards=None, num_candidates=38_400)
+    (note,) = [note for note in notes(replace(data, selection=unscored)) if "cut at" in note]
+    assert "where to stop. Raise" in note
+
+
 def test_rows_that_were_left_out_on_purpose_are_not_called_failed() -> None:
     failed = FailureCount(stage="prompts", reason="malformed row", count=2)
     dropped = FailureCount(stage="prompts", reason="duplicate prompt", count=40_000, dropped=True)

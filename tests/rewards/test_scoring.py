@@ -15,8 +15,9 @@ from rayflow.errors import ConfigError, RewardError
 from rayflow.pipeline.stages.score import ScoreStage
 from rayflow.rewards.base import ByOrder, ComponentRewards, PointwiseOptions
 from rayflow.rewards.ensemble import EnsembleReward
+from rayflow.rewards.ranker import RankerReward
 from rayflow.rewards.rule import RuleReward
-from rayflow.rewards.scoring import missing_eos_penalty, scored, scores_of
+from rayflow.rewards.scoring import missing_eos_penalty, penalty_in, scored, scores_of
 
 HERE = "tests.rewards.test_scoring"
 PROMPT = Prompt(prompt_id="p", prompt="Say", messages=(), target=None)
@@ -131,3 +132,11 @@ def test_scores_that_are_asked_for_alone_are_one_finite_number_each(
     monkeypatch.setattr(Own, "score", lambda *_: given)
     with pytest.raises(RewardError, match=said):
         scores_of(Own(KindOptions(kind="own")), PROMPT, TEXTS)
+
+
+def test_the_penalty_of_settings_is_the_largest_in_them() -> None:
+    members = [{"reward": LENGTH, "name": "a"}, {"reward": {**LENGTH, "missing_eos_penalty": 2.0}}]
+    assert penalty_in(EnsembleReward.Config(members=members)) == 2.0
+    assert penalty_in(RuleReward.Config(**LENGTH)) == 0.0
+    for without in (None, KindOptions(kind="own"), RankerReward.Config(model="m")):
+        assert penalty_in(without) is None
