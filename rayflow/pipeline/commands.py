@@ -18,7 +18,8 @@ from rayflow.pipeline.parts import stages_of
 from rayflow.pipeline.plan import Plan
 from rayflow.pipeline.plan_table import print_plan, say_unchecked
 from rayflow.pipeline.preflight import preflight
-from rayflow.pipeline.reselect import reselected, take_over
+from rayflow.pipeline.renew import renew
+from rayflow.pipeline.reselect import reselected
 from rayflow.pipeline.reward_plan import build_reward_plan
 from rayflow.pipeline.rounds import SELECTING, SHARED, round_config, round_configs, write_summary
 from rayflow.pipeline.run_plan import build_run_plan
@@ -82,13 +83,16 @@ def evaluate(
 
 
 def _run_rounds(config: RunConfig, console: Console, force: Sequence[str]) -> None:
-    first: RunConfig | None = None
+    first: Plan | None = None
     for current in round_configs(config):
         console.print(f"\n[bold]{config.name}, {current.name} of {config.rounds.num}[/]")
-        if first is not None and not config.rounds.resample:
-            take_over(build_run_plan(first), build_run_plan(current))
-        _run_once(build_run_plan(current), console, force)
-        first = first or current
+        plan = build_run_plan(current)
+        if first is None:
+            first = plan
+            _run_once(plan, console, force)
+        else:
+            renew(plan, None if config.rounds.resample else first, force, console)
+            _run_once(plan, console)
     rounds = write_summary(config)
     for each in rounds:
         rate = each["evaluation"]["win_rate"] if each["evaluation"] else None

@@ -65,12 +65,8 @@ class Pipeline:
         redo = plan.dependents(force)
         preflight(plan)
         with stoppable(), open_run(plan.config):
-            for name, artifact in plan.artifacts.items():
-                if name not in redo:
-                    artifact.check(plan.identities[name])
             self._tell_of_others()
-            for name in reversed(redo):  # killed in between, nothing is left that was made of what is gone
-                plan.artifacts[name].set_aside()
+            make_way(plan, redo)
             # Only now: a refused configuration must not replace the one that the stored stages were made from.
             _store_config(plan.config)
             try:
@@ -165,6 +161,19 @@ class Pipeline:
         took = note or clock(manifest.seconds)
         parts = ", ".join(part for part in (rows, failed, took) if part)
         self._console.print(f"{mark} {manifest.name:<20} {parts}", highlight=False)
+
+
+def make_way(plan: Plan, redo: Sequence[str]) -> None:
+    """Set aside the stages that are to be redone, in the plan's order, of a run that is open (see `open_run`).
+
+    Raises:
+        ArtifactError: another configuration made one of the other stages; nothing was set aside.
+    """
+    for name, artifact in plan.artifacts.items():
+        if name not in redo:
+            artifact.check(plan.identities[name])
+    for name in reversed(redo):  # killed in between, nothing is left that was made of what is gone
+        plan.artifacts[name].set_aside()
 
 
 def _earlier(artifacts: Sequence[Artifact]) -> list[float]:
