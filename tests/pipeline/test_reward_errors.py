@@ -1,4 +1,4 @@
-"""What someone's own reward does not know of one prompt ends neither a stage nor a training, wherever it is asked."""
+"""What someone's own reward or judge does not know of one prompt ends neither a stage nor a training."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rayflow.config import PoolOptions
+from rayflow.config.evaluate import SideBySideOptions
 from rayflow.core.evaluation_rows import Answered, Answers
 from rayflow.core.given_rows import Example
 from rayflow.core.options import KindOptions
@@ -21,6 +22,7 @@ from rayflow.engines.fake import FakeEngine
 from rayflow.pipeline.proxy import ProxyJudge
 from rayflow.pipeline.stages.compare import CompareStage
 from rayflow.pipeline.stages.judge import JudgeStage
+from rayflow.pipeline.stages.side_by_side import SideBySideStage
 from rayflow.rewards.pairwise import Pairwise, PairwiseOptions
 from rayflow.selection.base import PerRow
 from tests.pipeline.conftest import NUM_PROMPTS
@@ -65,6 +67,26 @@ class Ranker(Pairwise):
         if "number 3" in prompt.text:
             raise KeyError("number 3")
         return np.full(len(pairs), 0.5)
+
+
+class Writes:
+    """A judge that knows nothing of one of the prompts."""
+
+    class Config(KindOptions):
+        kind: str = f"{HERE}:Writes"
+
+    models = ()
+
+    def __init__(self, options: Config) -> None:
+        pass
+
+    def setup(self) -> None:
+        pass
+
+    async def answers(self, text: str, num: int, *_: Any) -> tuple[str, ...]:
+        if "number 3" in text:
+            raise KeyError("number 3")
+        return ("More preferred: A",) * num
 
 
 class Asks(PerRow):
@@ -157,3 +179,13 @@ def test_a_rewards_error_is_a_row_s_where_a_trained_reward_is_judged(tiny_model:
     fine, found = asyncio.run(stage.process([Example(**answers(i, **given)) for i in (2, 3)]))
     assert fine.margins.tolist() == [float(kind == "Reward")]
     assert (found.prompt_id, found.reason, found.detail) == ("3", "reward failed", "KeyError: 'number 3'")
+
+
+def test_a_judges_error_is_a_row_s() -> None:
+    options = SideBySideOptions(judge=f"{HERE}:Writes")
+    stage = SideBySideStage("judge", ("prompts", "sft", "policy"), options, seed=1, pool=PoolOptions())
+    stage.setup()
+    rows = [Answers(**answers(i, token_ids=(np.array([1], np.int32),) * 2)) for i in (2, 3)]
+    fine, found = asyncio.run(stage.process([(row, row) for row in rows]))
+    assert fine.prompt_id == "2" and fine.num_items == min(2, options.num_items)
+    assert (found.prompt_id, found.reason, found.detail) == ("3", "judge failed", "KeyError: 'number 3'")

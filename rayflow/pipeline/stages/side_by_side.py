@@ -20,7 +20,7 @@ from rayflow.judges.base import Judge, JudgeSampling
 from rayflow.judges.template import load_template
 from rayflow.judges.verdict import parse_verdict
 from rayflow.pipeline.artifact import Artifact
-from rayflow.pipeline.stage import failure_of
+from rayflow.pipeline.stage import row_failure
 from rayflow.pipeline.stages.evaluate import paired
 
 
@@ -87,8 +87,9 @@ class SideBySideStage:
         asked = [(i, swapped) for i in range(len(pairs)) for swapped in (False, True)]
         try:
             found = await asyncio.gather(*(self._answers(policy, i, *pairs[i], s) for i, s in asked))
-        except (DataError, RewardError, ValueError) as error:
-            return failure_of(policy.prompt_id, "judge failed", error)
+        except Exception as error:
+            kinds = (DataError, RewardError, ValueError)
+            return row_failure(policy.prompt_id, "judge failed", error, (self._judge,), *kinds)
         half = self.options.num_verdicts // 2
         swapped = np.repeat(np.array([s for _, s in asked]), half)
         answers = tuple(answer for each in found for answer in each)
