@@ -10,8 +10,8 @@ from rayflow.config import Config, JobConfig, RunConfig, as_override, load_confi
 from rayflow.config.evaluate import EvaluateConfig, SideOptions
 from rayflow.config.reward import RewardConfig
 from rayflow.config.study import StudyConfig
-from rayflow.core.model_folder import model_digest
 from rayflow.errors import ConfigError
+from rayflow.pipeline.evaluation_plan import build_evaluation_plan
 
 PREFERENCES, PROXY = "{preferences}", "{proxy}"
 """What the configurations of rows and evaluations write for what the study makes."""
@@ -78,18 +78,21 @@ class Study:
         }
         return override(self.row(name, self.config.seeds[0]), settings)
 
-    def measuring(self, name: str, seed: int, proxy: str) -> dict[str, Any]:
-        """What a row's measurement is made from but the row's model: settings, and the models by their content.
+    def measuring(self, name: str, seed: int, known: dict[str, str]) -> dict[str, Any]:
+        """What decides a row's measurement but the row's model, by stage of its evaluation.
+
+        Settings as the stages' own fingerprints have them, so none that only says where or how fast; prompts and
+        models by their content, so that a study can be moved and a changed file is noticed.
 
         Args:
             name, seed: the row's.
-            proxy: the folder of the proxy. It is looked at, not named: a study can be moved.
+            known: what the words in braces stand for.
         """
-        found = self.evaluation(name, seed, self.config.model, {})
-        left_out = {"name", "runs_dir", "policy", "compute", "model", "track"}
+        # The SFT policy in the place of the row's, which is gone once it is measured: its training stands for it.
+        plan = build_evaluation_plan(self.evaluation(name, seed, self.config.model, known))
         return {
-            **found.model_dump(mode="json", exclude=left_out),
-            "models": {"sft": model_digest(found.model), "proxy": model_digest(proxy)},
+            stage: {key: value for key, value in identity.items() if key != "inputs"}
+            for stage, identity in plan.identities.items()
         }
 
     def evaluation(self, name: str, seed: int, model: str, known: dict[str, str]) -> EvaluateConfig:

@@ -115,10 +115,7 @@ class StudyRun:
         plan = build_run_plan(filled(study.row(name, seed), known))
         model = plan.artifacts["train"].folder / "model"
         measured = study.evaluation(name, seed, str(model), known)
-        identity = {
-            "train": plan.identities["train"],
-            "evaluation": study.measuring(name, seed, known[PROXY]),
-        }
+        identity = {"train": plan.identities["train"], "evaluation": study.measuring(name, seed, known)}
         path = result_path(study.config.root, name, seed)
         if path.exists():
             _check(path, identity)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,13 +10,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from rayflow.core.files import read_json
+from rayflow.core.files import read_json, write_json
 from rayflow.errors import ArtifactError, ConfigError
 from rayflow.pipeline import export
 from rayflow.study.found import collect
 from rayflow.study.page import write
 from rayflow.study.parts import Study, load_study
-from rayflow.study.run import StudyRun
+from rayflow.study.run import StudyRun, _check
 from tests.study.example import result
 
 ROOT = Path(__file__).parents[2]
@@ -272,6 +273,49 @@ def test_a_row_measured_with_another_configuration_is_refused(tiny_model, tmp_pa
     StudyRun(small(tiny_model, tmp_path, *one), Console(quiet=True)).run()
     with pytest.raises(ArtifactError, match="another configuration"):
         StudyRun(small(tiny_model, tmp_path, *one, "run.train.learning_rate=0.5"), Console(quiet=True)).run()
+
+
+def test_what_changes_no_number_does_not_change_what_a_row_was_measured_by(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    moved = shutil.copytree(tiny_model, tmp_path / "moved")
+    gold = "evaluation.rewards.gold={{kind: classifier, model: {}}}"
+
+    def measured(model: object, proxy: object, *more: str) -> dict:
+        study = small(tiny_model, tmp_path / "runs", gold.format(model), *more)
+        return study.measuring("rso", 1, {"{preferences}": "unread", "{proxy}": str(proxy)})
+
+    before = measured(tiny_model, tiny_model)
+    faster = ("evaluation.kl.batch_tokens=64", "evaluation.sample.engine.max_batch_rows=3")
+    assert measured(moved, moved, *faster, "evaluation.rewards.gold.device=cpu") == before
+    assert "missing_eos_penalty" not in json.dumps(before)  # of 0, as if there were none
+    assert json.loads(json.dumps(before)) == before
+
+
+def test_a_changed_prompt_or_gold_model_is_named_when_a_measured_row_is_looked_at_again(
+    tiny_model, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(ROOT)
+    gold, prompts = shutil.copytree(tiny_model, tmp_path / "gold"), tmp_path / "held-out.jsonl"
+    prompts.write_text('{"prompt": "one"}\n')
+    more = (
+        f"evaluation.rewards.gold={{kind: classifier, model: {gold}}}",
+        f"evaluation.prompts.path={prompts}",
+    )
+    study = small(tiny_model, tmp_path / "runs", *more)
+    known = {"{preferences}": "unread", "{proxy}": tiny_model}
+    path = tmp_path / "seed-1.json"
+    write_json(path, {"identity": {"evaluation": study.measuring("rso", 1, known)}})
+    _check(path, {"evaluation": study.measuring("rso", 1, known)})
+    (gold / "config.json").write_text((gold / "config.json").read_text() + "\n")
+    with pytest.raises(
+        ArtifactError, match=r"evaluation\.policy-score-gold\.models: stored .*, now "
+    ) as error:
+        _check(path, {"evaluation": study.measuring("rso", 1, known)})
+    assert "proxy" not in str(error.value)
+    write_json(path, {"identity": {"evaluation": study.measuring("rso", 1, known)}})
+    prompts.write_text('{"prompt": "another"}\n')
+    with pytest.raises(ArtifactError, match=r"evaluation\.prompts\.content: stored .*, now "):
+        _check(path, {"evaluation": study.measuring("rso", 1, known)})
 
 
 def test_a_row_that_was_stopped_says_what_all_calls_took(tiny_model, tmp_path, monkeypatch):
