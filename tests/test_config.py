@@ -172,6 +172,22 @@ def test_the_settings_of_another_file_go_over_a_configuration_and_single_ones_ov
         load_config(file, [f"@{tmp_path / 'none.yaml'}"])
 
 
+METHODS = sorted((Path(__file__).parents[1] / "jobs" / "configs" / "methods").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda path: path.stem)
+def test_a_method_goes_over_a_configuration_without_what_it_extends(method: Path, file: Path) -> None:
+    """The demonstration's model, prompts, reward and sizes stay behind; what makes the method comes along."""
+    own = load_config(file, ["sample.max_tokens=300"])
+    found, ready = load_config(file, ["sample.max_tokens=300", f"@{method}"]), load_config(method)
+    assert (found.name, found.model) == (method.stem, own.model)
+    assert (found.reward, found.compute) == (own.reward, own.compute)
+    assert (found.sample.max_tokens, found.train.learning_rate) == (300, own.train.learning_rate)
+    assert found.prompts.evaluation is None and ready.prompts.evaluation is not None
+    assert (found.source, found.select, found.pair) == (ready.source, ready.select, ready.pair)
+    assert (found.train.loss, found.rounds) == (ready.train.loss, ready.rounds)
+
+
 def test_the_resolved_configuration_reads_back_as_itself(file: Path, tmp_path: Path) -> None:
     config = load_config(file, ["seed=7"])
     stored = tmp_path / "resolved.yaml"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable
+from functools import reduce
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def read_settings(path: str | Path) -> dict[str, Any]:
     Raises:
         ConfigError: a file is missing or not YAML, has a key twice, or extends itself.
     """
-    return _with_base(Path(path))
+    return reduce(_merge, _layers(Path(path)))
 
 
 def overridden(data: dict[str, Any], overrides: Iterable[str] | None) -> dict[str, Any]:
@@ -43,7 +44,8 @@ def overridden(data: dict[str, Any], overrides: Iterable[str] | None) -> dict[st
 
     Args:
         data: what is changed; it may be changed in place.
-        overrides: "a.b=value", the value read as YAML; or "@file", all settings of another file.
+        overrides: "a.b=value", the value read as YAML; or "@file", the settings of another file. Where that file
+            `extends` others, `data` takes the place of the one at the bottom: a method goes over any configuration.
 
     Raises:
         ConfigError: one of them has another form, or its file is unusable.
@@ -51,7 +53,8 @@ def overridden(data: dict[str, Any], overrides: Iterable[str] | None) -> dict[st
     for is_file, texts in groupby(overrides or (), key=lambda text: text.startswith("@")):
         if is_file:
             for text in texts:
-                data = _merge(data, read_settings(text[1:]))
+                layers = _layers(Path(text[1:]))
+                data = reduce(_merge, layers[1:] or layers, data)
         else:
             apply(data, dict(_parse_override(text) for text in texts), whole=True)
     return data
@@ -100,8 +103,8 @@ def _kind_of(block: dict[str, Any], name: str) -> Any:
     return block.get("kind", DEFAULT_KINDS.get(_FAMILIES.get(name, "")))
 
 
-def _with_base(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The settings of a file over those of the file that it `extends`, which is named from its own folder.
+def _layers(path: Path, above: tuple[Path, ...] = ()) -> list[dict[str, Any]]:
+    """The settings of a file, last, and of the files that it `extends`, each named from the folder of the next one.
 
     Raises:
         ConfigError: a file is missing or unusable, or a file extends itself.
@@ -111,10 +114,10 @@ def _with_base(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     data = _read_yaml(path)
     base = data.pop("extends", None)
     if base is None:
-        return data
+        return [data]
     if not isinstance(base, str):
         raise ConfigError(f"'extends' in '{path}' must name one file, not {base!r}.")
-    return _merge(_with_base(path.parent / base, (*above, path.resolve())), data)
+    return [*_layers(path.parent / base, (*above, path.resolve())), data]
 
 
 def _merge(base: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
