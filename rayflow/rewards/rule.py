@@ -5,16 +5,18 @@ Row in: a prompt with its responses. Row out: one number per response, from
     def reward(prompt: str, response: str) -> float: ...
     def reward(prompt: str, response: str, target: str | None, messages: list[dict[str, str]]) -> float: ...
 
-`target` and `messages` are given to a function that has a parameter of that name, which may be keyword-only. `prompt`
-is the plain text, or the chat turns as "role: content" lines; `messages` holds the turns, and nothing where the prompt
-is plain text; `target` is None where the data has none.
+Parameters of these four names receive the value of that name, in whatever order they stand; they may be keyword-only.
+`target` and `messages` are left out where no parameter asks for them. Parameters of other names receive what is left of
+prompt and response, in this order: `def reward(question, answer)` is a reward function too. `prompt` is the plain text,
+or the chat turns as "role: content" lines; `messages` holds the turns, and nothing where the prompt is plain text;
+`target` is None where the data has none.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import Field
@@ -23,6 +25,16 @@ from rayflow.core.registry import load_object
 from rayflow.core.rows import Prompt
 from rayflow.errors import ConfigError, RayflowError, RewardError
 from rayflow.rewards.base import PointwiseOptions
+
+_ALWAYS = ("prompt", "response")
+_ASKED = ("target", "messages")
+
+
+class _Call(NamedTuple):
+    """The names of the values that a function is given by position, and of those by keyword."""
+
+    args: tuple[str, ...]
+    named: tuple[str, ...] = ()
 
 
 class RuleReward:
@@ -42,7 +54,7 @@ class RuleReward:
     def __init__(self, options: Config) -> None:
         self.options = options
         self._function: Callable[..., Any] | None = None
-        self._wanted: tuple[str, ...] = ()
+        self._call = _Call(_ALWAYS)
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -59,7 +71,7 @@ class RuleReward:
         function = load_object(name, "reward function")
         if not callable(function):
             raise ConfigError(f"reward function '{name}' is a {type(function).__name__}, not a function.")
-        self._wanted = _wanted(function, name)
+        self._call = _call(function, name)
         self._function = function
 
     def score(self, prompt: Prompt, responses: Sequence[str]) -> np.ndarray:
@@ -73,11 +85,17 @@ class RuleReward:
         return np.array([self._score_one(prompt, i, text) for i, text in enumerate(responses)], np.float64)
 
     def _score_one(self, prompt: Prompt, index: int, response: str) -> float:
-        more = {"target": prompt.target, "messages": [dict(turn) for turn in prompt.messages or ()]}
-        extra = {name: more[name] for name in self._wanted}
+        values = {"prompt": prompt.text, "response": response, "target": prompt.target}
+        values["messages"] = [
+            dict(turn) for turn in prompt.messages or ()
+        ]  # a copy: the function may change it
+        args, named = (
+            [values[name] for name in self._call.args],
+            {name: values[name] for name in self._call.named},
+        )
         where = f"reward function '{self.options.function}' on response {index} of prompt {prompt.prompt_id}"
         try:
-            value = self._function(prompt.text, response, **extra)
+            value = self._function(*args, **named)
         except RayflowError:  # already says what to do, such as a package to install
             raise
         except Exception as error:  # the user's code may raise anything; the row fails with its words
@@ -94,22 +112,64 @@ class RuleReward:
             ) from None
 
 
-def _wanted(function: Callable[..., Any], name: str) -> tuple[str, ...]:
-    """Which of `target` and `messages` the function has a parameter for.
+def _call(function: Callable[..., Any], name: str) -> _Call:
+    """How to call the function, by the names of its parameters.
 
     Raises:
-        ConfigError: it cannot be called as (prompt, response) with these by name.
+        ConfigError: it cannot be called with a prompt, a response, and what else it asks for.
     """
     try:
         signature = inspect.signature(function)
     except ValueError:  # some functions written in C tell nothing about their parameters
-        return ()
-    wanted = tuple(name for name in ("target", "messages") if name in signature.parameters)
+        return _Call(_ALWAYS)
+    call = _planned(signature)
     try:
-        signature.bind("prompt", "response", **dict.fromkeys(wanted))
+        if not {*_ALWAYS} <= {*call.args, *call.named}:
+            raise TypeError(
+                "no parameter for " + " and ".join(v for v in _ALWAYS if v not in call.args + call.named)
+            )
+        signature.bind(*call.args, **dict.fromkeys(call.named))
     except TypeError as error:
         raise ConfigError(
             f"reward function '{name}{signature}' must take (prompt, response), and may take target and messages: "
             f"{error}."
         ) from None
-    return wanted
+    return call
+
+
+def _planned(signature: inspect.Signature) -> _Call:
+    """What each parameter receives: by position as far as nothing is left out before it, by name after that.
+
+    By position where that is possible: what stands behind a decorator often takes nothing but `*args`.
+    """
+    left = [value for value in _ALWAYS if not _takes(signature, value)]
+    # Beside a parameter called "response", one with a default is a setting of the user's, and not the prompt.
+    half_named = len(left) == 1
+    args: list[str] = []
+    named: list[str] = []
+    whole = True
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.VAR_POSITIONAL and whole:
+            args, left = args + left, []
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        value = parameter.name if parameter.name in (*_ALWAYS, *_ASKED) else None
+        by_position = whole and parameter.kind is not parameter.KEYWORD_ONLY
+        if (
+            value is None
+            and left
+            and by_position
+            and (parameter.default is parameter.empty or not half_named)
+        ):
+            value = left.pop(0)
+        if value is None:
+            whole = False
+        else:
+            (args if by_position else named).append(value)
+    return _Call(tuple(args), tuple(named))
+
+
+def _takes(signature: inspect.Signature, name: str) -> bool:
+    """Whether a parameter has this name; `*prompt` and `**prompt` are no such parameter."""
+    parameter = signature.parameters.get(name)
+    return parameter is not None and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)

@@ -18,6 +18,7 @@ PROMPT = Prompt(prompt_id="p1", prompt="2 + 2 =", messages=(), target="4")
 CHAT = Prompt(prompt_id="p2", prompt=None, messages=({"role": "user", "content": "Hi"},), target=None)
 
 SOURCE = """
+import functools
 NUMBER = 3
 def length(prompt, response): return len(response)
 def exact(prompt, response, target): return response == target
@@ -31,6 +32,21 @@ def huge(prompt, response): return 10 ** 5000
 def nan(prompt, response): return float("nan")
 def alone(response): return 1.0
 def greedy(prompt, response, weight): return 1.0
+def turned(response, prompt): return len(response)
+def turned_only(response, prompt, /): return len(response)
+def turned_keywords(*, response, prompt): return len(response)
+def half(response, question): return len(response)
+def other_half(completion, prompt): return len(completion)
+def other(a, b): return len(b)
+def rest(prompt, *more): return len(more[0])
+def every(*values): return len(values[1])
+def target_first(target, response, prompt): return (response == target) + 10 * len(prompt)
+def gap(prompt, weight=2.0, response=""): return weight * len(response)
+def setting(response, weight=1.0): return weight
+def anything(**values): return 1.0
+def weighed(response, prompt, weight): return weight * len(response)
+half_weighed = functools.partial(weighed, weight=2)
+maximum = max
 class Judge:
     def __call__(self, prompt, response): return 7
 judge = Judge()
@@ -63,6 +79,24 @@ def test_a_parameter_named_target_receives_the_target():
     assert rule("my_rewards:exact").score(PROMPT, ["4", "5"]).tolist() == [1.0, 0.0]
     assert rule("my_rewards:keyword").score(PROMPT, ["4"]).tolist() == [2.0]
     assert rule("my_rewards:keyword").score(CHAT, ["4"]).tolist() == [1.0]
+
+
+@pytest.mark.parametrize(
+    "function", ["turned", "turned_only", "turned_keywords", "half", "other_half", "other", "rest", "every"]
+)
+def test_the_response_goes_to_the_parameter_of_that_name_wherever_it_stands(function):
+    assert rule(f"my_rewards:{function}").score(PROMPT, ["aaa", ""]).tolist() == [3.0, 0.0]
+
+
+def test_settings_with_a_default_and_partial_functions_keep_theirs():
+    assert rule("my_rewards:gap").score(PROMPT, ["aaa"]).tolist() == [6.0]
+    assert rule("my_rewards:half_weighed").score(PROMPT, ["aaa"]).tolist() == [6.0]
+    assert rule("my_rewards:target_first").score(PROMPT, ["4"]).tolist() == [1.0 + 10 * len("2 + 2 =")]
+
+
+def test_a_function_that_tells_nothing_about_its_parameters_is_given_prompt_and_response():
+    with pytest.raises(RewardError, match="returned 'A', which is not a number"):
+        rule("my_rewards:maximum").score(PROMPT, ["A"])
 
 
 def test_a_parameter_named_messages_receives_the_turns():
@@ -106,7 +140,9 @@ def test_a_nan_is_handed_on_for_the_caller_to_refuse():
         ("no_such_module:f", "cannot import 'no_such_module'"),
         ("my_rewards:lenght", "Did you mean 'length'"),
         ("my_rewards:NUMBER", "is a int, not a function"),
-        ("my_rewards:alone", "must take .prompt, response.*too many"),
+        ("my_rewards:alone", "must take .prompt, response.*no parameter for prompt"),
+        ("my_rewards:setting", "must take .prompt, response.*no parameter for prompt"),
+        ("my_rewards:anything", "must take .prompt, response.*no parameter for prompt and response"),
         ("my_rewards:greedy", "must take .prompt, response.*'weight'"),
         ("broken_rewards:f", "broken_rewards.*SyntaxError"),
     ],
