@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
 _SPLIT = re.compile(r"(train|test|validation|valid|val|dev|eval)(_[^-.]*)?([-.]|$)")
 """How the file of a split is named, or the folder of its files: "train.jsonl", "test_prefs-00000-of-00001.parquet"."""
+_DATA_SUFFIXES = (*SUFFIXES, ".gz", ".arrow", ".csv", ".tsv", ".txt", ".yaml", ".yml")
+"""A missing path that ends so is a file's, mistyped or looked for from elsewhere, and no dataset of the hub."""
 _IN_FOLDERS = ("data-*.arrow", "**/*.parquet", "*.jsonl", "*.jsonl.gz", "*.json", "*.json.gz")
 
 
@@ -70,20 +72,7 @@ def data_files(source: PromptSource) -> list[Path]:
             return [path]
         raise DataError(f"Data file '{path}' must be .jsonl, .json (either also .gz) or .parquet.")
     if not path.is_dir():
-        siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        near = difflib.get_close_matches(path.name, siblings, n=1, cutoff=0.75)
-        hint = f" Did you mean '{path.parent / near[0]}'?" if near else ""
-        if not hint and _HUB_ID.fullmatch(source.path):
-            hint = (
-                " Data is read from disk. Of a dataset on the Hugging Face hub: "
-                f"hf download --repo-type dataset {source.path} --local-dir data, then path: data."
-            )
-        if not hint and not path.is_absolute():
-            hint = (
-                " A relative path starts in the folder where the command is run: run it where the data lies, or, to "
-                "go on with a stored run, where that was made."
-            )
-        raise DataError(f"Data file '{path.absolute()}' does not exist.{hint}")
+        raise DataError(f"Data file '{path.absolute()}' does not exist. {_missing(source.path)}")
     folder = path / source.split if source.split and (path / source.split).is_dir() else path
     if (path / "dataset_dict.json").exists() and folder == path:
         splits = ", ".join(json.loads((path / "dataset_dict.json").read_text())["splits"])
@@ -98,6 +87,25 @@ def data_files(source: PromptSource) -> list[Path]:
         split = f" of split '{source.split}'" if source.split else ""
         raise DataError(f"Folder '{path}' holds no Parquet, JSON or saved Hugging Face data{split}.")
     return files
+
+
+def _missing(given: str) -> str:
+    """What to do about a path where nothing is, as it was written."""
+    path = Path(given).expanduser()
+    siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    if near := difflib.get_close_matches(path.name, siblings, n=1, cutoff=0.75):
+        return f"Did you mean '{path.parent / near[0]}'?"
+    if _HUB_ID.fullmatch(given) and not given.endswith(_DATA_SUFFIXES):
+        return (
+            "Data is read from disk. Of a dataset on the Hugging Face hub: "
+            f"hf download --repo-type dataset {given} --local-dir data, then path: data."
+        )
+    if path.is_absolute():
+        return "Correct the path."
+    return (
+        "A relative path starts in the folder where the command is run: run it where the data lies, or, to go on with "
+        "a stored run, where that was made."
+    )
 
 
 def _is_of_split(file: Path, split: str) -> bool:

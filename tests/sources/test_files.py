@@ -176,3 +176,13 @@ def test_a_missing_file_offers_its_neighbour(saved: dict[str, Path]) -> None:
 def test_a_dataset_of_the_hub_is_told_how_to_come_here() -> None:
     with pytest.raises(DataError, match="hf download --repo-type dataset org/pairs --local-dir data"):
         list(read_rows(PromptSource(path="org/pairs")))
+
+
+@pytest.mark.parametrize("name", ["prompts.jsonl", "prompts.json.gz", "prompts.parquet", "prompts.csv"])
+def test_a_missing_file_in_a_folder_is_no_dataset_of_the_hub(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="does not exist. A relative path starts in the folder") as error:
+        list(read_rows(PromptSource(path=f"data/{name}")))
+    assert "hf download" not in str(error.value)
