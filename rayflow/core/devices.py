@@ -9,15 +9,20 @@ import sys
 from rayflow.errors import StageError
 
 
+def num_gpus() -> int:
+    """How many torch sees on this machine."""
+    import torch
+
+    return torch.cuda.device_count()
+
+
 def require_gpus(count: int) -> None:
     """Refuse to go on without `count` GPUs.
 
     Raises:
         StageError: fewer are visible to torch on this machine.
     """
-    import torch
-
-    found = torch.cuda.device_count()
+    found = num_gpus()
     if found < count:
         raise StageError(
             f"The configuration asks for {count} GPU(s) on this machine, which has {found}. Set num_gpus to 0 "

@@ -27,7 +27,7 @@ from rayflow.dist.background import belongs_behind, step_behind
 from rayflow.dist.metrics import record, watched_queues
 from rayflow.dist.watch import shards_done, stall_watch, stream_state
 from rayflow.errors import EngineDeadError, RayflowError, StageError
-from rayflow.pipeline.stage import ShardStage, ShardWorker
+from rayflow.pipeline.stage import ShardWorker
 
 Batch = dict[str, np.ndarray]
 
@@ -204,12 +204,3 @@ def crowded(workers: Sequence[ShardWorker], num_cpus: float, num_nodes: int) -> 
         f"the pools of this step ask for {taken:g} of the cluster's {num_cpus:g} CPUs ({asked}). Keep {spare:g} free, "
         "for tasks and for replacements of lost workers: lower num_workers or num_cpus in the compute block."
     )
-
-
-def widest(stages: Sequence[ShardStage]) -> dict[str, float]:
-    """The most of each of Ray's resources that a single worker of these stages asks for."""
-    most: dict[str, float] = {}
-    for pool in (stage.pool for stage in stages):
-        for name, asked in {"CPU": pool.num_cpus, "GPU": pool.num_gpus, **pool.resources}.items():
-            most[name] = max(asked, most.get(name, 0))
-    return most

@@ -24,10 +24,11 @@ import ray  # noqa: E402
 from rayflow.config import ComputeOptions, PoolOptions  # noqa: E402
 from rayflow.core.signals import raise_when_terminated  # noqa: E402
 from rayflow.dist.access import keep_token_private, make_private_token, open_to_others  # noqa: E402
-from rayflow.dist.data import StreamOptions, crowded, run_stream, widest  # noqa: E402
+from rayflow.dist.data import StreamOptions, crowded, run_stream  # noqa: E402
 from rayflow.dist.metrics import record_step  # noqa: E402
 from rayflow.dist.watch import stall_watch  # noqa: E402
-from rayflow.errors import StageError  # noqa: E402
+from rayflow.errors import ConfigError, StageError  # noqa: E402
+from rayflow.pipeline.placement import OTHER_MACHINES, check_groups, machine  # noqa: E402
 from rayflow.pipeline.runner import Metrics, OnStep  # noqa: E402
 from rayflow.pipeline.stage import ShardStage, ShardWorker  # noqa: E402
 
@@ -54,10 +55,11 @@ class RayRunner:
         self._quiet = contextlib.ExitStack()
 
     def start(self, stages: Sequence[ShardStage]) -> None:
-        """Connect, and refuse a worker that no machine could hold.
+        """Connect, and refuse workers that this machine cannot hold; of a cluster, which may grow, it is only said.
 
         Raises:
-            StageError: no cluster at the address, or too few CPUs or GPUs for a single worker.
+            StageError: no cluster at the address.
+            ConfigError: too few CPUs or GPUs for the workers of a stage, which is found no later than here.
         """
         self._quiet.enter_context(_stderr_to(self._logs / "driver.log"))
         if not ray.is_initialized():
@@ -89,16 +91,16 @@ class RayRunner:
         return self._address != "local"
 
     def _check_resources(self, stages: Sequence[ShardStage]) -> None:
-        have = ray.cluster_resources()
-        for name, asked in widest(stages).items():
-            # An autoscaling cluster may hold no such machine yet, so only a machine of our own is refused.
-            if asked > have.get(name, 0) and not self._elsewhere:
-                setting = f"num_{name.lower()}s" if name in ("CPU", "GPU") else "resources"
-                raise StageError(
-                    f"A worker asks for {asked:g} {name}{'s' if setting != 'resources' else ''} and this machine "
-                    f"has {have.get(name, 0):g}. Lower {setting} in the compute block, or set compute.address "
-                    "to a cluster."
-                )
+        pools = [stage.pool for stage in stages]
+        if not self._elsewhere:
+            check_groups(stages, (machine("this machine", ray.cluster_resources(), pools),), OTHER_MACHINES)
+        elif not self._compute.nodes:  # on those it was placed
+            alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            machines = [machine(f"node {i}", have, pools) for i, have in enumerate(alive, start=1)]
+            try:
+                check_groups(stages, machines, "name the machines it grows to in compute.nodes")
+            except ConfigError as error:  # an autoscaling cluster may hold no such machines yet
+                warn(f"as the cluster is now, it would wait without an end. {error}")
         warn(_idle_gpus(stages, self._have("GPU")))
 
     def _have(self, name: str) -> float:

@@ -15,6 +15,7 @@ from rayflow.pipeline.evaluation_plan import build_evaluation_plan
 from rayflow.pipeline.execute import Pipeline
 from rayflow.pipeline.folders import job_of, stored_config
 from rayflow.pipeline.parts import stages_of
+from rayflow.pipeline.placement import check_this_machine
 from rayflow.pipeline.plan import Plan
 from rayflow.pipeline.plan_table import print_plan, say_unchecked
 from rayflow.pipeline.preflight import preflight
@@ -111,6 +112,7 @@ def _run_once(
     if dry_run:
         redo = plan.dependents(force)
         preflight(plan)
+        check_this_machine(plan, only)
         print_plan(plan, console, redo, only)
         say_unchecked(plan, console)
         return

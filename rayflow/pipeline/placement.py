@@ -7,10 +7,12 @@ a worker is on one machine.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from rayflow.config import NodeOptions, PoolOptions
+from rayflow.core.devices import num_gpus
 from rayflow.errors import ConfigError
 from rayflow.pipeline.plan import Plan
 from rayflow.pipeline.stage import Stage
@@ -62,7 +64,65 @@ def place(plan: Plan) -> dict[str, Counter[str]]:
     return placed
 
 
-def _place_step(step: Sequence[Stage], nodes: Sequence[NodeOptions]) -> dict[str, Counter[str]]:
+def check_groups(stages: Iterable[Stage], nodes: Sequence[NodeOptions], instead: str) -> None:
+    """Refuse a stage whose group of workers these machines never hold as a whole: training would wait for the rest.
+
+    Args:
+        stages: each by itself; a pool that grows counts with its fewest workers.
+        nodes: the machines there are.
+        instead: what to do but to ask for less.
+
+    Raises:
+        ConfigError: a stage finds no room.
+    """
+    for stage in stages:
+        _place_step((stage,), nodes, instead, fewest=True)
+
+
+def check_this_machine(plan: Plan, only: Collection[str] | None = None) -> None:
+    """Refuse what the Ray that a run starts on this machine could not hold; told without starting it.
+
+    Nothing is known, and nothing refused, where a run joins a cluster, or names the machines of one.
+
+    Args:
+        plan: all of it.
+        only: stages to look at; all if None.
+
+    Raises:
+        ConfigError: a stage finds no room.
+    """
+    compute = plan.config.compute
+    if compute.runner != "ray" or compute.address or compute.nodes or os.environ.get("RAY_ADDRESS"):
+        return
+    stages = [stage for name, stage in plan.stages.items() if only is None or name in only]
+    pools = [stage.pool for stage in stages if hasattr(stage, "pool")]
+    have = {"CPU": float(os.cpu_count() or 1)}
+    if any(pool.num_gpus for pool in pools):  # torch takes a while to import
+        have["GPU"] = num_gpus()
+    check_groups(stages, (machine("this machine", have, pools),), OTHER_MACHINES)
+
+
+OTHER_MACHINES = "set compute.address to a cluster"
+"""What helps where the machine is too small."""
+
+
+def machine(name: str, have: Mapping[str, float], pools: Iterable[PoolOptions]) -> NodeOptions:
+    """One machine as Ray counts it, with those resources of its own that any of these pools asks for."""
+    asked = {key for pool in pools for key in pool.resources}
+    return NodeOptions(
+        name=name,
+        num_cpus=have.get("CPU", 0),
+        num_gpus=int(have.get("GPU", 0)),
+        resources={key: have[key] for key in sorted(asked) if have.get(key)},
+    )
+
+
+def _place_step(
+    step: Sequence[Stage],
+    nodes: Sequence[NodeOptions],
+    instead: str = "change compute.nodes",
+    fewest: bool = False,
+) -> dict[str, Counter[str]]:
     machines = [_Machine(node) for node in nodes for _ in range(node.count)]
     pools = {stage.name: stage.pool for stage in step if hasattr(stage, "pool")}
     tasks = {stage.name for stage in step if not getattr(stage, "actor", True)}
@@ -70,13 +130,16 @@ def _place_step(step: Sequence[Stage], nodes: Sequence[NodeOptions]) -> dict[str
     # The largest first, each onto the machine that has the least left for others.
     for name, pool in sorted(pools.items(), key=lambda item: _size(item[1]), reverse=True):
         found[name] = Counter()
-        count = 1 if name in tasks else pool.most_workers  # tasks come and go: one at a time is enough
+        workers = pool.fewest_workers if fewest else pool.most_workers
+        count = 1 if name in tasks else workers  # tasks come and go: one at a time is enough
         for _ in range(count):
             order = sorted(machines, key=lambda m: (sum(m.devices), len(m.devices), sum(m.free.values())))
             chosen = next((machine for machine in order if machine.take(pool)), None)
             if chosen is None:
                 others = [other for other in pools if other != name]
-                raise ConfigError(_no_room(name, count, pool, found[name].total(), others, nodes))
+                raise ConfigError(
+                    f"{_no_room(name, count, pool, found[name].total(), others, nodes)}, or {instead}."
+                )
             found[name][chosen.name] += 1
     return found
 
@@ -84,19 +147,19 @@ def _place_step(step: Sequence[Stage], nodes: Sequence[NodeOptions]) -> dict[str
 def _no_room(
     name: str, count: int, pool: PoolOptions, fit: int, others: list[str], nodes: Sequence[NodeOptions]
 ) -> str:
-    """The sentence for a stage that cannot be placed."""
+    """The sentence for a stage that cannot be placed, all but its end: what else could be done."""
     each = describe(pool)
     machines = "; ".join(f"{node.name}: {node.count} of {describe(node)}" for node in nodes)
     if not any(_Machine(node).take(pool) for node in nodes):
         return (
             f"Stage '{name}' cannot be placed: a worker asks for {each}, and no machine is that large "
-            f"({machines}). Ask for less in the compute block, or change compute.nodes."
+            f"({machines}). Ask for less in the compute block"
         )
     beside = f" beside {', '.join(others)}" if others else ""
     workers = "1 worker" if count == 1 else f"{count} workers"
     return (
         f"Stage '{name}' cannot be placed: {workers} of {each}{beside}, and the machines have room for "
-        f"{fit} ({machines}). Lower num_workers in the compute block, or change compute.nodes."
+        f"{fit} ({machines}). Lower num_workers in the compute block"
     )
 
 

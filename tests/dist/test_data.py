@@ -11,7 +11,7 @@ import pytest
 
 from rayflow.config import RunConfig
 from rayflow.dist.runner import RayRunner
-from rayflow.errors import ArtifactError, EngineDeadError, StageError
+from rayflow.errors import ArtifactError, ConfigError, EngineDeadError, StageError
 from rayflow.pipeline.plan import Plan
 from rayflow.pipeline.stage import ShardWorker
 from rayflow.pipeline.stages.score import ScoreStage
@@ -131,7 +131,9 @@ def test_a_gpu_that_is_not_there_is_refused_before_anything_starts(settings: dic
     compute = {"runner": "ray", "sample": {"num_gpus": 1}}
     config = RunConfig.model_validate({**settings, "compute": compute})  # noqa: F811
     begin = time.monotonic()
-    with pytest.raises(StageError, match="asks for 1 GPUs and this machine has 0"):
+    with pytest.raises(
+        ConfigError, match="asks for 1 CPU, 1 GPU, and no machine is that large .this machine: 1 of "
+    ):
         run_data(config, runner=ray_runner(config))
     assert time.monotonic() - begin < 30
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from rayflow.config.blocks import ComputeOptions, NodeOptions
+from rayflow.config.blocks import ComputeOptions, NodeOptions, PoolOptions
 from rayflow.dist.runner import RayRunner
+from rayflow.errors import ConfigError
 
 CODE = """
 import sys
@@ -43,3 +45,48 @@ def test_a_cluster_that_grows_is_counted_as_large_as_it_may_become(
     assert (grows._have("CPU"), grows._have("GPU"), grows._num_nodes) == (128, 16, 2)
     stays = RayRunner(ComputeOptions(address="auto"), tmp_path)
     assert (stays._have("CPU"), stays._have("GPU"), stays._num_nodes) == (8, 0, 1)
+
+
+@dataclass
+class Stage:
+    name: str
+    pool: PoolOptions
+    models = ()
+
+
+def started(runner: RayRunner, *stages: Stage) -> None:
+    """`RayRunner.start` after Ray has answered."""
+    runner._check_resources(stages)
+
+
+def test_a_group_that_this_machine_never_holds_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray Train waits for the whole group: that a single worker has room does not help."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 16.0, "GPU": 4.0, "memory": 1e10})
+    here = RayRunner(ComputeOptions(), tmp_path)
+    started(here, Stage("train", PoolOptions(num_workers=4, num_gpus=1)))
+    with pytest.raises(
+        ConfigError, match="'train' cannot be placed: 8 workers of 1 CPU, 1 GPU, .* room for 4"
+    ):
+        started(here, Stage("train", PoolOptions(num_workers=8, num_gpus=1)))
+    grows = PoolOptions.model_validate({"num_workers": {"min": 4, "max": 8}, "num_gpus": 1})
+    started(here, Stage("sample", grows))
+
+
+def test_of_a_cluster_that_may_grow_it_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    nodes = [{"Alive": alive, "Resources": {"CPU": 8.0, "trainer": 1.0}} for alive in (True, True, False)]
+    monkeypatch.setattr("ray.nodes", lambda: nodes)
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 16.0})
+    joined = RayRunner(ComputeOptions(address="auto"), tmp_path)
+    started(joined, Stage("train", PoolOptions(num_workers=2, num_cpus=8, resources={"trainer": 1})))
+    assert capsys.readouterr().out == ""
+    started(
+        joined, Stage("train", PoolOptions(num_workers=3, num_cpus=6))
+    )  # 18 CPUs, and one fits on each machine
+    said = capsys.readouterr().out
+    assert "as the cluster is now, it would wait without an end" in said
+    assert "room for 2" in said and "name the machines it grows to in compute.nodes" in said

@@ -9,9 +9,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
 from rayflow.config import ComputeOptions, NodeOptions, PoolOptions, RunConfig
 from rayflow.errors import ConfigError
+from rayflow.pipeline import commands
 from rayflow.pipeline.placement import place
 from rayflow.pipeline.preflight import preflight
 from rayflow.pipeline.run_plan import build_run_plan
@@ -123,3 +125,40 @@ def test_training_that_could_not_begin_is_refused_before_sampling(
     made = RunConfig.model_validate({**settings, "model": str(model), "train": train})
     with pytest.raises(ConfigError, match=message):
         preflight(build_run_plan(made))
+
+
+@pytest.mark.parametrize(
+    ("compute", "refused"),
+    [
+        ({"train": {"num_workers": 2}}, None),
+        (
+            {"train": {"num_workers": 8}},
+            "'train' cannot be placed: 8 workers of 1 CPU.* have room for 2 .this machine",
+        ),
+        (
+            {"sample": {"num_gpus": 1}},
+            "'sample' cannot be placed: .* 1 GPU, .* or set compute.address to a cluster",
+        ),
+        ({"train": {"num_workers": 8}, "address": "auto"}, None),
+        ({"train": {"num_workers": 8}, "runner": "local"}, None),
+        ({"train": {"num_workers": 8}, "nodes": [{"name": "big", "num_cpus": 64}]}, None),
+        ({"sample": {"num_workers": {"min": 2, "max": 9}}}, None),
+    ],
+)
+def test_a_dry_run_knows_what_the_ray_of_this_machine_will_hold(
+    settings: dict,  # noqa: F811
+    tiny_model: str,
+    compute: dict,
+    refused: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr("rayflow.pipeline.placement.num_gpus", lambda: 0)
+    compute = {"runner": "ray", **compute}
+    config = RunConfig.model_validate({**settings, "model": tiny_model, "compute": compute})  # noqa: F811
+    if refused is None:
+        commands.run(config, Console(quiet=True), dry_run=True)
+        return
+    with pytest.raises(ConfigError, match=refused):
+        commands.run(config, Console(quiet=True), dry_run=True)
