@@ -142,10 +142,38 @@ def test_a_selection_is_trained_where_the_first_run_was(finished: Path, settings
 
 
 def test_selecting_again_cannot_change_the_scores(finished: Path) -> None:
-    with pytest.raises(ArtifactError, match="sample.temperature"):
-        rayflow("select", finished, "--set", "sample.temperature=0.1")
+    before = sorted(finished.parent.iterdir())
+    with pytest.raises(
+        ConfigError, match=r"cannot change prompts, sampling[\s\S]*sample.temperature[\s\S]*name=NEW"
+    ):
+        rayflow("select", finished, "--set", "sample.temperature=0.1", "--name", "hotter")
+    assert sorted(finished.parent.iterdir()) == before, "a refused call must leave no half folder"
     with pytest.raises(ConfigError, match="Say what to change"):
         rayflow("select", finished)
+
+
+def test_a_selection_lies_where_its_settings_say(finished: Path, tmp_path: Path) -> None:
+    rayflow("select", finished, "--set", "name=viaset", "--beta", 0.9)
+    assert (finished.parent / "viaset" / "04-select").exists()
+    rayflow("select", finished, "--set", f"runs_dir={tmp_path / 'other'}", "--name", "sel2", "--beta", 0.9)
+    assert (tmp_path / "other" / "sel2" / "04-select").exists() and not (finished.parent / "sel2").exists()
+    rayflow("select", finished, "--set", f"runs_dir={tmp_path / 'other'}", "--beta", 0.9)
+    assert (tmp_path / "other" / f"{finished.name}-select-beta-0-9").exists()
+    assert len(list(finished.parent.iterdir())) == 2
+    with pytest.raises(ConfigError, match="Say what to change"):
+        rayflow("select", finished, "--set", "name=nothing")
+
+
+def test_a_selection_never_goes_into_a_folder_that_holds_another(finished: Path) -> None:
+    with pytest.raises(ConfigError, match="is the run to select from. .* --name NAME"):
+        rayflow("select", finished, "--beta", 0.9, "--name", finished.name)
+    rayflow("select", finished, "--beta", 0.9, "--name", "again")
+    rayflow("select", finished, "--beta", 0.9, "--name", "again")
+    with pytest.raises(
+        ArtifactError, match=r"beta: stored 0.9, now 1.1[\s\S]*Give the new run another name"
+    ) as told:
+        rayflow("select", finished, "--beta", 1.1, "--name", "again")
+    assert "--force-stage" not in str(told.value)  # which `select` does not have
 
 
 def test_diagnosing_prints_a_recommendation_and_writes_page_and_numbers(

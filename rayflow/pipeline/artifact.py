@@ -26,6 +26,9 @@ from rayflow.pipeline.identity import differences, fingerprint
 from rayflow.pipeline.manifest import FORMAT, OTHER_VERSION, Manifest, read_stored
 from rayflow.pipeline.shards import Shards
 
+_AFTER_SCORES = ("range", "select", "pair", "reference", "train")
+"""Stages of a run that `rayflow select` makes, or leaves to be made, from stored samples and scores."""
+
 
 class Artifact:
     """One stage's folder. Cheap to build and to send to a worker; holds no open files."""
@@ -76,16 +79,31 @@ class Artifact:
         stage = self.folder / "stage.json"
         write_json(stage, {**read_json(stage), "num_shards": num_shards})
 
+    def changes(self, identity: dict[str, Any]) -> str:
+        """What another identity would change in the stored stage, a line each; "" for nothing, or if not begun."""
+        stored = self.identity
+        found = [] if stored is None else differences(stored, identity)
+        return "\n".join(f"  {line}" for line in found)
+
     def check(self, identity: dict[str, Any]) -> None:
         """Refuse a stored stage that another configuration made, naming every field that differs."""
-        stored = self.identity
-        if stored is None or stored == identity:
+        changes = self.changes(identity)
+        if not changes:
             return
-        changes = "\n".join(f"  {line}" for line in differences(stored, identity))
         raise ArtifactError(
             f"{self.folder} was made from another configuration:\n{changes}\n"
             f"Give the run a new name (--set name=...), or redo this stage and what depends on it "
-            f"with --force-stage {self.name}."
+            f"with --force-stage {self.name}.{self._other_way()}"
+        )
+
+    def _other_way(self) -> str:
+        """How to try another setting without losing this run or its samples, where only what follows them changed."""
+        run = self.folder.parent
+        if self.name not in _AFTER_SCORES or not any(run.glob("[0-9][0-9]-sample/manifest.json")):
+            return ""
+        return (
+            f" A new run that keeps this one's samples and scores: rayflow select {run} --name NEW --set ... "
+            "(the changed settings)."
         )
 
     @property
