@@ -64,7 +64,11 @@ def select(
     pairing: Annotated[str | None, typer.Option(help="Pairing rule, such as tournament.")] = None,
     set_: Overrides = None,
 ) -> None:
-    """Select and pair again from stored scores, into a new run: no model, no GPU, unless a ranker labels the pairs."""
+    """Try other settings on stored samples and scores, in a new run: selection, pairing, loss or training.
+
+    Selects and pairs at once, without a model or a GPU unless a ranker labels the pairs; `rayflow run` on the new
+    folder then trains. What changes prompts, sampling or scores needs `rayflow run` from the start.
+    """
     from rayflow.pipeline import commands
 
     given = {"select.beta": beta, "select.num_accepted": num_accepted, "pair.kind": pairing}

@@ -102,6 +102,15 @@ def test_a_changed_field_is_named(settings: dict) -> None:
     assert load_config(changed.root / "config.yaml").select.beta == 0.1
 
 
+def test_what_comes_after_the_scores_is_tried_on_stored_samples(settings: dict) -> None:
+    """A new name alone would sample and score again."""
+    plan, _ = run_data(with_settings(settings))
+    for changes, kept in (({"select": {"beta": 0.7, "num_accepted": 4}}, True), ({"seed": 9}, False)):
+        with pytest.raises(ArtifactError) as told:
+            run_data(with_settings(settings, **changes))
+        assert (f"rayflow select {plan.config.root} --name NEW --set" in str(told.value)) == kept
+
+
 def test_a_forced_stage_takes_what_follows_with_it_and_keeps_the_old(settings: dict) -> None:
     first, _ = run_data(with_settings(settings))
     marker = first.artifacts["score"].shards.marker(0)
