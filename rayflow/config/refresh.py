@@ -69,6 +69,16 @@ class GateOptions(Options):
     max_lost: float | None = Field(default=0.5, ge=0, le=1)
     min_rows: int | None = Field(default=1, ge=0)
 
+    @model_validator(mode="after")
+    def _some_rate_is_accepted(self) -> GateOptions:
+        low, high = self.min_acceptance_rate, self.max_acceptance_rate
+        if low is not None and high is not None and low > high:
+            raise ValueError(
+                f"min_acceptance_rate {low:g} is above max_acceptance_rate {high:g}: no version would pass. Lower the "
+                "first or raise the second; null switches a check off"
+            )
+        return self
+
 
 class RetentionOptions(Options):
     """What is kept. The promoted version and the newest one always are.

@@ -74,6 +74,7 @@ def _dry_run(config: RefreshConfig, day: str, console: Console) -> None:
     whole = build_run_plan(config)
     preflight(whole)
     work = Refresh(config, day, console)
+    work.folder.check()
     if (version := work.folder.day(day)) is not None:
         console.print(f"Nothing to do: the day has version {version}.")
         return

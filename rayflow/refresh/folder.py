@@ -101,25 +101,32 @@ class RefreshFolder:
                 return cls(root)
         raise ArtifactError(f"{path} holds no preference table of `rayflow refresh`: it has no {_MARK}.")
 
-    def create(self, name: str) -> None:
-        """Make the folder, or check that it is one.
+    def check(self) -> None:
+        """Look whether a refresh may be kept here; nothing is written.
 
         Raises:
-            ArtifactError: the folder holds something else, such as a run.
+            ArtifactError: the folder holds something else, such as a run, or a refresh of another format.
         """
-        mark = self.root / _MARK
         # Looked at before the mark: another refresh may be making the folder at this moment, the mark first.
         found = os.listdir(self.root) if self.root.exists() else []
-        if mark.exists():
+        if (self.root / _MARK).exists():
             self.open(self.root)
         elif any(not name.startswith(f".{_MARK}") for name in found):
             raise ArtifactError(
                 f"{self.root} exists and is not a refresh's folder. Give the refresh another name "
                 "(--set name=...) or another place (--set runs_dir=...)."
             )
-        else:
+
+    def create(self, name: str) -> None:
+        """Make the folder, or check that it is one.
+
+        Raises:
+            ArtifactError: as `check`.
+        """
+        self.check()
+        if not (self.root / _MARK).exists():
             self.root.mkdir(parents=True, exist_ok=True)
-            create_json(mark, {"name": name, "created": time.time(), "format": FORMAT})
+            create_json(self.root / _MARK, {"name": name, "created": time.time(), "format": FORMAT})
         for folder in (self.versions, self.promotions, self.days, self.lease, self.attempts):
             folder.mkdir(exist_ok=True)
 

@@ -181,14 +181,27 @@ def _changed(old: Schedule, new: Schedule) -> list[str]:
 
 
 def _check_config(command: Command, path: Path) -> None:
+    """Whether the command can read the file, and the file is meant for it.
+
+    Raises:
+        ConfigError: the configuration is unusable, or a run's and to be refreshed.
+    """
     from rayflow.config import load_config
 
     if command == "run":
         load_config(path)
         return
+    from rayflow.config.load import command_of
     from rayflow.config.refresh import RefreshConfig
 
     load_config(path, None, RefreshConfig)
+    if (
+        command_of(path) != command
+    ):  # every night would do other work than the same file does by `rayflow run`
+        raise ConfigError(
+            f"{path} has no block 'refresh': it describes a run. To keep a table of its pairs up to date, add "
+            "`refresh: {}` to it; to run it, add `--command run`."
+        )
 
 
 def _check_program(program: Path | None) -> None:

@@ -6,9 +6,11 @@ import json
 import shutil
 
 import pytest
+from rich.console import Console
 
 from rayflow.core.files import read_json
 from rayflow.errors import ArtifactError, ConfigError, DataError
+from rayflow.refresh import commands
 from rayflow.refresh.folder import RefreshFolder
 from tests.pipeline.conftest import cheerful
 from tests.refresh.conftest import DAYS, Nightly
@@ -259,10 +261,6 @@ def test_a_newcomer_never_displaces_the_prompt_it_resembles(nightly: Nightly) ->
 
 
 def test_a_dry_run_says_what_would_be_done_and_leaves_nothing(nightly: Nightly) -> None:
-    from rich.console import Console
-
-    from rayflow.refresh import commands
-
     assert commands.refresh(nightly.config(), DAYS[0], Console(quiet=True), dry_run=True) == 0
     assert not nightly.root.root.exists() and nightly.asked() == []
 
@@ -347,3 +345,14 @@ def test_mistakes_are_sentences(nightly: Nightly) -> None:
     with pytest.raises(ArtifactError, match="is not a refresh's folder"):
         nightly.write([1])
         nightly.run(DAYS[0], "name=taken")
+    with pytest.raises(ArtifactError, match="is not a refresh's folder"):
+        commands.refresh(nightly.config("name=taken"), DAYS[0], Console(quiet=True), dry_run=True)
+    assert len(list((nightly.folder / "runs" / "taken").iterdir())) == 1
+
+
+def test_a_gate_that_nothing_passes_is_refused(nightly: Nightly) -> None:
+    with pytest.raises(
+        ConfigError, match="refresh.gate: min_acceptance_rate 0.6 is above max_acceptance_rate 0.4"
+    ):
+        nightly.config("refresh.gate={min_acceptance_rate: 0.6, max_acceptance_rate: 0.4}")
+    nightly.config("refresh.gate={min_acceptance_rate: 0.4, max_acceptance_rate: 0.4}")

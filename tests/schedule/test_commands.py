@@ -24,7 +24,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HF_TOKEN", "hf_planted_secret")
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "refresh.yaml"
-    path.write_text(f"extends: {ROOT / 'jobs' / 'configs' / 'quickstart.yaml'}\n")
+    path.write_text(f"extends: {ROOT / 'jobs' / 'configs' / 'quickstart.yaml'}\nrefresh: {{}}\n")
     return path
 
 
@@ -98,11 +98,20 @@ def test_history_shows_runs_with_exit_code_day_and_log(config: Path, program: Pr
 def test_mistakes_are_found_when_a_schedule_is_added(
     config: Path, arguments: tuple[str, ...], message: str
 ) -> None:
-    if "--command" in arguments:
-        config.write_text(config.read_text() + "refresh: {missing: keep}\n")
     with pytest.raises(ConfigError, match=message):
         call("add", *arguments)
     assert json.loads(shown("list", "--json")) == []
+
+
+def test_a_runs_configuration_is_scheduled_as_a_run_and_not_as_a_refresh(config: Path) -> None:
+    config.write_text(config.read_text().replace("refresh: {}", ""))
+    with pytest.raises(
+        ConfigError, match=r"refresh.yaml has no block 'refresh'.*`refresh: \{\}`.*`--command run`"
+    ):
+        call("add", "nightly", config, *NIGHTLY)
+    shown("add", "nightly", config, *NIGHTLY, "--command", "run")
+    config.with_name("mine.yaml").write_text("extends: refresh.yaml\nrefresh: {}\n")
+    shown("add", "tables", "mine.yaml", *NIGHTLY)
 
 
 def test_adding_the_same_again_changes_nothing_and_another_needs_replace(config: Path) -> None:
@@ -130,6 +139,7 @@ def test_adding_the_same_again_changes_nothing_and_another_needs_replace(config:
 
 def test_several_times_a_day_are_named_for_a_refresh_and_not_for_a_run(config: Path) -> None:
     assert "several times a day" in shown("add", "hourly", config, "--cron", "0 * * * *")
+    config.write_text(config.read_text().replace("refresh: {}", ""))
     assert "several times a day" not in shown(
         "add", "often", config, "--cron", "0 * * * *", "--command", "run"
     )
