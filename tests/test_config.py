@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from rayflow.config import load_config, override, schema_of
+from rayflow.config import RunConfig, load_config, override, schema_of
 from rayflow.config.blocks import WorkerRange
+from rayflow.config.hints import _ELSEWHERE, _PLACES, fields_at
 from rayflow.config.reward import RewardConfig
 from rayflow.config.settings import read_settings
 from rayflow.config.study import StudyConfig
 from rayflow.core.registry import FAMILIES, resolve
 from rayflow.errors import ConfigError
+from rayflow.rewards.ensemble import EnsembleReward
 
 MINIMAL = {
     "name": "a",
@@ -206,6 +208,24 @@ def test_the_resolved_configuration_reads_back_as_itself(file: Path, tmp_path: P
         ("train.loss.beta=0.1", "train.loss.beta: unknown key. Did you mean 'gamma'?"),
         ("train.per_device_train_batch_size=4", "size: unknown key. Did you mean 'batch_size'?"),
         ("sample.max_new_tokens=9", "sample.max_new_tokens: unknown key. Did you mean 'max_tokens'?"),
+        ("sample.num_return_sequences=4", "unknown key. Did you mean 'num_candidates'?"),
+        ("sample.max_length=9", "Did you mean 'max_tokens'? It counts the response alone"),
+        (
+            "sample.stop=x",
+            "sample.stop: unknown key. Known: engine, max_tokens, model, num_candidates, seed,",
+        ),
+        ("train.gradient_accumulation_steps=4", "steps: unknown key. It follows from batch_size"),
+        ("train.bf16=true", "train.bf16: unknown key. Set precision: bfloat16."),
+        ("train.warmup_steps=10", "'warmup_fraction'? It is a share of all optimizer steps"),
+        ("train.max_steps=10", "Training is as long as num_epochs says"),
+        ("train.save_steps=10", "unknown key. Did you mean 'checkpoint_every_steps'?"),
+        ("train.max_completion_length=9", "unknown key. Did you mean 'sample.max_tokens'?"),
+        ("train.temperature=1", "unknown key. Did you mean 'sample.temperature'?"),
+        ("learning_rate=1", "unknown key. Did you mean 'train.learning_rate'?"),
+        (
+            "reward={kind: ensemble, missing_eos_penalty: 1, members: [{reward: {kind: rule, function: 'm:f'}}]}",
+            "reward.missing_eos_penalty: unknown key. Its members take it",
+        ),
         ("seed=abc", "seed: Input should be a valid integer"),
         ("sample.temperature=-1", "sample.temperature: Input should be greater than or equal to 0"),
         ("sample.top_p=2", "sample.top_p: Input should be less than or equal to 1"),
@@ -243,6 +263,14 @@ def test_a_mistake_names_the_file_the_key_and_the_way_out(file: Path, override: 
         load_config(file, [override])
     assert str(file) in str(caught.value)
     assert message in str(caught.value)
+
+
+def test_every_other_name_of_a_setting_leads_to_one_that_exists() -> None:
+    places = [fields_at(RunConfig, place) for place in _PLACES]
+    losses = [resolve("loss", kind).Config.model_fields for kind in FAMILIES["loss"]]
+    known = {*RunConfig.model_fields, *EnsembleReward.Config.model_fields}.union(*places, *losses)
+    assert {key for key, _ in _ELSEWHERE.values()} <= known
+    assert not _ELSEWHERE.keys() & known - {"beta"}  # a selection has one
 
 
 def test_a_pool_may_follow_its_queue(file: Path) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-import difflib
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from rayflow.config.hints import fields_at, unknown_key
 from rayflow.config.run import JobConfig, RunConfig
 from rayflow.config.settings import apply, overridden, read_settings
 from rayflow.core.options import InvalidChoiceError
@@ -23,18 +23,6 @@ _JOBS = {
     "rows": ("rayflow.config.study:StudyConfig", "study run"),
 }
 """Blocks that only another job than a run has: its schema, by name because that module knows this one, and command."""
-_ELSEWHERE = {
-    "beta": "gamma",
-    "simpo_gamma": "target_margin",
-    "per_device_train_batch_size": "batch_size",
-    "num_train_epochs": "num_epochs",
-    "lr": "learning_rate",
-    "max_completion_length": "max_tokens",
-    "max_new_tokens": "max_tokens",
-    "n": "num_candidates",
-    "num_generations": "num_candidates",
-}
-"""What TRL, transformers and vLLM call some settings."""
 _MOST = 5
 """Mistakes that are named at once; a file with more of them is most likely for something else."""
 Config = TypeVar("Config", bound=JobConfig)
@@ -108,7 +96,10 @@ def _validate(data: dict[str, Any], schema: type[Model], what: str) -> Model:
     try:
         config = schema.model_validate(data)
     except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, loc)) or '(top)'}: {text}" for loc, text in _describe(error, schema)]
+        lines = [
+            f"  {'.'.join(map(str, loc)) or '(top)'}: {text}"
+            for loc, text in _describe(error, schema, schema)
+        ]
         if len(lines) > _MOST:
             lines[_MOST:] = [f"  and {len(lines) - _MOST} more"]
         raise ConfigError(f"{what} cannot be used:\n" + "\n".join(lines)) from None
@@ -121,19 +112,18 @@ def _validate(data: dict[str, Any], schema: type[Model], what: str) -> Model:
     return config
 
 
-def _describe(error: ValidationError, model: type[BaseModel]) -> list[tuple[tuple[Any, ...], str]]:
+def _describe(
+    error: ValidationError, model: type[BaseModel], job: type[BaseModel]
+) -> list[tuple[tuple[Any, ...], str]]:
     """One (location, sentence) per mistake; mistakes inside a chosen kind carry their full location."""
     found = []
     for item in error.errors():
         loc = item["loc"]
         inner = item.get("ctx", {}).get("error")
         if isinstance(inner, InvalidChoiceError):
-            found += [((*loc, *below), text) for below, text in _describe(inner.error, inner.model)]
+            found += [((*loc, *below), text) for below, text in _describe(inner.error, inner.model, job)]
         elif item["type"] == "extra_forbidden":
-            known = _fields_at(model, loc[:-1])
-            near = [name for name in (_ELSEWHERE.get(str(loc[-1])),) if name in known]
-            near = near or difflib.get_close_matches(str(loc[-1]), known, n=1)
-            hint = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(known)}."
+            hint = unknown_key(str(loc[-1]), fields_at(model, loc[:-1]), job)
             found.append((loc, f"unknown key. {hint}"))
         elif item["type"] == "missing":
             found.append((loc, "is required"))
@@ -148,15 +138,3 @@ def _describe(error: ValidationError, model: type[BaseModel]) -> list[tuple[tupl
             )
             found.append((loc, hide(text) + given))
     return found
-
-
-def _fields_at(model: type[BaseModel], loc: tuple[Any, ...]) -> list[str]:
-    for name in (part for part in loc if not isinstance(part, int)):  # places in a list change nothing
-        field = model.model_fields.get(str(name))
-        candidates = [field.annotation] if field else []
-        candidates += getattr(candidates[0], "__args__", ()) if candidates else ()
-        inner = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
-        if not inner:
-            return []
-        model = inner[0]
-    return sorted(model.model_fields)

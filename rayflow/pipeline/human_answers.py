@@ -83,6 +83,10 @@ def import_human(folder: Path, files: Sequence[Path]) -> tuple[HumanResult, Path
                 )
             seen[name] = said.where
             ratings.append(_rating(said, key))
+    if not ratings:
+        raise DataError(
+            f"No ratings in {', '.join(map(str, paths))}: name files in which raters have answered at least one task."
+        )
     result = human_result(key["systems"], ratings, seed=key["seed"])
     facts = {"export": key["export"], "runs": key["runs"], "files": [path.name for path in paths]}
     _write_ratings(folder / "ratings.jsonl", ratings)
@@ -90,6 +94,8 @@ def import_human(folder: Path, files: Sequence[Path]) -> tuple[HumanResult, Path
 
 
 def _read(path: Path, key: dict[str, Any]) -> Iterator[Said]:
+    if not path.exists():
+        raise DataError(f"{path} does not exist. Name the files that the raters sent back, .json or .csv.")
     try:
         text = path.read_text(encoding="utf-8-sig")
         return iter(_of_csv(path, text, key) if path.suffix == ".csv" else _of_page(path, text, key))

@@ -65,7 +65,8 @@ class StageCount:
             self.longest = max(self.longest, marker.seconds)
             for failure in marker.failures:
                 self.reasons[failure.reason] += 1
-                self.example = self.example or f"{failure.prompt_id}: {failure.detail}"
+                if failure.reason not in DROPPED:
+                    self.example = self.example or f"{failure.prompt_id}: {failure.detail}"
 
     @property
     def done(self) -> int:
@@ -75,7 +76,11 @@ class StageCount:
     @property
     def failed(self) -> int:
         """Rows that failed; a duplicate, or a row of another split, is dropped, not failed."""
-        return sum(count for reason, count in self.reasons.items() if reason not in DROPPED)
+        return sum(self._failures.values())
+
+    @property
+    def _failures(self) -> Counter[str]:
+        return Counter({reason: count for reason, count in self.reasons.items() if reason not in DROPPED})
 
     def check(self, max_failed_fraction: float) -> None:
         """Stop a stage whose failures can no longer stay within the allowed share.
@@ -84,7 +89,7 @@ class StageCount:
             StageError: with the most frequent reasons and an example.
         """
         if self.failed > max_failed_fraction * max(1, self.total):
-            reasons = "; ".join(f"{reason} ({count})" for reason, count in self.reasons.most_common(3))
+            reasons = "; ".join(f"{reason} ({count})" for reason, count in self._failures.most_common(3))
             raise StageError(
                 f"Stage {self.artifact.name}: {self.failed} of {self.total} rows failed, more than "
                 f"max_failed_fraction={max_failed_fraction:g} allows. Reasons: {reasons}. First: "

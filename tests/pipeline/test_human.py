@@ -164,6 +164,16 @@ def test_a_file_that_does_not_fit_is_refused_with_its_place(exported, change, me
         import_human(exported, [_saved(exported, "x.json", data)])
 
 
+def test_a_file_that_is_not_there_or_holds_only_a_heading_is_named(exported, tmp_path):
+    with pytest.raises(DataError, match=r"nofile.json does not exist. Name the files") as error:
+        import_human(exported, [tmp_path / "nofile.json"])
+    assert "Errno" not in str(error.value)
+    heading = tmp_path / "heading.csv"
+    heading.write_text("task_id,rater,quality_a,quality_b,quality_c,best\n")
+    with pytest.raises(DataError, match=r"No ratings in .*heading.csv: name files"):
+        import_human(exported, [heading])
+
+
 def test_a_name_with_a_space_behind_it_is_no_other_rater(exported):
     said = answers(exported, "ann", lambda name: ((1, 2, 3), 0))
     files = [_saved(exported, f"{i}.json", said | {"rater": name}) for i, name in enumerate(("ann", "ann "))]

@@ -13,7 +13,7 @@ from rayflow.config import PromptSource, RunConfig
 from rayflow.core.given_rows import Example
 from rayflow.core.rows import Prompt
 from rayflow.core.schema import from_table
-from rayflow.errors import ArtifactError, DataError
+from rayflow.errors import ArtifactError, DataError, StageError
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.export import write_trl
 from rayflow.pipeline.progress import StageCount
@@ -69,6 +69,11 @@ def test_what_is_left_out_on_purpose_does_not_count_as_failed(path: Path) -> Non
     count = StageCount(stored(path, Example), total=len(ROWS))
     count.refresh()
     assert (count.rows, count.failed) == (2, 1)
+    with pytest.raises(
+        StageError, match=r"1 of 4 rows failed.*Reasons: missing key \(1\)\. First: .*"
+    ) as error:
+        count.check(0.0)
+    assert "duplicate" not in str(error.value)
 
 
 def test_layout_and_kind_of_row_belong_to_the_identity(path: Path) -> None:
