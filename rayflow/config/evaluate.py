@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from rayflow.config.blocks import ComputeOptions, PoolOptions, PromptSource
-from rayflow.config.gpus import check_engine, computed_by_vllm
+from rayflow.config.gpus import check_engine, check_room, computed_by_vllm
 from rayflow.config.run import JobConfig
 from rayflow.core.options import EngineOptions, JudgeOptions, MemberOptions, Options
 from rayflow.engines.base import SamplingOptions
@@ -203,6 +203,7 @@ class EvaluateConfig(JobConfig):
             )
         if self.policy == self.baseline:
             raise ValueError("policy and baseline are the same")
+        check_room("sample", self.sample.engine, self.sample.max_tokens)
         self._check_gpus()
         return self
 

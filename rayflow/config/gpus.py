@@ -1,4 +1,4 @@
-"""What settings say about GPUs that does not go together: found before anything is started."""
+"""What settings say about engines and GPUs that does not go together: found before anything is started."""
 
 from __future__ import annotations
 
@@ -27,6 +27,24 @@ def check_engine(key: str, engine: KindOptions, pool_key: str, pool: PoolOptions
         raise ValueError(
             f"{pool_key}.num_gpus is {gpus:g}, so workers share a GPU, but each engine takes {share:g} of its "
             f"memory: set {key}.gpu_memory_utilization to {gpus:g} or less"
+        )
+
+
+def check_room(key: str, engine: KindOptions, max_tokens: int) -> None:
+    """A response as long as it may be, and at least one token before it, must fit into the engine's sequences.
+
+    Args:
+        key, engine: the block that draws, such as "sample", and its engine.
+        max_tokens: the block's, the limit of a response.
+
+    Raises:
+        ValueError: every prompt would be refused as too long.
+    """
+    longest = getattr(engine, "max_model_len", None)
+    if longest is not None and max_tokens >= longest:
+        raise ValueError(
+            f"{key}.max_tokens is {max_tokens}, and {key}.engine.max_model_len is {longest}, for prompt and response "
+            f"together: no prompt has room. Lower {key}.max_tokens, or raise {key}.engine.max_model_len"
         )
 
 

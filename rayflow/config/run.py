@@ -17,7 +17,7 @@ from rayflow.config.blocks import (
     RoundOptions,
     SampleOptions,
 )
-from rayflow.config.gpus import check_engine, computed_by_vllm
+from rayflow.config.gpus import check_engine, check_room, computed_by_vllm
 from rayflow.core.options import (
     DEFAULT_KINDS,
     KindOptions,
@@ -124,6 +124,7 @@ class RunConfig(JobConfig):
                 f"rounds.overrides has {len(self.rounds.overrides)} entries for {self.rounds.num} rounds"
             )
         check_engine("sample.engine", self.sample.engine, "compute.sample", self.compute.sample)
+        check_room("sample", self.sample.engine, self.sample.max_tokens)
         if computed_by_vllm(self.reward):
             check_engine("reward", self.reward, "compute.score", self.compute.score)
         if self.train.choose and self.prompts.validation is None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from rayflow.config import PromptSource, RunConfig
+from rayflow.config import RunConfig
 from rayflow.config.evaluate import EvaluateConfig
 from rayflow.config.reward import RewardConfig
 from rayflow.core.branches import why_not_shared
@@ -19,9 +19,9 @@ from rayflow.core.model_folder import (
     resolve_model,
 )
 from rayflow.core.options import build
-from rayflow.core.rows import Failure, Prompt
+from rayflow.core.rows import Failure
 from rayflow.errors import ConfigError
-from rayflow.losses.base import needs
+from rayflow.pipeline.brought import check_brought, check_compared
 from rayflow.pipeline.method import check_compares, check_method
 from rayflow.pipeline.placement import place
 from rayflow.pipeline.plan import Plan
@@ -29,7 +29,7 @@ from rayflow.pipeline.prompts import PromptStage, no_prompts
 from rayflow.rewards.base import close_reward
 from rayflow.rewards.scoring import missing_eos_penalty
 from rayflow.sources.files import source_digest
-from rayflow.sources.read import DROPPED, read, read_answers
+from rayflow.sources.read import DROPPED, read_answers
 
 MAX_REFUSED = 10_000
 """Rows of a source that may be refused before the first usable one: a large file is not read to its end."""
@@ -89,6 +89,7 @@ def _check_evaluation(plan: Plan) -> None:
     for model in {model for stage in plan.stages.values() for model in stage.models}:
         check_model_folder(resolve_model(model))
     assert isinstance(plan.config, EvaluateConfig)
+    check_compared(plan.config)
     for name, options in plan.config.rewards.items():
         _check_reward(reward := build("reward", options))
         check_compares(reward, f"rewards.{name}")
@@ -155,7 +156,7 @@ def _check_run(config: RunConfig) -> None:
         if config.prompts.evaluation is not None or config.train.choose is not None:
             check_compares(reward, "reward")
     check_method(config)
-    _check_targets(config)
+    check_brought(config)
 
 
 def _check_tokens(config: RunConfig) -> None:
@@ -182,38 +183,6 @@ def _check_tokens(config: RunConfig) -> None:
             )
 
 
-def _check_targets(config: RunConfig) -> None:
-    """Targets for the loss, and to compare checkpoints and the trained policy with, where they are asked for.
-
-    Raises:
-        ConfigError: no prompt has one.
-    """
-    loss, train = config.train.loss, config.prompts.train
-    if needs(build("loss", loss)).targets and not _has_targets(train):
-        raise ConfigError(
-            f"Loss '{loss.kind}' reads targets, and no row of {train.path} has a 'target'. Add targets, or let the "
-            "loss do without: of slic, y_ref: best or regularization: 0."
-        )
-    source, choose = config.prompts.validation, config.train.choose
-    compared = choose is not None and choose.baseline == "target"
-    if source is not None and compared and not _has_targets(source):
-        raise ConfigError(
-            f"train.choose compares checkpoints with the targets of {source.path}, and no row there has a 'target'. "
-            "Add targets, or set train.choose.baseline: sft to compare with samples of the policy before training."
-        )
-    source = config.prompts.evaluation
-    if source is not None and config.evaluate.baseline == "target" and not _has_targets(source):
-        raise ConfigError(
-            f"evaluate.baseline=target compares with the targets of {source.path}, and no row there has a 'target'. "
-            "Add targets, or set evaluate.baseline: sft."
-        )
-
-
-def _has_targets(source: PromptSource) -> bool:
-    """Whether any usable row brings a target; read up to the first one that does."""
-    return any(row.target for row in read(source, Prompt) if isinstance(row, Prompt))
-
-
 def _check_reward(reward: Any) -> None:
     """Its models' folders; what has no model is set up, so that a rule is imported now, not in a worker."""
     for member in getattr(reward, "members", ()):
@@ -221,6 +190,8 @@ def _check_reward(reward: Any) -> None:
     missing_eos_penalty(reward)  # that of a pairwise reward is refused
     for model in reward.models:
         check_model_folder(resolve_model(model))
+        if hasattr(reward, "check") and (settings := _settings_of(model)) is not None:
+            reward.check(settings)
     if not reward.models:
         try:
             reward.setup()

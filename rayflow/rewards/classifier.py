@@ -5,7 +5,8 @@ Row in: a prompt with its responses. Row out: one logit per response, no sigmoid
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -98,6 +99,20 @@ class ClassifierReward:
     def models(self) -> tuple[str, ...]:
         """The one model, whose content belongs to the stage's fingerprint."""
         return (resolve_model(self.options.model),)
+
+    def check(self, settings: Mapping[str, Any]) -> None:
+        """Refuse a model by its config.json, before anything else of it is read.
+
+        Raises:
+            ModelError: it is no sequence classifier.
+            ConfigError: `label` must be named, or is not there.
+        """
+        names = settings.get("id2label") or {0: "LABEL_0", 1: "LABEL_1"}  # as transformers takes it
+        config = SimpleNamespace(
+            architectures=settings.get("architectures"), num_labels=len(names), id2label=names
+        )
+        require_classifier(self.options.model, config)
+        checked_label(self.options.model, config, self.options.label)
 
     def setup(self) -> None:
         """Load the model and its tokenizer; what can be refused by its config alone is refused first.

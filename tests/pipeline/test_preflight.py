@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 from rayflow.config import RunConfig
 from rayflow.config.evaluate import EvaluateConfig
-from rayflow.errors import ConfigError, DataError
+from rayflow.errors import ConfigError, DataError, ModelError
 from rayflow.pipeline.evaluation_plan import build_evaluation_plan
 from rayflow.pipeline.preflight import preflight, unseen_models
 from rayflow.pipeline.prompts import PromptStage
@@ -106,6 +106,70 @@ def test_targets_to_compare_with_must_be_there(settings: dict) -> None:
         check(settings, prompts=prompts, evaluate={"baseline": "target"})
 
 
+def evaluation(settings: dict, **changes: object) -> None:
+    """Check an evaluation of the policy itself, whose baseline is the SFT policy."""
+    made = {key: settings[key] for key in ("model", "runs_dir", "compute")}
+    made |= {"name": "e", "policy": settings["model"], "prompts": settings["prompts"]["train"]}
+    made["rewards"] = {"own": settings["reward"]}
+    preflight(build_evaluation_plan(EvaluateConfig.model_validate(made | changes)))
+
+
+def test_a_side_that_answers_with_targets_needs_some(settings: dict, prompt_file: Path) -> None:
+    with pytest.raises(ConfigError, match="^baseline: target answers with the targets of .*no row there"):
+        evaluation(settings, baseline="target")
+    with prompt_file.open("a") as file:
+        file.write('{"prompt": "Why?", "target": "Because."}\n')
+    evaluation(settings, baseline="target")
+
+
+@pytest.mark.parametrize(
+    ("source", "loss", "row", "said"),
+    [
+        ("direct", "sigmoid_norm", {"chosen": "Yes.", "rejected": "No."}, "no row of .* brings a pair"),
+        ("direct", "cross_entropy", {"responses": ["Yes."]}, "no row of .* brings a response"),
+        ("targets", "cross_entropy", {"target": "Yes."}, "no row of .* has a 'target'"),
+    ],
+)
+def test_data_must_bring_what_is_learned_from(
+    settings: dict, prompt_file: Path, source: str, loss: str, row: dict, said: str
+) -> None:
+    changes = {"source": source, "select": None, "pair": None, "train": {"loss": loss}}
+    with pytest.raises(ConfigError, match=f"^source: {source} .*{said}"):
+        check(settings, **changes)
+    prompt_file.write_text(json.dumps({"prompt": "Why?", **row}) + "\n")
+    check(settings, **changes)
+
+
+@pytest.mark.parametrize("ensemble", [False, True])
+def test_a_reward_model_is_known_by_its_configuration(settings: dict, tmp_path: Path, ensemble: bool) -> None:
+    folder = tmp_path / "reward"
+    build_tiny_model(folder)
+    reward: dict = {"kind": "classifier", "model": str(folder)}
+    if ensemble:
+        reward = {"kind": "ensemble", "members": [{"reward": reward}]}
+    with pytest.raises(ModelError, match="is a LlamaForCausalLM, not a sequence classifier"):
+        check(settings, reward=reward)
+    path = folder / "config.json"
+    labels = {"architectures": ["LlamaForSequenceClassification"], "id2label": {"0": "bad", "1": "good"}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | labels))
+    with pytest.raises(ConfigError, match="has 2 labels .*set the reward's 'label'"):
+        check(settings, reward=reward)
+    if not ensemble:
+        check(settings, reward=reward | {"label": 1})
+
+
+def test_a_response_leaves_room_for_its_prompt(settings: dict) -> None:
+    sample = {**settings["sample"], "max_tokens": 512, "engine": {"kind": "fake", "max_model_len": 512}}
+    said = (
+        "sample.max_tokens is 512, and sample.engine.max_model_len is 512, for prompt and response together"
+    )
+    with pytest.raises(ValueError, match=said):
+        check(settings, sample=sample)
+    with pytest.raises(ValueError, match=said):
+        evaluation(settings, sample=sample)
+    check(settings, sample={**sample, "max_tokens": 511})
+
+
 def test_a_model_that_only_its_own_code_can_load_is_not_trained(settings: dict, tmp_path: Path) -> None:
     folder = tmp_path / "own"
     build_tiny_model(folder)
@@ -130,17 +194,8 @@ def test_two_models_are_not_compared_by_rewards_that_know_only_their_own_prompts
     prompts = {**settings["prompts"], "evaluation": settings["prompts"]["train"]}
     with pytest.raises(ConfigError, match="^reward orders the responses of one prompt among themselves"):
         check(settings, reward=STANDARDIZED, prompts=prompts)
-    evaluation = {
-        "name": "e",
-        "model": settings["model"],
-        "policy": settings["model"],
-        "runs_dir": settings["runs_dir"],
-        "prompts": settings["prompts"]["train"],
-        "rewards": {"own": STANDARDIZED},
-        "compute": settings["compute"],
-    }
     with pytest.raises(ConfigError, match="^rewards.own orders the responses"):
-        preflight(build_evaluation_plan(EvaluateConfig.model_validate(evaluation)))
+        evaluation(settings, rewards={"own": STANDARDIZED})
 
 
 def test_one_range_is_not_measured_of_rewards_that_have_none_in_common(settings: dict) -> None:
