@@ -18,7 +18,7 @@ from rayflow.report.data import (
 )
 from rayflow.report.plots import Layer, histogram, only_value
 from rayflow.report.steps import curves
-from rayflow.report.values import mean_of, size_of
+from rayflow.report.values import any_below_zero, mean_of, size_of
 
 
 @dataclass(frozen=True)
@@ -99,15 +99,17 @@ def selection(section: SelectionSection) -> list[Figure]:
 def pairing(section: PairingSection) -> list[Figure]:
     """Margins of the pairs: of a ranker's labels they are its log-odds, of others the rewards' difference."""
     title, axis = "Reward margin of the pairs", "reward of chosen − reward of rejected"
-    left = "left of zero were labelled against this reward."
+    left = "were labelled against this reward"
     if section.num_by_ranker:
         title, axis = "Margin of the ranker's labels", "log-odds that the chosen is better"
-        left = "left of zero were drawn against the odds."
+        left = "were drawn against the odds"
     return overlaid(
         title,
         [Layer("neutral", "pairs", section.margins)],
         axis,
-        f"Pairs far to the right are easy to tell apart. Pairs around zero are close to coin flips, and pairs {left}",
+        "Pairs far to the right are easy to tell apart. Pairs around zero are close to coin flips"
+        # The better of two by a pointwise reward is never the worse: a reader would look for what is not there.
+        + (f", and pairs left of zero {left}." if any_below_zero(section.margins) else "."),
         counted="pairs",
     )
 
@@ -120,21 +122,22 @@ CURVES: tuple[CurveSpec, ...] = (
         "Implicit reward margin",
         (("rewards/margins", "after", "margin"),),
         {"reference": 0.0},
-        "Implicit reward of the chosen minus that of the rejected response. Zero at the start, where policy "
-        "and reference are equal.",
+        "Implicit reward of the chosen minus that of the rejected response, in gamma times nats. Zero at the start, "
+        "where policy and reference are equal.",
     ),
     (
         "Implicit rewards",
         (("rewards/chosen", "chosen", "chosen"), ("rewards/rejected", "rejected", "rejected")),
         {"reference": 0.0},
-        "Scaled log-ratio of policy to reference. If both fall, the policy moves away from the chosen "
-        "responses too, only more slowly.",
+        "Gamma times the log-ratio of policy to reference, in gamma times nats. If both fall, the policy moves away "
+        "from the chosen responses too, only more slowly.",
     ),
     (
         "Pair accuracy",
         (("rewards/accuracies", "after", "accuracy"),),
         {"reference": 0.5, "shares": True},
-        "Share of pairs whose chosen response has the higher implicit reward. The dashed line is chance.",
+        "Share of pairs whose chosen response has the higher implicit reward. The dashed line is chance. It may start "
+        "far below: at the first step policy and reference are equal, and ties count as wrong, as in TRL.",
     ),
     (
         "Validation win rate",

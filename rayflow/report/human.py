@@ -90,20 +90,29 @@ def lead(result: HumanResult) -> str:
     """The result in a sentence or two."""
     raters, tasks = words.count(result.num_raters, "rater"), words.count(result.num_tasks, "task")
     preferred = _preferred(result)
-    said = f"{raters} on {tasks}: {_said_of(preferred)}"
+    said = f"{raters} on {tasks}: {_said_of(preferred, result.num_voted)}"
     if len(result.systems) == 2:
-        (pair,) = result.pairs
-        rate = pair.win_rate
-        settled = excludes_half(rate.low, rate.high, result.num_tasks, result.confidence)
-        better = pair.first if rate.mean > 0.5 else pair.second
-        return f"{said}. " + (
-            f"By mean quality {better} is better."
-            if settled
-            else "Mean quality does not settle which is better."
-        )
+        return f"{said}. {_by_quality(result)}"
     if not preferred:
         return f"{said}."
     return f"{said}, no system on {words.percent(result.no_preference + result.no_majority)}."
+
+
+def _by_quality(result: HumanResult) -> str:
+    """Which of two systems is better by mean quality: its win rate, and whether that settles it."""
+    (pair,) = result.pairs
+    rate = pair.win_rate
+    if math.isnan(rate.mean):
+        return "Quality was not rated for both on any task."
+    name, mean, low, high = pair.first, rate.mean, rate.low, rate.high
+    if mean < 0.5:
+        name, mean, low, high = pair.second, 1 - mean, 1 - high, 1 - low
+    settled = excludes_half(low, high, result.num_tasks, result.confidence)
+    return (
+        f"By mean quality {name} wins {words.percent(mean)} (ties half, {words.percent(result.confidence, 0)} interval "
+        f"{words.percent(low)} to {words.percent(high)}): "
+        + ("it is better." if settled else "that does not settle which is better.")
+    )
 
 
 def _preferred(result: HumanResult) -> list[SystemResult]:
@@ -112,13 +121,15 @@ def _preferred(result: HumanResult) -> list[SystemResult]:
     return [each for each in result.systems if each.majority == most]
 
 
-def _said_of(preferred: Sequence[SystemResult]) -> str:
+def _said_of(preferred: Sequence[SystemResult], num_voted: int) -> str:
+    """Whom most raters prefer, and on how many of the tasks that have a vote."""
     if not preferred:
         return "no system is preferred on any of them"
-    share = f"{words.percent(preferred[0].majority)} of the tasks"
+    majority = preferred[0].majority
+    share = f"{round(majority * num_voted)} of {words.count(num_voted, 'task')} ({words.percent(majority)})"
     if len(preferred) == 1:
         return f"{preferred[0].name} is preferred on {share}"
-    return f"no system is ahead, {len(preferred)} are preferred on {share} each"
+    return f"no system is ahead, {len(preferred)} are each preferred on {share}"
 
 
 def _card_of(preferred: Sequence[SystemResult], num_voted: int) -> Card:

@@ -41,3 +41,10 @@ def mean_of(values: Values) -> float:
 def size_of(values: Values) -> int:
     """How many values a distribution holds."""
     return int(np.sum(values.counts)) if isinstance(values, Histogram) else int(np.size(values))
+
+
+def any_below_zero(values: Values) -> bool:
+    """Whether a distribution has negative values; of counts, whether a bin that lies left of zero holds any."""
+    if isinstance(values, Histogram):
+        return bool(np.any(values.counts[values.edges[1:] <= 0]))
+    return bool(np.any(np.asarray(values) < 0))

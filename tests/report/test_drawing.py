@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from rayflow.report import words
 from rayflow.report.curve import MAX_POINTS, Curve, is_noisy, smoothed, thinned
-from rayflow.report.figures import overlaid
+from rayflow.report.data import PairingSection
+from rayflow.report.figures import CURVES, overlaid, pairing
 from rayflow.report.plane import Mark, marks
 from rayflow.report.plots import MAX_BINS, Layer, bin_edges, only_value
 from rayflow.report.steps import curves
@@ -176,3 +177,25 @@ def test_a_schedule_is_no_noise_and_noise_beside_a_spike_is():
     spiked = np.random.default_rng(0).normal(size=1000)
     spiked[500] = 1e4
     assert noisy(spiked)
+
+
+@pytest.mark.parametrize(
+    ("margins", "by_ranker", "said"),
+    [
+        (np.array([0.0, 0.5, 2.0]), 0, "close to coin flips."),
+        (np.array([-0.5, 0.5, 2.0]), 0, "pairs left of zero were labelled against this reward."),
+        (np.array([-0.5, 0.5, 2.0]), 3, "pairs left of zero were drawn against the odds."),
+        (Histogram(np.array([-1.0, 0.0, 1.0]), np.array([0, 3]), 0.5), 0, "close to coin flips."),
+        (Histogram(np.array([-1.0, 0.0, 1.0]), np.array([1, 2]), 0.5), 0, "labelled against this reward."),
+    ],
+)
+def test_pairs_left_of_zero_are_explained_where_there_are_any(margins, by_ranker, said):
+    section = PairingSection(num_pairs=3, num_prompts=1, margins=margins, num_by_ranker=by_ranker)
+    (figure,) = pairing(section)
+    assert figure.caption.endswith(said)
+
+
+def test_the_captions_of_training_give_the_unit_and_say_why_accuracy_starts_low():
+    captions = {title: caption for title, _, _, caption in CURVES}
+    assert all("gamma times nats" in captions[f"Implicit reward{end}"] for end in (" margin", "s"))
+    assert "policy and reference are equal, and ties count as wrong" in captions["Pair accuracy"]

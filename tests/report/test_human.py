@@ -18,10 +18,10 @@ def result(num_systems: int, best: list[int]) -> HumanResult:
 @pytest.mark.parametrize(
     ("best", "said", "card"),
     [
-        ([1, 1, 0, NO_PREFERENCE], "dpo is preferred on 50.0% of the tasks, no system on 25.0%.", "dpo"),
+        ([1, 1, 0, NO_PREFERENCE], "dpo is preferred on 2 of 4 tasks (50.0%), no system on 25.0%.", "dpo"),
         (
             [0, 1, NO_PREFERENCE, NO_PREFERENCE],
-            "no system is ahead, 2 are preferred on 25.0% of the tasks each, no system on 50.0%.",
+            "no system is ahead, 2 are each preferred on 1 of 4 tasks (25.0%), no system on 50.0%.",
             "no system alone",
         ),
         ([NO_PREFERENCE] * 4, "no system is preferred on any of them.", "none"),
@@ -37,13 +37,25 @@ def test_a_system_is_named_only_where_it_alone_is_ahead(best: list[int], said: s
 def test_two_systems_that_tie_are_left_to_their_quality() -> None:
     found = result(2, [0, 1])
     assert lead(found) == (
-        "1 rater on 2 tasks: no system is ahead, 2 are preferred on 50.0% of the tasks each. "
-        "Mean quality does not settle which is better."
+        "1 rater on 2 tasks: no system is ahead, 2 are each preferred on 1 of 2 tasks (50.0%). "
+        "By mean quality sft wins 50.0% (ties half, 95% interval 50.0% to 50.0%): that does not settle which is better."
     )
     assert cards(found)[1].value == "50.0%" and "for each of 2 systems" in cards(found)[1].detail
     assert (
         cards(result(2, [NO_PREFERENCE]))[1].value == "0.0%" and cards(result(2, [NOT_GIVEN]))[1].value == "–"
     )
+
+
+@pytest.mark.parametrize(
+    ("dpo", "said"), [(4.0, "it is better."), (2.0, "it is better."), (np.nan, "not rated")]
+)
+def test_of_two_systems_the_win_rate_and_its_interval_are_in_the_headline(dpo: float, said: str) -> None:
+    ratings = [Rating("ann", f"t{i}", np.array([3.0, dpo]), NOT_GIVEN if i else 1) for i in range(8)]
+    text = lead(human_result(("sft", "dpo"), ratings, num_resamples=10))
+    assert "1 rater on 8 tasks: dpo is preferred on 1 of 1 task (100.0%)" in text and said in text
+    if np.isfinite(dpo):
+        better = "dpo" if dpo > 3 else "sft"
+        assert f"By mean quality {better} wins 100.0% (ties half, 95% interval 100.0% to 100.0%)" in text
 
 
 @pytest.mark.parametrize(
