@@ -94,30 +94,58 @@ def lineage(
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
-    whole = "/" not in row  # a prompt with all its candidates, each of which would take ten lines
-    for line in lineage_lines(found | {"candidates": {}} if whole else found):
+    whole = "/" not in row  # a prompt with all its responses, each of which would take ten lines
+    sides = found.get("held_out") or {}
+    short = {"candidates": {}, "held_out": {"verdicts": sides.get("verdicts", {})}}
+    for line in lineage_lines(found | short if whole else found):
         typer.echo(line)
-    if whole:
+    if whole and (found["candidates"] or not sides):
         _print_candidates(found["candidates"], row)
+    if whole and sides:
+        _print_sides(sides, row)
 
 
 def _print_candidates(candidates: dict[str, dict[str, Any]], prompt: str) -> None:
     """All candidates of a prompt, a line each."""
+    _print_responses("candidate", candidates, accepted=True)
+    console.print(
+        f"Accepted: in this order. A candidate in full: {prompt}/{next(iter(candidates), 0)}", markup=False
+    )
+
+
+def _print_sides(sides: dict[str, Any], prompt: str) -> None:
+    """What both policies answered to a held-out prompt, a line each."""
+    for side in ("policy", "baseline"):
+        _print_responses(side, sides[side], accepted=False)
+    console.print(
+        f"Held out: nothing was learned from these. One of each side in full: {prompt}/0",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _print_responses(heading: str, found: dict[str, dict[str, Any]], accepted: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
     from rayflow.report import words
 
     table = Table(box=None, pad_edge=False)
-    for heading in ("candidate", "reward", "tokens", "accepted", "response"):
-        table.add_column(heading, justify="left" if heading == "response" else "right", no_wrap=True)
-    for index, each in candidates.items():
+    for title in (heading, "reward", "tokens", *(("accepted",) if accepted else ()), "response"):
+        # In a narrow terminal the text gives way, not the numbers.
+        table.add_column(
+            title, justify="left" if title == "response" else "right", no_wrap=title != "response"
+        )
+    for index, each in found.items():
         text = "".join(sign if sign.isprintable() else " " for sign in each.get("response", ""))
-        place = "" if each["accepted_as"] is None else f"{each['accepted_as'] + 1}."
+        place = "" if each.get("accepted_as") is None else f"{each['accepted_as'] + 1}."
         reward, tokens = words.reward(each.get("reward")), str(each.get("num_tokens", ""))
-        table.add_row(index, reward, tokens, place, Text(text[:60]))
+        table.add_row(
+            index,
+            reward,
+            tokens,
+            *((place,) if accepted else ()),
+            Text(text[:60], no_wrap=True, overflow="ellipsis"),
+        )
     console.print()
     console.print(table)
-    console.print(
-        f"Accepted: in this order. A candidate in full: {prompt}/{next(iter(candidates), 0)}", markup=False
-    )

@@ -16,6 +16,7 @@ from rayflow.errors import ArtifactError, DataError
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.folders import no_job
 from rayflow.pipeline.identity import fingerprint
+from rayflow.pipeline.lineage_sides import held_out, is_held_out
 
 _ID = re.compile(r"(?P<prompt>[^/]+)(/(?P<chosen>\d+)(>(?P<rejected>\d+))?)?")
 _BY_CANDIDATE = ("responses", "logprobs", "finish_reasons", "rewards", "variances", "scores")
@@ -59,7 +60,8 @@ def trace(folder: Path, text: str) -> dict[str, Any]:
 
     Returns:
         JSON values: `id`, `run`, `prompt`; `stages`, by name what made each one (its record, fingerprint, shard and
-        the time of that shard's commit); `candidates`, by index; `pair`, where the id names one.
+        the time of that shard's commit); `candidates`, by index; `pair`, where the id names one; `held_out`, of a
+        prompt that an evaluation asked, both sides' responses (see `lineage_sides`), else null.
 
     Raises:
         ArtifactError: not a run's folder.
@@ -67,32 +69,44 @@ def trace(folder: Path, text: str) -> dict[str, Any]:
     """
     path = PairPath.parse(text)
     stages = _stages(folder)
-    rows, records = {}, {}
-    for artifact in stages:
-        if artifact.name.startswith(("eval-", "valid-")):
-            continue
-        found = _find(artifact, path.prompt)
-        if found is not None:
-            shard, rows[artifact.name] = found
-            records[artifact.name] = _record(artifact, shard)
+    rows, records = _rows(stages, path.prompt)
     if not rows:
         raise DataError(
             f"{folder} has no prompt '{path.prompt}'. `rayflow export` writes the ids of all pairs."
         )
-    columns = {key: value for row in rows.values() for key, value in row.items()}
+    own = {name: row for name, row in rows.items() if not is_held_out(name)}
+    columns = {key: value for row in own.values() for key, value in row.items()}
+    asked = {name: row for name, row in rows.items() if name not in own}
+    learned = "responses" in columns
+    # Of a prompt that was learned from, an index is that of a candidate.
+    sides = None if learned and path.candidates else held_out(asked, path.prompt, path.candidates, _candidate)
     trained = next((a for a in stages if a.name == "train" and a.identity), None)
-    if trained is not None:
+    if trained is not None and own:
         records["train"] = _record(trained, None)
-    candidates = candidates_of(columns, path)
+    told = columns or asked.get("eval-prompts", {})
     return {
         "id": text,
         "run": read_json(folder / "run.json"),
-        "prompt": {key: columns.get(key) for key in ("prompt_id", "prompt", "messages", "target")},
+        "prompt": {key: told.get(key) for key in ("prompt_id", "prompt", "messages", "target")},
         "seed": columns.get("seed"),
-        "candidates": candidates,
+        "candidates": {} if sides and not learned else candidates_of(columns, path),
         "pair": pair_of(columns, path) if len(path.candidates) == 2 else None,
+        "held_out": sides,
         "stages": records,
     }
+
+
+def _rows(stages: list[Artifact], prompt: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A prompt's row in each stage that has one, and that stage's record."""
+    rows, records = {}, {}
+    for artifact in stages:
+        if artifact.name.startswith("valid-"):
+            continue
+        found = _find(artifact, prompt)
+        if found is not None:
+            shard, rows[artifact.name] = found
+            records[artifact.name] = _record(artifact, shard)
+    return rows, records
 
 
 def _stages(folder: Path) -> list[Artifact]:

@@ -20,9 +20,22 @@ def lineage_lines(found: dict[str, Any]) -> list[str]:
     if pair:
         lines += ["", "pair"]
         lines += [f"  {key:<18}{_value(value)}" for key, value in pair.items() if value is not None]
+    lines += _held_out(found.get("held_out") or {})
     for name, stage in found["stages"].items():
         lines += ["", f"{name}  {stage['fingerprint']}{_when(stage)}"]
         lines += [f"  {key:<30}{value}" for key, value in _leaves(stage["made_from"])]
+    return lines
+
+
+def _held_out(sides: dict[str, Any]) -> list[str]:
+    """The responses of both sides, and the verdicts on the prompt."""
+    lines = []
+    for side in ("policy", "baseline"):
+        for index, response in sides.get(side, {}).items():
+            lines += ["", f"{side}, response {index}", *_candidate(response)]
+    for name, numbers in sides.get("verdicts", {}).items():
+        lines += ["", f"{name} of this prompt"]
+        lines += [f"  {key:<18}{_value(value)}" for key, value in numbers.items()]
     return lines
 
 

@@ -16,6 +16,7 @@ from rayflow.config import RunConfig
 from rayflow.core.seeds import sampling_seed
 from rayflow.errors import ArtifactError, DataError
 from rayflow.pipeline.lineage import PairPath, trace
+from rayflow.pipeline.lineage_sides import held_out
 from rayflow.pipeline.plan import Plan
 from rayflow.pipeline.run_plan import build_run_plan
 from rayflow.report.lineage import lineage_lines
@@ -73,6 +74,71 @@ def test_ids_are_paths_to_prompts_candidates_and_pairs(plan: Plan) -> None:
     assert len(whole["candidates"]) == 16 and whole["pair"] is one["pair"] is None
     assert one["candidates"] == {str(chosen): whole["candidates"][str(chosen)]}
     assert PairPath.parse("p17/3>5") == PairPath("p17", (3, 5))
+
+
+@pytest.fixture
+def evaluated(settings: dict, tmp_path: Path) -> Plan:
+    """A run whose baseline has answered held-out prompts; its answers stand in for the policy's, too."""
+    from rich.console import Console
+
+    from rayflow.pipeline.execute import Pipeline
+    from rayflow.pipeline.runner import LocalRunner
+
+    path = tmp_path / "held-out.jsonl"
+    path.write_text(json.dumps({"prompt": "What is kept?"}))
+    settings["prompts"]["evaluation"] = {"path": str(path)}
+    settings["evaluate"] = {"num_samples": 3}
+    config = RunConfig.model_validate(settings)
+    run_data(config)
+    plan = build_run_plan(config)
+    asked = ("eval-prompts", "eval-sample-sft", "eval-score-sft")
+    Pipeline(plan, LocalRunner(config.compute), Console(quiet=True)).run(only=asked)
+    for stage in asked[1:]:
+        shutil.copytree(plan.artifacts[stage].folder, plan.artifacts[stage.replace("sft", "policy")].folder)
+    return plan
+
+
+def test_a_held_out_prompt_is_told_with_what_both_sides_answered(evaluated: Plan) -> None:
+    """The report heads its responses side by side with such ids."""
+    root, artifacts = evaluated.config.root, evaluated.artifacts
+    (answered,) = artifacts["eval-sample-sft"].shards.read(0).to_pylist()
+    (scored,) = artifacts["eval-score-sft"].shards.read(0).to_pylist()
+    prompt = answered["prompt_id"]
+    found = trace(root, prompt)
+    assert found["prompt"]["prompt"] == "What is kept?" and found["candidates"] == {}
+    for side in ("policy", "baseline"):
+        told = found["held_out"][side]
+        assert [told[str(i)]["response"] for i in range(3)] == answered["responses"]
+        assert [told[str(i)]["reward"] for i in range(3)] == scored["rewards"]
+    assert "train" not in found["stages"] and "eval-score-policy" in found["stages"]
+    one = trace(root, f"{prompt}/1")["held_out"]
+    assert list(one["policy"]) == list(one["baseline"]) == ["1"]
+    with pytest.raises(DataError, match="is held out, with responses 3 of the policy and 3 of the baseline"):
+        trace(root, f"{prompt}/3")
+    with pytest.raises(DataError, match="is held out, so nothing is paired"):
+        trace(root, f"{prompt}/0>1")
+    text = CliRunner().invoke(app, ["lineage", str(root), prompt]).output
+    assert "What is kept?" in text and "policy" in text and answered["responses"][2][:10] in text
+    assert f"policy, response 1\n  | {answered['responses'][1]}" in "\n".join(
+        lineage_lines(trace(root, f"{prompt}/1"))
+    )
+
+
+def test_of_several_rewards_of_an_evaluation_the_first_one_is_told() -> None:
+    rows = {
+        "policy-sample": {"responses": ["a", "b"]},
+        "baseline-encode": {"responses": ["c"]},
+        "policy-score-proxy": {"rewards": [1.0, 2.0]},
+        "policy-score-gold": {"rewards": [8.0, 9.0]},
+        "verdict-gold": {"win_rate": 0.25, "policy_rewards": [5.0, 6.0], "baseline_rewards": [7.0]},
+        "kl-sample": {"responses": ["no"]},
+    }
+    told = held_out(rows, "p", (), lambda columns, i: {k: columns[k][i] for k in ("responses", "rewards")})
+    assert told == {
+        "policy": {"0": {"responses": "a", "rewards": 1.0}, "1": {"responses": "b", "rewards": 2.0}},
+        "baseline": {"0": {"responses": "c", "rewards": 7.0}},
+        "verdicts": {"verdict-gold": {"win_rate": 0.25}},
+    }
 
 
 def test_what_is_not_there_is_a_sentence(plan: Plan, tmp_path: Path) -> None:
