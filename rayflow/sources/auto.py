@@ -12,6 +12,7 @@ from rayflow.core.options import KindOptions
 from rayflow.core.registry import FAMILIES, resolve
 from rayflow.sources.base import UNKNOWN_LAYOUT, Layout, RowError
 from rayflow.sources.fields import holdings
+from rayflow.sources.renames import way_out
 
 
 class Auto:
@@ -44,12 +45,14 @@ def detect(row: dict[str, Any]) -> Layout:
     """The first layout of the registry's table, most particular first, that a row fits.
 
     Raises:
-        RowError: none; the message says which keys each layout wants.
+        RowError: none; the message says what to rename in a well-known form, else which keys each layout wants.
     """
     known = {kind: resolve("layout", kind) for kind in FAMILIES["layout"]}
     for layout in known.values():
         if layout.fits(row):
             return layout(layout.Config())
+    if todo := way_out(row):
+        raise RowError(UNKNOWN_LAYOUT, f"has {', '.join(map(str, row))}, which fits no layout: {todo}")
     wants = "; ".join(f"{kind}: {layout.wants}" for kind, layout in known.items() if kind != "auto")
     found = holdings(row, ["prompt", "messages", "chosen", "rejected", "responses", "summaries"])
     raise RowError(UNKNOWN_LAYOUT, f"{found}, which fits no layout. They want {wants}")

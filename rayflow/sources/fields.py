@@ -109,8 +109,8 @@ def turns(value: Any, name: str) -> tuple[Message, ...]:
         RowError: not a list of messages, a role that is not known, or a turn with tools or images.
     """
     if not isinstance(value, list | tuple):
-        kind = type(value).__name__
-        raise RowError(WRONG_TYPE, f"'{name}' must be text or a list of messages, is {kind}")
+        wanted, kind = ("", "text") if isinstance(value, str) else ("text or ", type(value).__name__)
+        raise RowError(WRONG_TYPE, f"'{name}' must be {wanted}a list of messages, is {kind}")
     found: list[Message] = []
     for turn in value:
         if not isinstance(turn, dict) or not isinstance(turn.get("content"), str) or "role" not in turn:

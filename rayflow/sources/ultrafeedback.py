@@ -41,6 +41,10 @@ class UltraFeedback:
 
     def example(self, row: dict[str, Any]) -> Example:
         """The labelled pair (see `sources.base.Layout`)."""
+        if isinstance(row.get("chosen"), str) and isinstance(row.get("rejected"), str):
+            raise RowError(
+                WRONG_TYPE, "'chosen' and 'rejected' must be lists of messages, are text: set layout: trl"
+            )
         chosen, rejected = (turns(first_of(row, key)[1], key) for key in ("chosen", "rejected"))
         given = chosen[:-1]
         if given != rejected[:-1]:

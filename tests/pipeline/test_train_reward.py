@@ -284,7 +284,10 @@ def test_rows_without_a_labelled_pair_are_refused_with_the_reason(tiny_model, tm
     data = tmp_path / "ranked.jsonl"
     rows = [{"prompt": f"number {i}", "responses": [" a", " b"], "scores": [1.0, 0.0]} for i in range(20)]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with pytest.raises(DataError, match="a row without a labelled pair; is the layout the right one"):
+    # The first prompt is held out.
+    with pytest.raises(
+        DataError, match=r"ranked.jsonl, row 2: without a labelled pair; is the layout the right"
+    ):
         trained(reward_settings(tmp_path, data, tiny_model, "classifier"))
 
 

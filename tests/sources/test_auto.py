@@ -78,6 +78,37 @@ def test_an_unknown_layout_says_what_each_one_wants() -> None:
         assert f"{kind}: {resolve('layout', kind).wants}" in message
 
 
+TURNS = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (
+            {"question": "1 + 1?", "answer": "2"},
+            "rename 'question' to 'prompt' and 'answer' to 'target', such as by ",
+        ),
+        ({"question": "1 + 1?", "answer": 2}, "rename 'question' to 'prompt', such as by rename_columns"),
+        (
+            {"instruction": "Add.", "input": "1, 1", "output": "2"},
+            "rename 'instruction' to 'prompt' and 'output' to 'target', such as by rename_columns("
+            '{"instruction": "prompt", "output": "target"}) of the package datasets; put the text of \'input\'',
+        ),
+        ({"conversations": TURNS}, "each turn's 'from' as 'role' (human is user, gpt is assistant)"),
+        ({"conversations": [{"role": "user", "content": "Hi"}]}, "rename 'conversations' to 'messages'"),
+        (
+            {"text": "Once upon a time"},
+            "cut each 'text' into 'prompt' and 'target', or rename 'text' to 'prompt'",
+        ),
+    ],
+)
+def test_a_well_known_form_is_told_what_to_rename(row: dict, said: str) -> None:
+    with pytest.raises(RowError) as caught:
+        detect(row)
+    assert str(caught.value).startswith(f"has {', '.join(row)}, which fits no layout: ")
+    assert said in str(caught.value) and "They want" not in str(caught.value)
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just("\ud800"),
     lambda inner: (

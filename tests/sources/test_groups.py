@@ -42,6 +42,13 @@ def test_a_system_turn_and_earlier_answers_stay_in_the_prompt() -> None:
     assert made.messages == tuple(before)
 
 
+def test_texts_in_place_of_conversations_are_told_their_layout() -> None:
+    with pytest.raises(RowError, match="must be lists of messages, are text: set layout: trl"):
+        ULTRA.example({"prompt": "Sky?", "chosen": "blue", "rejected": "green"})
+    with pytest.raises(RowError, match="^'rejected' must be a list of messages, is text$"):
+        ULTRA.example({**ULTRA_ROW, "rejected": "green"})
+
+
 def test_ranked_responses_keep_their_order_and_have_no_pairs() -> None:
     made = RANKED.example(RANKED_ROW)
     assert (made.prompt, made.responses, made.pairs) == ("Sky?", ("blue", "grey", "green"), ())
@@ -61,7 +68,7 @@ def test_ranked_responses_to_a_chat_without_scores_have_nan() -> None:
         (ULTRA, {**ULTRA_ROW, "chosen": []}, "wrong type", "turns before the answers .* differ"),
         (ULTRA, {**ULTRA_ROW, "chosen": [], "rejected": []}, "wrong type", "ends with nothing"),
         (ULTRA, {**ULTRA_ROW, "chosen": [SKY, SKY]}, "wrong type", "ends with user"),
-        (ULTRA, {**ULTRA_ROW, "chosen": "It is blue."}, "wrong type", "a list of messages, is str"),
+        (ULTRA, {**ULTRA_ROW, "chosen": "It is blue."}, "wrong type", "a list of messages, is text"),
         (ULTRA, {**ULTRA_ROW, "rejected": None}, "missing key", "needs 'rejected'"),
         (ULTRA, {"chosen": [BLUE], "rejected": [GREEN]}, "missing key", "needs 'prompt'"),
         (ULTRA, {**ULTRA_ROW, "score_chosen": "8.5"}, "wrong type", "must be a number"),

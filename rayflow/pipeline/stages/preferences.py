@@ -96,7 +96,7 @@ class PreferenceStage(PromptStage):
             DataError: every prompt is on the other side.
         """
         here = elsewhere = 0
-        for row in super().read():
+        for number, row in enumerate(super().read(), start=1):  # one item for each row of the source
             if isinstance(row, Failure):
                 if not self.keep_held_out:
                     yield row
@@ -106,7 +106,9 @@ class PreferenceStage(PromptStage):
                     yield _failure(row, OTHER_SPLIT, "its prompt is in the evaluation file")
             else:
                 here += 1
-                detail = f"{self.source.path}: a row without a labelled pair; is the layout the right one?"
+                detail = (
+                    f"{self.source.path}, row {number}: without a labelled pair; is the layout the right one?"
+                )
                 yield row if row.pairs else _failure(row, NO_PAIR, detail)
         if elsewhere and not here:
             side, change = ("held out", "raise") if self.keep_held_out else ("left to train on", "lower")
