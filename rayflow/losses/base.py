@@ -5,6 +5,9 @@ length-normalised, which is what TRL's loss type `sigmoid_norm` is.
 
 A loss declares what it reads (`uses_*`), so that the pipeline computes no more than that: what a loss does not
 declare may be NaN. It must not turn an unknown number that it does read into a number: NaN in, NaN out.
+
+A fingerprint holds the name and the settings of a loss of your own, not its code: after an edit, run with
+`--force-stage train`.
 """
 
 from __future__ import annotations

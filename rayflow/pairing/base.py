@@ -24,6 +24,9 @@ class Pairing(Protocol):
     that looks at no reward itself, whatever `prefer` may do, says `uses_rewards = False`: if nothing else in the
     run reads them, the candidates are not scored, and `rewards` is empty. One that pairs the accepted responses
     all but for ties and a last odd one says `leaves_out = False`: the reference then does not wait for its pairs.
+
+    A fingerprint holds the name and the settings of a rule of your own, not its code: after an edit, run with
+    `--force-stage pair`.
     """
 
     Config: type[KindOptions]

@@ -44,6 +44,9 @@ class Selector(Protocol):
     number of candidates only says `uses_rewards = False`: if nothing else in the run reads rewards, the
     candidates are not scored, and the rule gets zeros. One that leaves the seeds alone says `draws = False`: runs
     that differ in their seed only then share its result.
+
+    A fingerprint holds the name and the settings of a rule of your own, not its code: after an edit, run with
+    `--force-stage select`.
     """
 
     Config: type[KindOptions]

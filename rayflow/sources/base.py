@@ -38,6 +38,9 @@ class RowError(DataError):
 class Layout(Protocol):
     """What every layout offers.
 
+    A fingerprint holds the name and the settings of a layout of your own, not its code: after an edit, run with
+    `--force-stage prompts`, and `--force-stage eval-prompts` where the evaluation's prompts have this layout too.
+
     Attributes:
         Config: its settings.
         wants: the keys it reads, as a person writes them.
