@@ -73,6 +73,7 @@ def render(
     options = load_options(data, set_, ClusterOptions, "The cluster")
     for path in write(options, output):
         console.print(str(path), soft_wrap=True)
+    _warn_of_models(options)
     _say_next(options, output)
 
 
@@ -108,6 +109,27 @@ def _of_sampling(job: RunConfig | EvaluateConfig, given: list[Any]) -> dict[str,
     engine = job.sample.engine
     spread = getattr(engine, "tensor_parallel_size", 1)
     return {"engine": engine.kind, "reward": kind, "tensor_parallel": spread}
+
+
+def _warn_of_models(options: ClusterOptions) -> None:
+    """Say which models of the jobs' configurations, where those can be read here, the pods may not have."""
+    from rayflow.cluster.options import SHARED
+    from rayflow.config import load_config, schema_of
+    from rayflow.pipeline.named import walk
+    from rayflow.pipeline.reach import laptop_models
+
+    own = [] if options.model is None else [f"model={options.model}"]
+    for path in dict.fromkeys((options.config, options.refresh_config)):
+        if not Path(path).is_file():
+            continue
+        job = load_config(path, own, schema_of(path))
+        for model, names in laptop_models(walk(job), [SHARED]).items():
+            mend = "--set model=ORG/NAME, an id of the hub" if names == ["model"] else "write a hub id there"
+            typer.echo(
+                f"Warning: {path}: {' and '.join(names)} is '{model}', a path of this machine, and models are not "
+                f"sent. Every pod must have it; if not: {mend}, or a folder under {SHARED}.",
+                err=True,
+            )
 
 
 def _say_next(options: ClusterOptions, output: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -67,6 +68,7 @@ def submit(
 ) -> None:
     """Send a job to a Ray cluster. The same job that is still under way there is found, not started twice."""
     from rayflow.config import as_override
+    from rayflow.dist.exposure import warnings_for
     from rayflow.dist.job import url_of
     from rayflow.dist.jobs import JobServer
     from rayflow.dist.submission import SubmitOptions, prepare
@@ -77,11 +79,12 @@ def submit(
     options = SubmitOptions(job=job, until=until, date=date, stop_wait_s=stop_wait, python=python, **given)
     with tempfile.TemporaryDirectory(prefix="rayflow-submit-") as folder:
         package, request = prepare(checked, Path(folder), options, parts)
+        _warn(package.doubts)
         if dry_run:
             _print_package(package, request, url_of(address), options.env)
             return
         server = JobServer(address)
-        _warn(server)
+        _warn(warnings_for(server.address))
         found, started = server.submit(request)
     _say_submitted(server, found, started, package)
     if follow or wait:
@@ -198,10 +201,8 @@ def _finish(server: JobServer, identity: str, follow: bool) -> None:
     raise typer.Exit(job.exit_status)
 
 
-def _warn(server: JobServer) -> None:
-    from rayflow.dist.exposure import warnings_for
-
-    for text in warnings_for(server.address):
+def _warn(texts: Iterable[str]) -> None:
+    for text in texts:
         typer.echo(f"Warning: {text}", err=True)
 
 

@@ -28,14 +28,13 @@ from rayflow.config import JobConfig, PromptSource
 from rayflow.errors import ConfigError, DataError
 from rayflow.pipeline.named import Keys, dotted, sources_of, walk
 from rayflow.pipeline.plugins import find_plugins
+from rayflow.pipeline.reach import check_models, doubts
 from rayflow.sources.files import data_files
 
 INPUTS, PARTS = "inputs", "parts"
 STORE = ".inputs"
 """Folder beside the runs where the data of submitted jobs lies, under names of its content."""
 MAX_INPUT_BYTES = 200 << 20
-_MODEL_KEYS = ("model", "baseline_model")
-_RUN_KEYS = (("policy", "run"), ("baseline", "run"))
 _MADE = re.compile(r"\{\w+\}")
 """What the parts of a study write for the files that the study itself makes."""
 _SKIP = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
@@ -52,6 +51,7 @@ class Package:
         inputs: data files that go along, by their path here.
         elsewhere: paths and packages that the cluster must have itself.
         plugins: the user's modules that go along.
+        doubts: sentences on what may go wrong there, for whoever sends it.
     """
 
     folder: Path
@@ -60,6 +60,7 @@ class Package:
     inputs: tuple[str, ...]
     elsewhere: tuple[str, ...]
     plugins: tuple[str, ...]
+    doubts: tuple[str, ...]
 
 
 def pack(
@@ -80,7 +81,8 @@ def pack(
     parts = parts or {}
     _check_runs_dir(config)
     found = [*walk(config), *(each for name, part in parts.items() for each in walk(part, (name,)))]
-    _check_models(found)
+    check_models(found)
+    runner = getattr(getattr(config, "compute", None), "runner", None)
     own = config.model_dump(mode="json")
     dumped = {name: part.model_dump(mode="json") for name, part in parts.items()}
     settings = own | dumped  # no part is named like a setting of the study
@@ -98,6 +100,7 @@ def pack(
         inputs=tuple(inputs),
         elsewhere=(*elsewhere, *(f"package {name}" for name in sorted(plugins.installed))),
         plugins=tuple(plugins.sources),
+        doubts=tuple(doubts(found, (*shared, config.runs_dir), runner)),
     )
 
 
@@ -119,19 +122,6 @@ def _check_runs_dir(config: JobConfig) -> None:
             f"runs_dir '{config.runs_dir}' is relative, and a job's own folder vanishes with it. Name storage that "
             "every machine of the cluster sees: --set runs_dir=/shared/runs"
         )
-
-
-def _check_models(found: Iterable[tuple[Keys, Any]]) -> None:
-    """Models and runs stay where they are, so a path among them must mean the same there."""
-    for keys, value in found:
-        if not isinstance(value, str) or value.startswith(("/", "~")):
-            continue
-        is_model = keys[-1] in _MODEL_KEYS and (value.startswith(".") or Path(value).exists())
-        if is_model or keys[-2:] in _RUN_KEYS:
-            raise ConfigError(
-                f"{dotted(keys)} '{value}' is a relative path, and models are not sent. Give "
-                f"{'a hub id, or ' if is_model else ''}the absolute path of a folder that the cluster's machines see."
-            )
 
 
 def _take_inputs(

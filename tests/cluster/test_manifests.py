@@ -415,3 +415,17 @@ def test_a_configuration_that_no_pod_sees_is_told_where_to_go(tmp_path: Path) ->
         CliRunner().invoke(app, [*arguments, "jobs/configs/quickstart.yaml"], catch_exceptions=False).output
     )
     assert "put " not in told
+
+
+def test_a_model_of_a_laptop_is_warned_of_when_manifests_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The only hint was a comment inside rayjob.yaml."""
+    monkeypatch.chdir(ROOT)
+    arguments = ["cluster", "render", "--gpus", "1", "--output", str(tmp_path)]
+    told = CliRunner().invoke(app, arguments, catch_exceptions=False).stderr
+    for config in ("quickstart", "refresh"):
+        assert f"Warning: jobs/configs/{config}.yaml: model is '~/.cache/rayflow/models/" in told
+    for model in ("HuggingFaceTB/SmolLM2-135M-Instruct", "/shared/models/mine"):
+        told = CliRunner().invoke(app, [*arguments, "--set", f"model={model}"], catch_exceptions=False)
+        assert told.stderr == ""

@@ -176,6 +176,7 @@ def test_a_dry_run_prints_what_would_be_sent_and_asks_nobody(settings: dict, tmp
     ):
         assert text in done.output
     assert settings["prompts"]["train"]["path"] in done.output
+    assert "Warning: compute.runner is local" in done.stderr and "is a path of" not in done.stderr
 
 
 CONFIGS = sorted((ROOT / "jobs" / "configs").rglob("*.yaml"))
