@@ -209,7 +209,9 @@ def test_the_resolved_configuration_reads_back_as_itself(file: Path, tmp_path: P
         ("train.per_device_train_batch_size=4", "size: unknown key. Did you mean 'batch_size'?"),
         ("sample.max_new_tokens=9", "sample.max_new_tokens: unknown key. Did you mean 'max_tokens'?"),
         ("sample.num_return_sequences=4", "unknown key. Did you mean 'num_candidates'?"),
-        ("sample.max_length=9", "Did you mean 'max_tokens'? It counts the response alone"),
+        ("sample.max_length=9", "Set sample.max_tokens, which counts the response alone"),
+        ("train.max_length=9", "Set sample.max_tokens, which counts the response alone"),
+        ("train.beta=0.1", "train.beta: unknown key. Did you mean 'loss.gamma'?"),
         (
             "sample.stop=x",
             "sample.stop: unknown key. Known: engine, max_tokens, model, num_candidates, seed,",

@@ -40,7 +40,7 @@ _ELSEWHERE = {
     ),
     "max_length": (
         "max_tokens",
-        "Did you mean 'max_tokens'? It counts the response alone; prompts are never cut.",
+        "Set sample.max_tokens, which counts the response alone: prompts are never cut, in training neither.",
     ),
     "max_completion_length": ("max_tokens", ""),
     "max_new_tokens": ("max_tokens", ""),
@@ -58,6 +58,8 @@ _ELSEWHERE = {
 }
 """What TRL, transformers and vLLM call some settings: rayflow's key of the same block, and a sentence of its own where
 that key means something else. A block without this key takes no hint from here."""
+_LOSSES = ("beta", "gamma")
+"""Written beside the loss, where TRL has it, rather than into it."""
 _PLACES: tuple[tuple[str, ...], ...] = ((), ("train",), ("sample",), ("reference",))
 """Blocks in which a setting may be meant that was written into another one; the first is the top."""
 _NEAR = 0.7
@@ -73,13 +75,15 @@ def unknown_key(name: str, known: list[str], job: type[BaseModel]) -> str:
         job: the whole configuration, for a setting that has its place in another block.
     """
     key, sentence = _ELSEWHERE.get(name, ("", ""))
+    if name in _LOSSES and "loss" in known:
+        return "Did you mean 'loss.gamma'?"
     if key in known:
         return sentence or f"Did you mean '{key}'?"
     if near := difflib.get_close_matches(name, known, n=1, cutoff=_NEAR):
         return f"Did you mean '{near[0]}'?"
     for place in _PLACES:
         if here := {name, key} & {*fields_at(job, place)}:
-            return f"Did you mean '{'.'.join((*place, *here))}'?"
+            return sentence or f"Did you mean '{'.'.join((*place, *here))}'?"
     return f"Known: {', '.join(known)}."
 
 
