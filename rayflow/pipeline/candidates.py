@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rayflow.config import RunConfig
+from rayflow.config.run import learns_from_pairs
 from rayflow.core.model_folder import resolve_model
 from rayflow.core.options import build
 from rayflow.errors import ConfigError
@@ -122,7 +123,8 @@ def _pair(config: RunConfig) -> PairStage:
         inputs, pool, ranker = ("prompts", "sample", *stored, "select"), config.compute.label, config.reward
     else:
         inputs, pool, ranker = (*stored, "select"), config.compute.transform, None
-    return PairStage("pair", inputs, config.pair, config.seed, pool, ranker, scored)
+    needed = learns_from_pairs(config.train.loss)
+    return PairStage("pair", inputs, config.pair, config.seed, pool, ranker, scored, needed)
 
 
 def is_ranked(config: RunConfig) -> bool:

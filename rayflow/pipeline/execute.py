@@ -20,7 +20,7 @@ from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.lock import folder_lock
 from rayflow.pipeline.manifest import Manifest
 from rayflow.pipeline.pace import clock
-from rayflow.pipeline.plan import Plan
+from rayflow.pipeline.plan import Plan, check_before
 from rayflow.pipeline.preflight import preflight
 from rayflow.pipeline.progress import ProgressMonitor, StageCount
 from rayflow.pipeline.runner import OnStep, Runner
@@ -106,11 +106,13 @@ class Pipeline:
                 self._run_whole(todo[0])
 
     def _check_inputs(self, todo: Sequence[Stage]) -> None:
-        """Refuse to go on from a stage that is not finished, where only some stages are run.
+        """Refuse to go on from a stage that is not finished, where only some stages are run, or that came to nothing.
 
         Raises:
-            ArtifactError: which one.
+            ArtifactError, StageError: which one.
         """
+        if todo:
+            check_before(self._plan, todo[0])
         made = {stage.name for stage in todo}
         for name in sorted({name for stage in todo for name in stage.inputs} - made):
             self._plan.artifacts[name].manifest()

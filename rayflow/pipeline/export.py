@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from rayflow.core.files import replacing
 from rayflow.core.ids import pair_id
 from rayflow.core.rows import Accepted, PreferenceGroup, PreferencePairs, Sampled
-from rayflow.errors import ConfigError
+from rayflow.errors import ArtifactError, ConfigError
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.stage import read_rows
 from rayflow.sources.pairs import ENDINGS, SCORES
@@ -75,6 +75,7 @@ def write_trl(artifacts: dict[str, Artifact], output: Path) -> tuple[int, int]:
 
     Raises:
         ConfigError: another file type, or a Parquet file for prompts of both forms.
+        ArtifactError: there is no pair.
     """
     artifacts["pair"].manifest()  # not finished: says so before a file is made
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +83,14 @@ def write_trl(artifacts: dict[str, Artifact], output: Path) -> tuple[int, int]:
     if write is None:
         raise ConfigError(f"Cannot write '{output}': name a .jsonl or a .parquet file.")
     with replacing(output) as pending:
-        return write(artifacts, pending)
+        total, cut = write(artifacts, pending)
+        if not total:
+            folder = artifacts["pair"].folder
+            raise ArtifactError(
+                f"There is no pair to write: every prompt of {folder} has none, its accepted responses tied or too "
+                "few. Look at the run's rewards and its pairing: rayflow report, rayflow reselect."
+            )
+    return total, cut
 
 
 def _num_cut(rows: list[dict[str, Any]]) -> int:
@@ -116,7 +124,6 @@ def _write_parquet(artifacts: dict[str, Artifact], output: Path) -> tuple[int, i
             writer.close()
             raise ConfigError("Chat and plain prompts do not fit one Parquet file: export .jsonl.") from error
         total, cut = total + len(rows), cut + _num_cut(rows)
-    if writer is None:
-        raise ConfigError("There is no pair to write, and a Parquet file needs one to know its columns.")
-    writer.close()
+    if writer is not None:
+        writer.close()
     return total, cut

@@ -51,10 +51,32 @@ def check_method(config: RunConfig) -> None:
             f"select.scale 'global' measures one range for all prompts, and rewards of '{config.reward.kind}' are "
             "relative to the other responses of their prompt. Use scale: prompt."
         )
+    if config.source == "sampled":
+        _check_accepted(config, unit)
+
+
+def _check_accepted(config: RunConfig, unit: str) -> None:
+    """Refuse a number of accepted responses that no prompt could give, or that no pair could be made of.
+
+    Raises:
+        ConfigError: with the numbers.
+    """
     accepted, resamples = getattr(config.select, "num_accepted", 0), num_resamples(config)
-    if config.source == "sampled" and accepted > config.sample.num_candidates * (1 + resamples):
+    drawn = config.sample.num_candidates * (1 + resamples)
+    if accepted > drawn:
         again = f", drawn again at most select.max_resamples={resamples} times" if resamples else ""
         raise ConfigError(
             f"select.num_accepted={accepted} is more than sample.num_candidates="
             f"{config.sample.num_candidates}{again}: no prompt could ever give that many."
+        )
+    fixed = getattr(
+        build("selection", config.select), "num_accepted", drawn
+    )  # of a rule without that setting
+    if unit == "pairs" and min(drawn, accepted or fixed) < 2:
+        asked = {"sample.num_candidates": drawn, "select.num_accepted": accepted or fixed}
+        key, number = next((key, number) for key, number in asked.items() if number < 2)
+        chosen = f" (select.kind '{config.select.kind}' accepts one)" if not accepted and drawn > 1 else ""
+        raise ConfigError(
+            f"Loss '{config.train.loss.kind}' trains on pairs, and with {key}={number}{chosen} no prompt could ever "
+            "give two responses to pair. Accept more, or choose a loss over responses such as cross_entropy."
         )

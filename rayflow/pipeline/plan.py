@@ -121,3 +121,14 @@ class Plan:
 def amended(stage: Stage) -> str | None:
     """The stage whose rows this one's take the place of, if it is one that amends."""
     return getattr(stage, "amends", None)
+
+
+def check_before(plan: Plan, stage: Stage) -> None:
+    """Ask the stages before one whether anything can come of what they have made.
+
+    Raises:
+        StageError: which one has made nothing to go on with.
+    """
+    for earlier in itertools.takewhile(lambda other: other.name != stage.name, plan.stages.values()):
+        if hasattr(earlier, "check_all"):
+            earlier.check_all(plan.artifacts[earlier.name])

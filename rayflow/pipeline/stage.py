@@ -25,7 +25,8 @@ from rayflow.pipeline.artifact import Artifact
 
 
 class ShardStage(Protocol):
-    """A stage that computes each row from that row alone.
+    """A stage that computes each row from that row alone. If nothing can come of all of them together, a method
+    `check_all(artifact)` says so with an error, before a later stage begins.
 
     Attributes:
         name: unique in the run; names its folder.

@@ -25,6 +25,7 @@ class Knockout(PerRow):
     """
 
     asks = True
+    num_accepted = 1  # always
     uses_rewards = False  # where games are judged
 
     class Config(KindOptions):

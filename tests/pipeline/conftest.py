@@ -31,6 +31,11 @@ def raises(prompt: str, response: str) -> float:
     return cheerful(prompt, response)
 
 
+def even(prompt: str, response: str) -> float:
+    """A reward that tells nothing: every pair is tied."""
+    return 1.0
+
+
 @pytest.fixture
 def prompt_file(tmp_path: Path) -> Path:
     """Ten plain prompts as JSON lines."""

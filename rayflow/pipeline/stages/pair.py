@@ -13,11 +13,17 @@ from rayflow.core.options import KindOptions, build
 from rayflow.core.rows import Failure, OrderedPairs, PreferencePairs, Responses, Row, Scores
 from rayflow.core.seeds import rng
 from rayflow.core.stats import logit
-from rayflow.errors import DataError, RewardError
+from rayflow.errors import DataError, RewardError, StageError
 from rayflow.pairing.base import Prefer
 from rayflow.pairing.labels import by_reward
+from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.stage import SimpleStage, row_failure
 from rayflow.rewards.base import PairwiseReward, close_reward, judged, reads_orders
+
+NO_PAIRS = (
+    "There is no preference pair to train on: every group's accepted responses are tied or too few. "
+    "Look at the rewards (do they differ within a prompt?), raise select.num_accepted, or set pair.ties."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +56,7 @@ class PairStage(SimpleStage):
         ranker: a pairwise reward, which each worker then holds and asks for every label; None: labels follow
             from the stored rewards.
         scored: whether the candidates have rewards; the rule gets none if not.
+        needed: whether the loss learns from pairs alone; not part of what the pairs are.
     """
 
     name: str
@@ -59,6 +66,7 @@ class PairStage(SimpleStage):
     pool: PoolOptions
     ranker: KindOptions | None = None
     scored: bool = True
+    needed: bool = False
 
     @property
     def writes(self) -> type[Row]:
@@ -122,6 +130,18 @@ class PairStage(SimpleStage):
         if verdicts is not None and verdicts.orders:
             return OrderedPairs(prompt_id=row.prompt_id, **columns, **verdicts.orders)
         return PreferencePairs(prompt_id=row.prompt_id, **columns)
+
+    def check_all(self, artifact: Artifact) -> None:
+        """Stop where nothing was paired and the loss has nothing else: the reference would be computed for nothing.
+
+        Raises:
+            StageError: what to look at.
+        """
+        if not self.needed or not artifact.committed:
+            return
+        shards = (artifact.shards.read(index, ("pairs",)) for index in range(artifact.num_shards))
+        if not any(len(pairs) for shard in shards for pairs in shard["pairs"].to_pylist()):
+            raise StageError(f"{NO_PAIRS} Nothing after {artifact.folder} was computed.")
 
     def close(self) -> None:
         """End what the ranker has started, and drop its model."""

@@ -26,6 +26,7 @@ from rayflow.pipeline.progress import StepProgress
 from rayflow.pipeline.proxy import ProxyJudge
 from rayflow.pipeline.stage import StageContext, read_rows
 from rayflow.pipeline.stages.groups import training_groups
+from rayflow.pipeline.stages.pair import NO_PAIRS
 from rayflow.rewards.base import is_pairwise
 from rayflow.training.metrics import PEAK_RSS
 from rayflow.training.options import Objective, TrainOptions
@@ -34,8 +35,7 @@ if TYPE_CHECKING:
     from rayflow.training.groups import GroupLengths, TrainingGroup
 
 _NOTHING_TO_TRAIN_ON = {
-    "pairs": "There is no preference pair to train on: every group's accepted responses are tied or too few. "
-    "Look at the rewards (do they differ within a prompt?), raise select.num_accepted, or set pair.ties.",
+    "pairs": NO_PAIRS,
     "responses": "There is no response to train on: look at the failures of the stages before.",
     "groups": "There is no group of responses to train on: look at the failures of the stages before.",
 }
