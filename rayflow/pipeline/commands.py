@@ -17,12 +17,12 @@ from rayflow.pipeline.folders import job_of, stored_config
 from rayflow.pipeline.parts import stages_of
 from rayflow.pipeline.placement import check_this_machine
 from rayflow.pipeline.plan import Plan
-from rayflow.pipeline.plan_table import print_plan, say_unchecked
+from rayflow.pipeline.plan_table import print_plan, say_first_of, say_unchecked
 from rayflow.pipeline.preflight import preflight
 from rayflow.pipeline.renew import renew
 from rayflow.pipeline.reselect import reselected
 from rayflow.pipeline.reward_plan import build_reward_plan
-from rayflow.pipeline.rounds import SELECTING, SHARED, round_config, round_configs, write_summary
+from rayflow.pipeline.rounds import SELECTING, SHARED, checked_rounds, round_configs, write_summary
 from rayflow.pipeline.run_plan import build_run_plan
 from rayflow.pipeline.runner import LocalRunner, Runner
 from rayflow.pipeline.tracking import Tracking
@@ -51,8 +51,7 @@ def run(
     """
     for told in unread_settings(config):
         console.print(f"[yellow]{told}[/]", soft_wrap=True)
-    # All of them now: what the last round cannot do is not to be found out after the others.
-    rounds = [round_config(config, number, config.model) for number in range(1, config.rounds.num + 1)]
+    rounds = checked_rounds(config)
     for each in rounds[1:]:
         preflight(build_run_plan(each))
     if config.rounds.num == 1:
@@ -64,6 +63,7 @@ def run(
             "or set rounds.num=1."
         )
     elif dry_run:
+        say_first_of(config.rounds.num, console)
         _run_once(build_run_plan(rounds[0]), console, force, dry_run=True)
     else:
         _run_rounds(config, console, force)
@@ -110,10 +110,9 @@ def _run_once(
     only: Collection[str] | None = None,
 ) -> None:
     if dry_run:
-        redo = plan.dependents(force)
         preflight(plan)
         check_this_machine(plan, only)
-        print_plan(plan, console, redo, only)
+        print_plan(plan, console, plan.dependents(force), only)
         say_unchecked(plan, console)
         return
     console.print(f"[bold]{plan.config.name}[/]  {plan.config.root}")

@@ -62,6 +62,12 @@ def _number(plan: Plan, name: str) -> str:
     return plan.artifacts[name].folder.name.split("-", 1)[0]
 
 
+def say_first_of(num_rounds: int, console: Console) -> None:
+    """What a dry run of several rounds begins with: whose plan is shown."""
+    told = f"Round 1 of {num_rounds}. The others were checked too, and each starts from the policy before it."
+    console.print(told, soft_wrap=True, highlight=False)
+
+
 def say_unchecked(plan: Plan, console: Console) -> None:
     """What a dry run ends with: what it could not look at, and that it has started nothing."""
     for model in unseen_models(plan):

@@ -16,6 +16,8 @@ from typing import Any
 from rayflow.config import RoundOptions, RunConfig, override
 from rayflow.core.files import read_json, write_json
 from rayflow.core.seeds import derive
+from rayflow.errors import ConfigError
+from rayflow.pipeline.identity import differences
 from rayflow.pipeline.run_plan import build_run_plan
 
 SHARED = ("prompts", "sample", "score")
@@ -41,6 +43,60 @@ def round_configs(config: RunConfig) -> Iterator[RunConfig]:
         model = str(trained_model(made))
 
 
+PLACED = ("name", "runs_dir", "rounds", "compute")
+"""Settings that are the whole run's: a round's folder, what rounds there are, and the machines of all."""
+
+
+def checked_rounds(config: RunConfig) -> list[RunConfig]:
+    """The configurations of all rounds, as far as they are known before the first policy is trained.
+
+    All of them now: what the last round cannot do is not to be found out after the others.
+
+    Raises:
+        ConfigError: a round's overrides cannot be used, or would change what it takes over from the first round.
+    """
+    rounds = [round_config(config, number, config.model) for number in range(1, config.rounds.num + 1)]
+    if not config.rounds.resample:
+        for number, each in enumerate(rounds[1:], start=2):
+            _check_takes_over(rounds[0], each, number)
+    return rounds
+
+
+def _check_takes_over(first: RunConfig, later: RunConfig, number: int) -> None:
+    """Refuse other prompts, samples or scores under `resample: false`: they are the first round's files.
+
+    Raises:
+        ConfigError: which settings.
+    """
+    wanted, stored = build_run_plan(later).identities, build_run_plan(first).identities
+    for name in (name for name in SHARED if name in wanted):
+        if name not in stored:
+            raise ConfigError(
+                f"Round {number} reads {name}, which round 1 does not make, and with rounds.resample=false it has no "
+                "other: set score=always, or rounds.resample=true."
+            )
+        if changed := differences(stored[name], wanted[name]):
+            raise ConfigError(
+                f"rounds.overrides would change {name} in round {number} ({'; '.join(changed)}), and with "
+                "rounds.resample=false every round learns from the first one's. Leave that out of rounds.overrides, "
+                "set it for all rounds, or set rounds.resample=true."
+            )
+
+
+def _check_own(overrides: dict[str, Any], number: int) -> None:
+    """Refuse to override what rounds have in common.
+
+    Raises:
+        ConfigError: which setting.
+    """
+    for key in overrides:
+        if key.split(".")[0] in PLACED:
+            raise ConfigError(
+                f"rounds.overrides of round {number} sets '{key}', which is the run's ({', '.join(PLACED)} cannot "
+                "differ between rounds). Set it outside of rounds.overrides."
+            )
+
+
 def round_config(config: RunConfig, number: int, model: str) -> RunConfig:
     """The configuration of one round, from 1, that starts from `model`.
 
@@ -48,6 +104,8 @@ def round_config(config: RunConfig, number: int, model: str) -> RunConfig:
         ConfigError: its overrides cannot be used.
     """
     overrides = config.rounds.overrides[number - 1 : number]
+    for each in overrides:
+        _check_own(each, number)
     if config.rounds.num == 1:  # the run itself
         alone = config.model_copy(update={"rounds": RoundOptions()})
         return override(alone, overrides[0]) if overrides else alone

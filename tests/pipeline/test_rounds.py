@@ -89,6 +89,36 @@ def test_overrides_must_name_settings_that_exist(settings: dict) -> None:
         run(settings, overrides=[{}, {}, {}])
 
 
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (
+            [{}, {"sample.temperature": 1.0}],
+            "would change sample in round 2 .*sample.temperature: stored 0.7, now 1.0",
+        ),
+        ([{"seed": 9}, {}], "would change sample in round 2 .*stored 9, now 3"),
+        ([{}, {"prompts": {"train": {"limit": 2}}}], "would change prompts in round 2 "),
+        ([{}, {"name": "foo"}], "rounds.overrides of round 2 sets 'name', which is the run's"),
+        ([{"compute.shard_size": 2}], "rounds.overrides of round 1 sets 'compute.shard_size'"),
+        ([{"rounds": {"num": 3}}], "rounds.overrides of round 1 sets 'rounds'"),
+    ],
+)
+def test_a_round_that_cannot_work_is_refused_before_the_first(
+    settings: dict, overrides: list[dict[str, Any]], said: str
+) -> None:
+    rounds = {"num": 2, "resample": False, "overrides": overrides}
+    with pytest.raises(ConfigError, match=said):
+        commands.run(
+            RunConfig.model_validate({**settings, "rounds": rounds}), Console(quiet=True), dry_run=True
+        )
+
+
+def test_rounds_that_share_their_samples_may_differ_in_the_rest(settings: dict) -> None:
+    both = {"sample.temperature": 1.0}
+    rounds = {"num": 2, "resample": False, "overrides": [both, {**both, "select.num_accepted": 2}]}
+    commands.run(RunConfig.model_validate({**settings, "rounds": rounds}), Console(quiet=True), dry_run=True)
+
+
 def test_a_block_of_a_rounds_overrides_leaves_the_rest_of_the_block_as_it_is(settings: dict) -> None:
     rounds = {"num": 2, "overrides": [{}, {"train": {"learning_rate": 1.0e-7}}]}
     config = RunConfig.model_validate({**settings, "rounds": rounds})
@@ -134,6 +164,7 @@ def test_a_dry_run_shows_the_first_round(settings: dict) -> None:
     text = io.StringIO()
     commands.run(config, Console(file=text, width=150), dry_run=True)
     assert "round-1" in text.getvalue()
+    assert "Round 1 of 2. The others were checked too" in text.getvalue()
     assert not config.root.exists()
 
 
