@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -16,7 +18,8 @@ from rayflow.judges.base import JudgeSampling
 
 
 class SideOptions(Options):
-    """Who answers; one of these. A word stands for itself (`sft`, `target`), any other text for a model.
+    """Who answers; one of these. A word stands for itself (`sft`, `target`), the folder of a run for the run, any other
+    text for a model.
 
     Attributes:
         model: a policy, a local folder or a hub id, which samples here.
@@ -36,7 +39,7 @@ class SideOptions(Options):
     @classmethod
     def _of_word(cls, data: Any) -> Any:
         if isinstance(data, str):
-            return {data: True} if data in ("sft", "target") else {"model": data}
+            return {data: True} if data in ("sft", "target") else {_named(data): data}
         return data
 
     @model_validator(mode="after")
@@ -57,6 +60,15 @@ class SideOptions(Options):
     def samples(self) -> bool:
         """Whether a model answers here."""
         return self.kind in ("model", "run", "sft")
+
+
+def _named(text: str) -> Literal["run", "model"]:
+    """What a path names. A run's folder has no config.json, which every model's has."""
+    folder = Path(text).expanduser()
+    if (folder / "config.json").exists():
+        return "model"
+    is_run = (folder / "config.yaml").exists() or any(folder.glob("round-*/config.yaml"))
+    return "run" if is_run else "model"
 
 
 class DrawOptions(SamplingOptions):
@@ -122,6 +134,15 @@ class SideBySideOptions(JudgeSampling):
     num_items: int = Field(default=1, gt=0)
     threshold: float = Field(default=0.35, ge=0, lt=1)
     reading: Reading = "distance"
+
+    @model_validator(mode="after")
+    def _something_can_be_won(self) -> SideBySideOptions:
+        if self.reading == "distance" and self.threshold >= 0.5:
+            raise ValueError(
+                f"threshold is {self.threshold:g}, and |avg - 1/2| is at most 0.5, so nothing could be won or lost: "
+                f"lower it, or set reading: scaled, |2 avg - 1|, up to 1"
+            )
+        return self
 
 
 class IntervalOptions(Options):
@@ -204,8 +225,22 @@ class EvaluateConfig(JobConfig):
         if self.policy == self.baseline:
             raise ValueError("policy and baseline are the same")
         check_room("sample", self.sample.engine, self.sample.max_tokens)
+        self._check_items()
         self._check_gpus()
         return self
+
+    def _check_items(self) -> None:
+        """Refuse more items a prompt than the sides have responses; how many a file brings is not known here."""
+        counts = [
+            self.sample.drawing(name).num_candidates if side.samples else 1
+            for name, side in (("policy", self.policy), ("baseline", self.baseline))
+            if side.samples or side.target
+        ]
+        if self.side_by_side is not None and self.side_by_side.num_items > min(counts, default=math.inf):
+            raise ValueError(
+                f"side_by_side.num_items is {self.side_by_side.num_items}, and one of the sides has {min(counts)} "
+                "response(s) to a prompt, each beside one of the other: lower it, or raise sample.num_candidates"
+            )
 
     def _check_gpus(self) -> None:
         compute = self.compute

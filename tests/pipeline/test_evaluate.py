@@ -414,3 +414,24 @@ def test_a_run_compares_independent_draws_too(tmp_path, tiny_model):
         "eval-sample-sft": "baseline",
         "eval-sample-policy": "policy",
     }
+
+
+def test_a_word_that_is_a_runs_folder_names_the_run(tmp_path, tiny_model) -> None:
+    """It was taken for a model, and refused for having no config.json."""
+    settings = evaluation_settings(tmp_path, tiny_model, tiny_model)
+    for name, inside in (("one", "config.yaml"), ("rounds", "round-1/config.yaml")):
+        path = tmp_path / "runs" / name / inside
+        path.parent.mkdir(parents=True)
+        path.write_text("name: any")
+        side = EvaluateConfig.model_validate({**settings, "baseline": str(tmp_path / "runs" / name)}).baseline
+        assert (side.kind, side.run) == ("run", str(tmp_path / "runs" / name))
+    for word in ("org/name", str(tmp_path / "nowhere"), f"{tiny_model}/"):
+        assert EvaluateConfig.model_validate({**settings, "baseline": word}).baseline.kind == "model"
+
+
+def test_the_two_ways_to_evaluate_the_quickstart_write_to_different_folders(tmp_path) -> None:
+    folder = tmp_path / "runs" / "quickstart"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(load_config(ROOT / "jobs/configs/quickstart.yaml").to_yaml())
+    by_file = load_config(ROOT / "jobs/configs/evaluate/quickstart.yaml", None, EvaluateConfig)
+    assert evaluation_config(folder, []).name == "quickstart-evaluation" != by_file.name
