@@ -46,7 +46,7 @@ def test_help_names_the_commands_without_loading_anything_heavy() -> None:
     assert done.returncode == 0, done.stderr
     names = (
         "run train-reward report select diagnose export submit jobs status logs cancel doctor lineage cluster evaluate "
-        "human verify refresh table schedule study"
+        "human verify refresh table schedule show study"
     )
     for command in names.split():
         assert command in done.stdout

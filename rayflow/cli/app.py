@@ -16,13 +16,25 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from rayflow import __version__
-from rayflow.cli import cluster, diagnostics, evaluate, human, jobs, refresh, runs, schedule, study, verify
+from rayflow.cli import (
+    cluster,
+    diagnostics,
+    evaluate,
+    human,
+    jobs,
+    refresh,
+    runs,
+    schedule,
+    show,
+    study,
+    verify,
+)
 from rayflow.cli.mistakes import sentence_of
 from rayflow.cli.options import Flag
 from rayflow.core.signals import exit_code
 from rayflow.errors import RayflowError
 
-GROUPS = (runs, evaluate, human, study, refresh, schedule, jobs, diagnostics, verify, cluster)
+GROUPS = (runs, evaluate, human, study, refresh, schedule, jobs, show, diagnostics, verify, cluster)
 
 
 class Commands(TyperGroup):
