@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rayflow.cli.options import EVALUATION, Overrides, console
+from rayflow.cli.options import EVALUATION, DryRun, Overrides, console
 
 StudyConfig = Annotated[Path, typer.Argument(help="The study's YAML configuration.", show_default=False)]
 
@@ -22,14 +22,18 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="study", rich_help_panel=EVALUATION)
 
 
-def run(config: StudyConfig, set_: Overrides = None) -> None:
+def run(config: StudyConfig, set_: Overrides = None, dry_run: DryRun = False) -> None:
     """Make the preferences, the proxy and the shared samples, then every row. Run again to go on."""
+    from rayflow.study.dry_run import dry_run as only_check
     from rayflow.study.found import collect
     from rayflow.study.page import write
     from rayflow.study.parts import load_study
     from rayflow.study.run import StudyRun
 
     study = load_study(config, set_ or [])
+    if dry_run:
+        only_check(study, console)
+        return
     StudyRun(study, console).run()
     _say(*write(collect(study), study.config.root))
 

@@ -173,6 +173,11 @@ def load_study(path: Path, overrides: list[str]) -> Study:
     return study
 
 
+def known_words(study: Study, proxy: Path) -> dict[str, str]:
+    """What the words in braces stand for; `proxy` is the folder of the trained reward model."""
+    return {PREFERENCES: str(study.preferences_file), PROXY: str(proxy)}
+
+
 def filled(config: Config, known: dict[str, str]) -> Config:
     """The configuration with the words in braces replaced by what they stand for."""
 

@@ -41,7 +41,7 @@ from rayflow.pipeline.run_plan import build_run_plan
 from rayflow.pipeline.share import Shelf
 from rayflow.pipeline.stopwatch import stopwatch
 from rayflow.study.pair_quality import judge_pairs
-from rayflow.study.parts import PREFERENCES, PROXY, Study, filled
+from rayflow.study.parts import Study, filled, known_words
 from rayflow.study.results import RowResult, pairs_path, result_of, result_path
 
 
@@ -95,8 +95,7 @@ class StudyRun:
         reward = build_reward_plan(study.proxy())
         self._run(reward)
         self._console.print(write_reward_report(reward)[1])
-        model = reward.artifacts["train"].folder / "model"
-        return {PREFERENCES: str(study.preferences_file), PROXY: str(model)}
+        return known_words(study, reward.artifacts["train"].folder / "model")
 
     def _shared(self, known: dict[str, str]) -> JobConfig:
         self._console.print("\n[bold]samples and scores that all rows share[/]")
@@ -112,14 +111,14 @@ class StudyRun:
     def _row(self, name: str, seed: int, known: dict[str, str]) -> bool:
         """Train and measure one row; false if that was done already."""
         study = self._study
+        path = result_path(study.config.root, name, seed)
+        if path.exists():
+            check_result(study, name, seed, known)
+            return False
         plan = build_run_plan(filled(study.row(name, seed), known))
         model = plan.artifacts["train"].folder / "model"
         measured = study.evaluation(name, seed, str(model), known)
-        identity = {"train": plan.identities["train"], "evaluation": study.measuring(name, seed, known)}
-        path = result_path(study.config.root, name, seed)
-        if path.exists():
-            _check(path, identity)
-            return False
+        identity = _identity(study, plan, name, seed, known)
         self._console.print(f"\n[bold]{study.config.all_rows[name].title}[/], seed {seed}")
         times = path.with_suffix(".seconds")
         with stopwatch(times) as spent:
@@ -163,6 +162,25 @@ class StudyRun:
             folder = plan.artifacts["train"].folder
             shutil.rmtree(folder / "model", ignore_errors=True)
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+
+
+def _identity(study: Study, plan: Plan, name: str, seed: int, known: dict[str, str]) -> dict[str, Any]:
+    return {"train": plan.identities["train"], "evaluation": study.measuring(name, seed, known)}
+
+
+def check_result(study: Study, name: str, seed: int, known: dict[str, str]) -> None:
+    """Refuse the stored measurement of a row and seed that another configuration made.
+
+    Args:
+        study: the study as it is now.
+        name, seed: the row's.
+        known: what the words in braces stand for.
+
+    Raises:
+        ArtifactError: names every field that differs.
+    """
+    plan = build_run_plan(filled(study.row(name, seed), known))
+    _check(result_path(study.config.root, name, seed), _identity(study, plan, name, seed, known))
 
 
 def _check(path: Path, identity: dict[str, Any]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +13,9 @@ import pytest
 from rich.console import Console
 
 from rayflow.core.files import read_json, write_json
-from rayflow.errors import ArtifactError, ConfigError
+from rayflow.errors import ArtifactError, ConfigError, ModelError
 from rayflow.pipeline import export
+from rayflow.study.dry_run import dry_run
 from rayflow.study.found import collect
 from rayflow.study.page import write
 from rayflow.study.parts import Study, load_study
@@ -344,3 +347,18 @@ def test_a_row_that_was_stopped_says_what_all_calls_took(tiny_model, tmp_path, m
     times.write_text('{"seconds": 1000.0}')
     assert StudyRun(study, Console(quiet=True))._row("rso", 1, known)
     assert 1000 < read_json(path)["seconds"] < 1100 and not times.exists()
+
+
+def test_a_dry_run_checks_the_parts_and_tells_the_rows(tiny_model: str, tmp_path: Path) -> None:
+    study, out = small(tiny_model, tmp_path / "runs"), io.StringIO()
+    results = study.config.root / "rows" / "raft"
+    results.mkdir(parents=True)
+    (results / "seed-2.json").write_text("{}")
+    dry_run(study, Console(file=out, width=150))
+    lines = out.getvalue().splitlines()
+    assert re.search(r"raft +RAFT +to do +done", out.getvalue()), out.getvalue()
+    assert [line.split()[0] for line in lines[5:9]] == ["raft", "rso", "direct", "rso.gamma=0.5"]
+    assert "1 of 8 rows done." in lines
+    assert sorted(study.config.root.iterdir()) == [results.parent]  # nothing was started
+    with pytest.raises(ModelError, match="no-such-model' does not exist"):
+        dry_run(small("./no-such-model", tmp_path / "other"), Console(quiet=True))
