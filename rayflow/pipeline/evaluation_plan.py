@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rayflow.config import PoolOptions, RunConfig
-from rayflow.config.evaluate import EvaluateConfig, SideBySideOptions, SideOptions
+from rayflow.config.evaluate import EvaluateConfig, SideOptions
+from rayflow.config.side_by_side import SideBySideOptions
 from rayflow.core.model_folder import resolve_model
 from rayflow.core.options import KindOptions, build
 from rayflow.engines.base import SamplingOptions

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rayflow.config import PoolOptions
-from rayflow.config.evaluate import SideBySideOptions
+from rayflow.config.side_by_side import SideBySideOptions
 from rayflow.core.evaluation_rows import Answered, Answers
 from rayflow.core.given_rows import Example
 from rayflow.core.options import KindOptions

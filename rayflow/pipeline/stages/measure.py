@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from rayflow.config.evaluate import IntervalOptions, SideBySideOptions
+from rayflow.config.evaluate import IntervalOptions
+from rayflow.config.side_by_side import SideBySideOptions
 from rayflow.core.evaluation_rows import Answered, ComparedVerdict, Diversity, SideBySideVerdicts
 from rayflow.core.rows import Row, cut_short
 from rayflow.evaluation.divergence import Divergence, PolicyLogprobs, divergence

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rayflow.config import PoolOptions
-from rayflow.config.evaluate import SideBySideOptions
+from rayflow.config.side_by_side import SideBySideOptions
 from rayflow.core.evaluation_rows import Answers, SideBySideVerdicts
 from rayflow.core.options import build
 from rayflow.core.rows import Failure
