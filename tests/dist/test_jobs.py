@@ -95,7 +95,8 @@ def job_id(text: str) -> str:
 
 def test_a_submitted_run_stores_what_a_local_run_stores(head: Head, run_file, tmp_path: Path) -> None:  # noqa: ANN001
     path = run_file()
-    done = until_pairs(head, path, "--follow")
+    model = yaml.safe_load(path.read_text())["model"]
+    done = until_pairs(head, path, "--follow", "--shared", model)  # the cluster is this machine
     assert done.returncode == 0, done.stdout + done.stderr
     identity = job_id(done.stdout)
     assert re.fullmatch(r"small-[0-9a-f]{12}-1", identity)
