@@ -12,7 +12,7 @@ import pytest
 
 from rayflow.config import ComputeOptions, PoolOptions, RunConfig
 from rayflow.dist.runner import RayRunner
-from rayflow.errors import StageError
+from rayflow.errors import ConfigError
 from tests.pipeline.conftest import prompt_file, settings  # noqa: F401
 from tests.pipeline.helpers import run_data
 
@@ -42,7 +42,7 @@ def test_a_resource_that_this_machine_does_not_offer_is_refused_before_anything_
 ) -> None:
     compute = {"runner": "ray", "sample": {"resources": {"sampler": 1}}}
     config = RunConfig.model_validate({**settings, "compute": compute})
-    with pytest.raises(StageError, match="asks for 1 sampler and this machine has 0. Lower resources"):
+    with pytest.raises(ConfigError, match="1 sampler, and no machine is that large .*set compute.address"):
         run_data(config, runner=RayRunner(config.compute, config.root / "logs"))
 
 
