@@ -165,7 +165,7 @@ PROVOKED = {
     "max_reward_distance": ("reward.function=tests.refresh.test_gate:shifted",),
     "max_length_drift": ("sample.max_tokens=200",),
     "min_acceptance_rate": ("refresh.gate.min_acceptance_rate=0.999",),
-    "max_acceptance_rate": ("refresh.gate.max_acceptance_rate=0.0",),
+    "max_acceptance_rate": ("refresh.gate.max_acceptance_rate=0.01",),
     "max_failure_rate": ("sample.engine.fail_on=about 1", "sample.temperature=0.9"),
     "min_distinct": ("sample.engine.words=[good, bad]", "sample.max_tokens=6"),
     "min_paired": ("reward.function=tests.refresh.test_gate:level",),
