@@ -9,7 +9,7 @@ import yaml
 
 from rayflow.config import RunConfig, load_config, override, schema_of
 from rayflow.config.blocks import WorkerRange
-from rayflow.config.hints import _ELSEWHERE, _PLACES, fields_at
+from rayflow.config.hints import _ELSEWHERE, _PLACES, _SENTENCES, fields_at
 from rayflow.config.reward import RewardConfig
 from rayflow.config.settings import read_settings
 from rayflow.config.study import StudyConfig
@@ -271,7 +271,7 @@ def test_every_other_name_of_a_setting_leads_to_one_that_exists() -> None:
     places = [fields_at(RunConfig, place) for place in _PLACES]
     losses = [resolve("loss", kind).Config.model_fields for kind in FAMILIES["loss"]]
     known = {*RunConfig.model_fields, *EnsembleReward.Config.model_fields}.union(*places, *losses)
-    assert {key for key, _ in _ELSEWHERE.values()} <= known
+    assert {*_ELSEWHERE.values()} <= known and _SENTENCES.keys() <= _ELSEWHERE.keys()
     assert not _ELSEWHERE.keys() & known - {"beta"}  # a selection has one
 
 

@@ -8,56 +8,57 @@ from typing import Any
 from pydantic import BaseModel
 
 _ELSEWHERE = {
-    "beta": ("gamma", ""),
-    "simpo_gamma": ("target_margin", ""),
-    "loss_type": ("loss", ""),
-    "lr": ("learning_rate", ""),
-    "lr_scheduler_type": ("lr_scheduler", ""),
-    "optim": ("optimizer", ""),
-    "num_train_epochs": ("num_epochs", ""),
-    "max_steps": ("num_epochs", "Training is as long as num_epochs says: there is no limit by steps."),
-    "warmup_ratio": ("warmup_fraction", ""),
-    "warmup_steps": (
-        "warmup_fraction",
-        "Did you mean 'warmup_fraction'? It is a share of all optimizer steps.",
-    ),
+    "beta": "gamma",
+    "simpo_gamma": "target_margin",
+    "loss_type": "loss",
+    "lr": "learning_rate",
+    "lr_scheduler_type": "lr_scheduler",
+    "optim": "optimizer",
+    "num_train_epochs": "num_epochs",
+    "max_steps": "num_epochs",
+    "warmup_ratio": "warmup_fraction",
+    "warmup_steps": "warmup_fraction",
+    "per_device_train_batch_size": "batch_size",
+    "gradient_accumulation_steps": "batch_size",
+    "bf16": "precision",
+    "fp16": "precision",
+    "save_steps": "checkpoint_every_steps",
+    "save_total_limit": "keep_checkpoints",
+    "eval_steps": "choose",
+    "max_length": "max_tokens",
+    "max_completion_length": "max_tokens",
+    "max_new_tokens": "max_tokens",
+    "do_sample": "temperature",
+    "n": "num_candidates",
+    "num_generations": "num_candidates",
+    "num_return_sequences": "num_candidates",
+    "missing_eos_penalty": "members",
+    "ref_model": "reference",
+    "report_to": "track",
+    "output_dir": "runs_dir",
+}
+"""What TRL, transformers and vLLM call some settings: rayflow's key of the same block. A block without this key takes
+no hint from here."""
+_SENTENCES = {
+    "max_steps": "Training is as long as num_epochs says: there is no limit by steps.",
+    "warmup_steps": "Did you mean 'warmup_fraction'? It is a share of all optimizer steps.",
     "per_device_train_batch_size": (
-        "batch_size",
-        "Did you mean 'batch_size'? It counts the prompts of an optimizer step, over all workers.",
+        "Did you mean 'batch_size'? It counts the prompts of an optimizer step, over all workers."
     ),
     "gradient_accumulation_steps": (
-        "batch_size",
         "It follows from batch_size, the prompts of an optimizer step over all workers, and micro_batch_tokens, the "
-        "tokens of one forward pass.",
+        "tokens of one forward pass."
     ),
-    "bf16": ("precision", "Set precision: bfloat16."),
-    "fp16": ("precision", "Set precision: bfloat16 or float32; there is no float16."),
-    "save_steps": ("checkpoint_every_steps", ""),
-    "save_total_limit": ("keep_checkpoints", ""),
-    "eval_steps": (
-        "choose",
-        "Set choose: {every_steps: ..}, which compares with held-out targets or SFT samples.",
-    ),
-    "max_length": (
-        "max_tokens",
-        "Set sample.max_tokens, which counts the response alone: prompts are never cut, in training neither.",
-    ),
-    "max_completion_length": ("max_tokens", ""),
-    "max_new_tokens": ("max_tokens", ""),
-    "do_sample": ("temperature", "Set temperature: 0 is greedy, any other samples."),
-    "n": ("num_candidates", ""),
-    "num_generations": ("num_candidates", ""),
-    "num_return_sequences": ("num_candidates", ""),
-    "missing_eos_penalty": (
-        "members",
-        "Its members take it: write it beside the kind of one with a positive weight.",
-    ),
-    "ref_model": ("reference", "Did you mean 'reference.model'?"),
-    "report_to": ("track", ""),
-    "output_dir": ("runs_dir", "The run is kept in runs_dir/name."),
+    "bf16": "Set precision: bfloat16.",
+    "fp16": "Set precision: bfloat16 or float32; there is no float16.",
+    "eval_steps": "Set choose: {every_steps: ..}, which compares with held-out targets or SFT samples.",
+    "max_length": "Set sample.max_tokens, which counts the response alone: prompts are never cut, in training neither.",
+    "do_sample": "Set temperature: 0 is greedy, any other samples.",
+    "missing_eos_penalty": "Its members take it: write it beside the kind of one with a positive weight.",
+    "ref_model": "Did you mean 'reference.model'?",
+    "output_dir": "The run is kept in runs_dir/name.",
 }
-"""What TRL, transformers and vLLM call some settings: rayflow's key of the same block, and a sentence of its own where
-that key means something else. A block without this key takes no hint from here."""
+"""Said instead of the key alone, where it means something else than the name that was written."""
 _LOSSES = ("beta", "gamma")
 """Written beside the loss, where TRL has it, rather than into it."""
 _PLACES: tuple[tuple[str, ...], ...] = ((), ("train",), ("sample",), ("reference",))
@@ -74,7 +75,7 @@ def unknown_key(name: str, known: list[str], job: type[BaseModel]) -> str:
         known: the keys of its block.
         job: the whole configuration, for a setting that has its place in another block.
     """
-    key, sentence = _ELSEWHERE.get(name, ("", ""))
+    key, sentence = _ELSEWHERE.get(name, ""), _SENTENCES.get(name, "")
     if name in _LOSSES and "loss" in known:
         return "Did you mean 'loss.gamma'?"
     if key in known:

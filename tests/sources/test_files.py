@@ -144,9 +144,8 @@ def test_the_digest_follows_the_content(saved: dict[str, Path]) -> None:
     assert before != source_digest(source)
 
 
-PACKED = gzip.compress(
-    LINES.encode()
-)  # holds the time, so it must not name a test: pytest-xdist compares names
+# It holds the time, so it must not name a test: pytest-xdist's processes compare their names.
+PACKED = gzip.compress(LINES.encode())
 BROKEN = {
     "broken.parquet": (b"PAR1 nothing", "broken.parquet.*cannot be read"),
     "bad.jsonl": (b'{"prompt": "a"}\n{oops\n', "bad.jsonl', line 2 is not JSON"),
