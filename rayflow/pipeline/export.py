@@ -88,7 +88,7 @@ def write_trl(artifacts: dict[str, Artifact], output: Path) -> tuple[int, int]:
             folder = artifacts["pair"].folder
             raise ArtifactError(
                 f"There is no pair to write: every prompt of {folder} has none, its accepted responses tied or too "
-                "few. Look at the run's rewards and its pairing: rayflow report, rayflow reselect."
+                "few. `rayflow report` shows the rewards; `rayflow select` selects and pairs anew."
             )
     return total, cut
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
+from typer.main import get_command
 
+from rayflow.cli.app import app
 from rayflow.errors import ArtifactError, ConfigError, StageError
 from rayflow.pipeline import commands
 from rayflow.pipeline.export import write_trl
@@ -62,6 +65,10 @@ def test_no_pairs_are_not_exported(settings: dict, tmp_path: Path, suffix: str) 
     config = with_settings(settings, reward=EVEN, pair=pair, train={"loss": "cross_entropy"})
     plan, _ = run_data(config)  # whose loss learns from no pairs
     path = tmp_path / f"pairs.{suffix}"
-    with pytest.raises(ArtifactError, match="There is no pair to write: every prompt of .*05-pair has none"):
+    with pytest.raises(
+        ArtifactError, match="There is no pair to write: every prompt of .*05-pair has none"
+    ) as told:
         write_trl(plan.artifacts, path)
     assert not path.exists()
+    assert set(re.findall("`rayflow ([a-z-]+)", str(told.value))) == {"report", "select"}
+    assert set(re.findall("rayflow ([a-z-]+)", str(told.value))) <= set(get_command(app).commands)
