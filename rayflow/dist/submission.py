@@ -114,6 +114,11 @@ def _command(options: SubmitOptions, package: Package) -> list[str]:
     return [options.python, "-m", "rayflow", *JOBS[options.job or ""], "config.yaml"]
 
 
+def _fits(job: str, own: str) -> bool:
+    """Whether a job takes the configurations that the job `own` is for; a run's evaluation is a part of the run."""
+    return JOBS[job][0] == JOBS[own][0] or (job == "evaluate" and own == "pipeline")
+
+
 def _passed_on(options: SubmitOptions, own: str) -> list[str]:
     """Options of the job's own command.
 
@@ -123,8 +128,8 @@ def _passed_on(options: SubmitOptions, own: str) -> list[str]:
     """
     if options.job not in JOBS:
         raise ConfigError(f"Unknown job '{options.job}'. Known: {', '.join(JOBS)}.")
-    if JOBS[options.job][0] != JOBS[own][0]:
-        fitting = ", ".join(job for job, command in JOBS.items() if command[0] == JOBS[own][0])
+    if not _fits(options.job, own):
+        fitting = ", ".join(job for job in JOBS if _fits(job, own))
         raise ConfigError(
             f"The job '{options.job}' is for another kind of configuration; for this one: {fitting}."
         )

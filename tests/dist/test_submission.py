@@ -103,6 +103,16 @@ def test_a_job_for_another_kind_of_configuration_is_refused(config: RunConfig, t
         prepared(config, tmp_path / "b", job="score", until="select")
 
 
+def test_a_runs_evaluation_is_submitted_as_it_is_called(config: RunConfig, tmp_path: Path) -> None:  # noqa: F811
+    made = prepared(config, tmp_path / "a", job="evaluate", force=("evaluate",))
+    assert made.entrypoint == "python jobs/evaluate.py config.yaml --force-stage evaluate"
+    assert schema_of(tmp_path / "a" / "config.yaml") is RunConfig  # which is how the command knows it there
+    with pytest.raises(ConfigError, match="--until: the job 'evaluate' is `rayflow evaluate`"):
+        prepared(config, tmp_path / "b", job="evaluate", until="select")
+    with pytest.raises(ConfigError, match="for this one: pipeline, sample, score, select, train, evaluate"):
+        prepared(config, tmp_path / "c", job="refresh")
+
+
 @pytest.fixture
 def refresh(settings: dict, tmp_path: Path) -> RefreshConfig:  # noqa: F811
     """Its prompts lie in a file for each day."""
