@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -19,15 +20,25 @@ from rayflow.refresh.table import PreferenceTable
 
 def train_config(config: RefreshConfig, folder: RefreshFolder, version: int) -> RunConfig:
     """The run that trains on a version: the refresh's own loss, reference and evaluation, the table's responses."""
-    data = config.model_dump(mode="json", exclude={"refresh"})
+    # "score: always" is any refresh's, whatever its file says; a run on given responses samples nothing to score.
+    data = config.model_dump(mode="json", exclude={"refresh", "score"})
     groups = folder.groups(version)
     data |= {"source": "direct", "select": None, "pair": None}
     data |= {"name": f"version-{version}", "runs_dir": str(folder.root / "trained")}
     data["prompts"]["train"] = {"path": str(groups / "data"), "layout": {"kind": "groups"}}
     # What the sampler said of its tokens is not in the table: texts are encoded anew, and the reference reads them.
     data["reference"]["source"] = "recompute"
+    _leave_out_sampling(data)
     run = RunConfig.model_validate(data)
     return round_config(run, 1, run.model)  # as it is run, and stored: with the overrides of its one round
+
+
+def _leave_out_sampling(data: dict[str, Any]) -> None:
+    """What has drawn the table's responses draws none here; how the policies answer held-out prompts stays."""
+    if data["prompts"]["evaluation"] is None and data["train"]["choose"] is None:
+        del data["sample"], data["compute"]["sample"]  # both, for the one may not fit the other's default
+    else:
+        data["sample"]["model"] = None
 
 
 def train(config: RefreshConfig, version: int, console: Console) -> Path:

@@ -12,6 +12,8 @@ from rayflow.core.model_folder import load_tokenizer
 from rayflow.errors import ArtifactError
 from rayflow.pipeline.folders import stored_config
 from rayflow.pipeline.run_plan import build_run_plan
+from rayflow.pipeline.unread import unread_settings
+from rayflow.refresh.train import train_config
 from tests.pipeline.helpers import tables
 from tests.refresh.conftest import DAYS, Nightly
 
@@ -46,6 +48,18 @@ def test_a_promoted_version_is_trained_on_and_a_second_call_finds_it_done(
         nightly.run(DAYS[0], *settings, "train.learning_rate=0.002")
     assert [path.name for path in copies.iterdir()] == [f"groups-{nightly.root.latest}"]
     assert nightly.run(DAYS[0], *settings) == 0 and list(copies.iterdir()) == []
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_nothing_is_said_of_settings_that_are_the_refreshs(nightly: Nightly, held_out: bool) -> None:
+    """Its responses were drawn by another policy, on part of a GPU, and scored, as all of a table's are."""
+    evaluated = (f"prompts.evaluation.path={nightly.prompts}", "evaluate.num_samples=2")
+    config = nightly.config(
+        "refresh.train=true", "sample.model=other", "compute.sample.num_gpus=0.5", *evaluated[: 2 * held_out]
+    )
+    run = train_config(config, nightly.root, version=1)
+    assert unread_settings(run) == []
+    assert (run.sample.num_candidates, run.compute.sample.num_gpus) == ((16, 0.5) if held_out else (64, 0))
 
 
 def test_the_training_of_another_plan_is_not_taken_for_this_ones(nightly: Nightly, tiny_model: str) -> None:
