@@ -22,10 +22,14 @@ from rayflow.rewards.base import (
     close_reward,
     is_pairwise,
     is_relative,
+    is_within_prompts,
     preferences,
     reads_cut,
 )
 from rayflow.rewards.scoring import missing_eos_penalty, penalty_in, scores_of
+
+_ROUNDING = 4 * float(np.finfo(np.float32).eps)
+"""Relative spread up to which rewards are equal: models score in float32, where the last bits depend on the batch."""
 
 
 class Member(Options):
@@ -74,7 +78,7 @@ class EnsembleReward:
             normalize: "none" adds rewards as they are; "standardize" first brings each member's rewards of a
                 prompt to mean 0 and standard deviation 1 (equal ones to 0), so that only the order and the
                 relative distances within the prompt count. Not with pairwise members, whose comparisons
-                have no group to be standardised over.
+                have no group to be standardised over; nor does a member that is standardised go with them.
         """
 
         kind: str = "ensemble"
@@ -108,6 +112,13 @@ class EnsembleReward:
             raise ConfigError(
                 "reward.normalize: 'standardize' does not go with a pairwise member: its comparisons are log-odds "
                 "of two responses, with no group to be standardised over. Use normalize: none and weights."
+            )
+        within = [n for n, m in zip(self.components, self.members, strict=True) if is_within_prompts(m)]
+        if self.pairwise and within:
+            raise ConfigError(
+                f"reward.members: '{within[0]}' does not go with a pairwise member: its rewards are relative to the "
+                "other responses of its call, so that a label would depend on which other pairs were asked about. "
+                "Give it normalize: none, or leave one of the two out."
             )
 
     @property
@@ -193,8 +204,12 @@ class EnsembleReward:
 
 
 def standardized(rewards: np.ndarray) -> np.ndarray:
-    """Each row of [c, n] float64 with mean 0 and standard deviation 1; a row of equal numbers becomes 0."""
+    """Each row of [c, n] float64 with mean 0 and standard deviation 1; a row of equal numbers becomes 0.
+
+    Numbers that differ by rounding alone are equal: brought to deviation 1, noise would count like a judgement.
+    """
     spread = rewards.std(axis=1, keepdims=True)
     centred = rewards - rewards.mean(axis=1, keepdims=True)
-    equal = rewards.max(axis=1, keepdims=True) == rewards.min(axis=1, keepdims=True)
+    size = np.abs(rewards).max(axis=1, keepdims=True)
+    equal = np.ptp(rewards, axis=1, keepdims=True) <= _ROUNDING * size
     return np.where(equal, 0.0, centred / np.where(equal, 1.0, spread))

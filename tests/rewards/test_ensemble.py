@@ -95,6 +95,18 @@ def test_standardised_members_count_alike_whatever_their_scale() -> None:
     assert scaled[0] == pytest.approx(scaled[1]) and scaled[2].tolist() == [0, 0, 0]
 
 
+def test_rewards_that_differ_by_rounding_are_equal() -> None:
+    rounded = [
+        [0.1 + 0.2, 0.3, 0.3],
+        [float(np.float32(0.99999994)), 1.0, 1.0],
+        [-2e4, -2e4 - 1e-12, -2e4],
+        [0, 0, 0],
+    ]
+    assert not standardized(np.array(rounded)).any()
+    small = standardized(np.array([[1e-9, -1e-9, 0.0], [1.0, 1.00001, 1.0]]))
+    assert small.std(axis=1) == pytest.approx([1.0, 1.0])
+
+
 def test_a_failure_names_its_member() -> None:
     with pytest.raises(RewardError, match="member 'm1': gave nan for candidate 0"):
         ensemble((LENGTH, 1.0), (BROKEN, 0.0)).score(PROMPT, RESPONSES)
@@ -139,6 +151,24 @@ def test_with_a_ranker_preferences_add_up_in_log_odds() -> None:
 def test_comparisons_cannot_be_standardised() -> None:
     with pytest.raises(ConfigError, match="does not go with a pairwise member"):
         ensemble((RANKER, 1.0), (LENGTH, 1.0), normalize="standardize")
+
+
+class Relative(Server):
+    """A reward whose scores depend on the other responses of the call."""
+
+    relative = True
+
+
+def test_comparisons_take_no_rewards_that_depend_on_the_other_responses_of_a_call() -> None:
+    inner = {"kind": "ensemble", "members": [{"reward": LENGTH}], "normalize": "standardize"}
+    for member in (inner, {"kind": "tests.rewards.test_ensemble:Relative"}):
+        with pytest.raises(
+            ConfigError, match="'m1' does not go with a pairwise member: its rewards are relative"
+        ):
+            ensemble((RANKER, 1.0), (member, 1.0))
+        assert ensemble((LENGTH, 1.0), (member, 1.0)).relative
+    judges = {"kind": "ensemble", "members": [{"reward": RANKER, "name": "judge"}]}
+    assert ensemble((RANKER, 1.0), (judges, 1.0), (LENGTH, 1.0)).pairwise
 
 
 def test_the_fingerprint_is_made_of_the_members_own(pad_is_eos_model: str) -> None:
