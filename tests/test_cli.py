@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -127,6 +129,19 @@ def test_selecting_again_needs_no_model_and_leaves_the_first_run_alone(finished:
     assert all(len(row["accepted"]) == 6 for row in accepted)
     assert all(len(row["pairs"]) <= 5 for row in pairs) and any(len(row["pairs"]) > 3 for row in pairs)
     assert json.loads((again / "summary.json").read_text())["selection"] is not None
+
+
+def test_a_selection_is_a_run_with_a_name_and_a_time_of_its_own(finished: Path) -> None:
+    before = time.time()
+    rayflow("select", finished, "--beta", 0.9, "--name", "again")
+    again = finished.with_name("again")
+    marker = json.loads((again / "run.json").read_text())
+    assert marker["name"] == "again" and before <= marker["created"] <= time.time()
+    pairs = pq.read_table(next((again / "05-pair" / "shards").glob("*.parquet"))).to_pylist()
+    assert "in run again (" in rayflow("lineage", again, pairs[0]["prompt_id"])
+    created = datetime.fromisoformat(json.loads((again / "summary.json").read_text())["created"])
+    assert created.timestamp() >= int(before)
+    assert json.loads((finished / "run.json").read_text())["name"] == finished.name
 
 
 def test_a_selection_is_trained_where_the_first_run_was(finished: Path, settings: dict) -> None:  # noqa: F811

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 
+from rayflow import __version__
+from rayflow.core.files import write_json
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.identity import fingerprint
 from rayflow.pipeline.plan import Plan
@@ -13,14 +16,15 @@ from rayflow.pipeline.plan import Plan
 def share(source: Artifact, target: Artifact) -> None:
     """The same stage in a second run: hard links where the file system has them, copies elsewhere.
 
-    A copy becomes visible whole or not at all. A stage that the second run has begun already is left alone.
+    A copy becomes visible whole or not at all. A stage that the second run has begun already is left alone. Where it
+    is the first that the second run has, that run begins now, under its own name.
     """
     if target.folder.exists():
         return
     root, marker = target.folder.parent, target.folder.parent / "run.json"
     root.mkdir(parents=True, exist_ok=True)
     if not marker.exists():
-        shutil.copy2(source.folder.parent / "run.json", marker)
+        write_json(marker, {"name": root.name, "created": time.time(), "version": __version__})
     pending = root / f".{target.folder.name}.part"
     shutil.rmtree(pending, ignore_errors=True)  # of a run that was killed here
     try:
