@@ -33,8 +33,12 @@ _MAX_HEADER = 100 << 20  # the safetensors format's own limit
 
 
 def resolve_model(model: str) -> str:
-    """The model string with `~` and environment variables expanded; a hub id stays as it is."""
-    return os.path.expanduser(os.path.expandvars(model))
+    """The model string with `~` and environment variables expanded; a hub id stays as it is.
+
+    A folder's path is absolute: a worker may work elsewhere, where a relative one would be taken for a hub id.
+    """
+    path = os.path.expanduser(os.path.expandvars(model))
+    return os.path.abspath(path) if os.path.isdir(path) else path
 
 
 def is_hub_id(model: str) -> bool:
@@ -113,15 +117,21 @@ def _check_weights(folder: Path) -> None:
         )
 
 
-def damaged_files(folder: Path) -> list[str]:
-    """Names of the files of a model folder that its list of checksums does not fit; none without such a list."""
+def damaged_files(folder: Path, remembered: bool = True) -> list[str]:
+    """Names of the files of a model folder that its list of checksums does not fit; none without such a list.
+
+    Args:
+        folder: of the model.
+        remembered: a file whose size and time are those of an earlier reading is not read again, which finds an
+            exchanged file in no time, but no bit that flipped on the disk.
+    """
     try:
         listed = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return []
     except (OSError, ValueError):
         return [CHECKSUMS]
-    known, fresh = _load_digests(), {}
+    known, fresh = _load_digests() if remembered else {}, {}
     found = [
         name
         for name, digest in listed.items()

@@ -7,14 +7,17 @@ optimizer state may not fit on.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from rayflow.core.files import sync
+from rayflow.core.files import read_json, sync, write_json
+from rayflow.errors import ArtifactError
 from rayflow.training.checkpoints import committed_folder, is_intact, write_checksums
 
 if TYPE_CHECKING:
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 
 _PREFIX = "checkpoint_"
 """Ray Train's own; what the local runner writes begins otherwise, and neither goes on from the other's."""
+_LIST, _EARLIER_LIST = "checkpoint_manager_snapshot.json", "earlier-checkpoints.json"
+"""Ray Train's list of its checkpoints, and a copy of ours as it was before the newest one."""
 
 
 class RayStore:
@@ -45,6 +50,8 @@ class RayStore:
         from ray.train.collective import broadcast_from_rank_zero
 
         rank = ray.train.get_context().get_world_rank()
+        if rank == 0:
+            self._keep_list()
         name = f"{_PREFIX}step-{step:08d}-{secrets.token_hex(4)}"
         folder = self.folder / broadcast_from_rank_zero(name if rank == 0 else None)
         own = folder / f"worker-{rank}"
@@ -76,11 +83,38 @@ class RayStore:
         with saved[place].as_directory() as folder:
             yield Path(folder)
 
+    def _keep_list(self) -> None:
+        if (listed := _listed(self.folder / _LIST)) is not None:
+            write_json(self.folder / _EARLIER_LIST, listed)
+
+    def mend_list(self) -> None:
+        """Before training goes on: put the earlier list in the place of one that was cut short.
+
+        Ray Train writes its list in place, so a kill or a full disk may leave half of one, with which it cannot begin.
+        The newest checkpoint is lost then; where nothing earlier is whole, training begins anew.
+        """
+        path = self.folder / _LIST
+        if not path.exists() or _listed(path) is not None:
+            return
+        earlier = _listed(self.folder / _EARLIER_LIST) or {}
+        named = set(re.findall(rf"{_PREFIX}step-\d+-[0-9a-f]+", json.dumps(earlier)))
+        if named and all((self.folder / name).is_dir() for name in named):
+            write_json(path, earlier)
+        else:
+            path.unlink()
+
     def _clear_strays(self, kept: set[str]) -> None:
         """Delete the folders of checkpoints that not all workers came to report."""
         for folder in self.folder.glob(f"{_PREFIX}*"):
             if folder.is_dir() and folder.name not in kept:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _listed(path: Path) -> dict[str, Any] | None:
+    """A list of checkpoints; None where there is none that is whole."""
+    with contextlib.suppress(ArtifactError):
+        return read_json(path)
+    return None
 
 
 def _merge(own: Path, folder: Path) -> None:

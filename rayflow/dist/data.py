@@ -24,6 +24,7 @@ from rayflow.config.blocks import WorkerRange
 from rayflow.core.devices import hide_gpus
 from rayflow.core.sealed import unseal
 from rayflow.dist.background import belongs_behind, step_behind
+from rayflow.dist.folder import work_in
 from rayflow.dist.metrics import record, watched_queues
 from rayflow.dist.watch import shards_done, stall_watch, stream_state
 from rayflow.errors import EngineDeadError, RayflowError, StageError
@@ -35,9 +36,9 @@ Batch = dict[str, np.ndarray]
 class ShardActor:
     """Holds a stage's model, and takes several shards at once into it."""
 
-    def __init__(self, worker: ShardWorker, logs: Path) -> None:
+    def __init__(self, worker: ShardWorker, logs: Path, folder: str) -> None:
         _log_to(logs / f"{worker.stage.name}-{os.getpid()}.log")
-        _begin(worker)
+        _begin(worker, folder)
         self._worker = worker
         self._behind = belongs_behind(worker.stage.pool)
         worker.stage.setup()
@@ -57,17 +58,18 @@ class ShardActor:
         return batch
 
 
-def run_task(batch: Batch, worker: ShardWorker) -> Batch:
+def run_task(batch: Batch, worker: ShardWorker, folder: str) -> Batch:
     """Commit the shards of `batch` in a stage that holds nothing."""
-    _begin(worker)
+    _begin(worker, folder)
     worker.stage.setup()
     for index in batch["shard"]:
         record(worker, asyncio.run(worker.run(int(index))))
     return batch
 
 
-def _begin(worker: ShardWorker) -> None:
-    """What a process does before anything else."""
+def _begin(worker: ShardWorker, folder: str) -> None:
+    """What a process does before anything else; `folder` is the command's."""
+    work_in(folder)
     unseal()
     if not worker.stage.pool.num_gpus:
         hide_gpus()
@@ -131,7 +133,8 @@ def _add(data: ray.data.Dataset, worker: ShardWorker, options: StreamOptions) ->
     if pool.resources:
         resources["resources"] = dict(pool.resources)
     if not stage.actor:
-        return data.map_batches(run_task, batch_size=1, fn_kwargs={"worker": worker}, **resources)
+        given = {"worker": worker, "folder": os.getcwd()}
+        return data.map_batches(run_task, batch_size=1, fn_kwargs=given, **resources)
     strategy = ray.data.ActorPoolStrategy(
         max_concurrent_calls_per_actor=pool.in_flight, **_size(pool.num_workers, pool.in_flight)
     )
@@ -139,7 +142,7 @@ def _add(data: ray.data.Dataset, worker: ShardWorker, options: StreamOptions) ->
         ShardActor,
         batch_size=1,
         compute=strategy,
-        fn_constructor_kwargs={"worker": worker, "logs": options.logs},
+        fn_constructor_kwargs={"worker": worker, "logs": options.logs, "folder": os.getcwd()},
         max_restarts=options.max_restarts,
         **resources,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from rayflow.core.beats import every
 from rayflow.core.devices import NO_GPUS
 from rayflow.core.sealed import unseal
 from rayflow.dist.checkpoints import RayStore
+from rayflow.dist.folder import work_in
 from rayflow.errors import RayflowError, StageError
 from rayflow.training.metrics import Metrics, MetricsTail, read_metrics
 
@@ -102,7 +104,7 @@ def _fit(job: TrainJob, compute: TrainCompute, name: str, storage_path: str) -> 
 
     trainer = TorchTrainer(
         _worker,
-        train_loop_config={"job": job, "checkpoints": Path(storage_path, name)},
+        train_loop_config={"job": job, "checkpoints": Path(storage_path, name), "folder": os.getcwd()},
         torch_config=TorchConfig(backend="nccl" if compute.use_gpu else "gloo", timeout_s=compute.timeout_s),
         scaling_config=ray.train.ScalingConfig(
             num_workers=compute.num_workers,
@@ -118,6 +120,7 @@ def _fit(job: TrainJob, compute: TrainCompute, name: str, storage_path: str) -> 
             worker_runtime_env={} if compute.use_gpu else {"env_vars": NO_GPUS},
         ),
     )
+    RayStore(Path(storage_path, name)).mend_list()
     before = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit()
@@ -139,6 +142,7 @@ def _worker(config: dict[str, Any]) -> None:
     from rayflow.training.deepspeed_library import logs_to
     from rayflow.training.loop import train
 
+    work_in(config["folder"])
     unseal()  # a reward that chooses the checkpoint may need a token
     job: TrainJob = config["job"]
     rank = ray.train.get_context().get_world_rank()

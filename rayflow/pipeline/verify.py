@@ -113,7 +113,7 @@ def _damage_of_model(artifact: Artifact) -> list[str]:
         return [f"{model} is missing."]
     if not (model / CHECKSUMS).exists():
         return [f"{model / CHECKSUMS} is missing, so nothing tells whether the model is whole."]
-    return [f"{model / name} is not what was trained." for name in damaged_files(model)]
+    return [f"{model / name} is not what was trained." for name in damaged_files(model, remembered=False)]
 
 
 def repair(plan: Plan, findings: Sequence[Finding]) -> dict[str, str]:

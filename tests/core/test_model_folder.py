@@ -1,14 +1,22 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from pathlib import Path
 
 import pytest
 
 from rayflow.core import model_folder
-from rayflow.core.model_folder import check_model_folder, is_hub_id, model_digest, resolve_model
+from rayflow.core.model_folder import (
+    check_model_folder,
+    damaged_files,
+    is_hub_id,
+    model_digest,
+    resolve_model,
+)
 from rayflow.errors import ModelError
+from rayflow.training.checkpoints import write_checksums
 
 
 @pytest.fixture(autouse=True)
@@ -104,6 +112,26 @@ def test_home_and_variables_are_expanded(folder: Path, monkeypatch: pytest.Monke
     assert resolve_model("~/model") == resolve_model("$MODELS/model") == str(folder)
     check_model_folder("$MODELS/model")
     assert resolve_model("org/name") == "org/name"
+
+
+def test_a_folders_path_is_absolute_wherever_a_worker_works(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relative one would name a model of the hub where the worker's folder is another."""
+    monkeypatch.chdir(folder.parent)
+    assert resolve_model("model") == resolve_model("./model") == str(folder)
+
+
+def test_a_flipped_bit_is_found_where_the_file_is_read_again(folder: Path) -> None:
+    write_checksums(folder)
+    check_model_folder(str(folder))
+    weights = folder / "model.safetensors"
+    stat, content = weights.stat(), bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    os.utime(weights, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # as a disk leaves it
+    assert damaged_files(folder) == []
+    assert damaged_files(folder, remembered=False) == ["model.safetensors"]
 
 
 def test_digest_is_content_not_place(folder: Path) -> None:

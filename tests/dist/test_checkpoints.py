@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from rayflow.dist.checkpoints import RayStore, _merge
@@ -30,3 +31,23 @@ def test_what_was_not_reported_is_removed_and_nothing_else(tmp_path: Path) -> No
         "checkpoint_step-00000002-aa",
         "other",
     ]
+
+
+def test_a_list_that_was_cut_short_is_replaced_by_the_earlier_one(tmp_path: Path) -> None:
+    store, listed = RayStore(tmp_path), tmp_path / "checkpoint_manager_snapshot.json"
+    store.mend_list()  # nothing there
+    (tmp_path / "checkpoint_step-00000002-aa11").mkdir()
+    whole = json.dumps({"checkpoint_results": [{"checkpoint_dir_name": "checkpoint_step-00000002-aa11"}]})
+    listed.write_text(whole)
+    store.mend_list()
+    assert listed.read_text() == whole
+    store._keep_list()
+    for broken in ("", whole[:30]):
+        listed.write_text(broken)
+        store._keep_list()  # of half a list no copy is made
+        store.mend_list()
+        assert json.loads(listed.read_text()) == json.loads(whole)
+    (tmp_path / "checkpoint_step-00000002-aa11").rmdir()  # the earlier list names what is gone
+    listed.write_text("")
+    store.mend_list()
+    assert not listed.exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from typer.testing import CliRunner
 
 from rayflow.cli.app import app
 from rayflow.config import RunConfig
-from rayflow.core.model_folder import CHECKSUMS
+from rayflow.core.model_folder import CHECKSUMS, damaged_files
 from rayflow.pipeline.execute import open_run
 from rayflow.pipeline.run_plan import build_run_plan
 from rayflow.training.checkpoints import write_checksums
@@ -55,6 +56,17 @@ def test_a_model_or_its_checksums_that_are_gone_are_found_and_taken_back(trained
     code, told = verify(trained, "--repair")
     assert code == 0 and "taken back: train, the model" in told
     assert not (trained / "07-train" / "manifest.json").exists()
+
+
+def test_a_bit_of_a_model_that_flipped_is_found(trained: Path) -> None:
+    model = trained / "07-train" / "model"
+    assert damaged_files(model) == []  # as what looks at a model before it is loaded remembers it
+    config = model / "config.json"
+    stat = config.stat()
+    config.write_text("{]")
+    os.utime(config, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    code, told = verify(trained)
+    assert code == 1 and f"{config} is not what was trained." in told
 
 
 def test_a_training_without_a_readable_manifest_is_gone_on_with(trained: Path) -> None:
