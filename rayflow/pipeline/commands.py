@@ -111,8 +111,9 @@ def _run_once(
 ) -> None:
     if dry_run:
         preflight(plan)
-        check_this_machine(plan, only)
-        print_plan(plan, console, plan.dependents(force), only)
+        redo = plan.dependents(force)
+        check_this_machine(plan, only, redo)
+        print_plan(plan, console, redo, only)
         say_unchecked(plan, console)
         return
     console.print(f"[bold]{plan.config.name}[/]  {plan.config.root}")

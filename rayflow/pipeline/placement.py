@@ -79,14 +79,15 @@ def check_groups(stages: Iterable[Stage], nodes: Sequence[NodeOptions], instead:
         _place_step((stage,), nodes, instead, fewest=True)
 
 
-def check_this_machine(plan: Plan, only: Collection[str] | None = None) -> None:
+def check_this_machine(plan: Plan, only: Collection[str] | None = None, redo: Collection[str] = ()) -> None:
     """Refuse what the Ray that a run starts on this machine could not hold; told without starting it.
 
     Nothing is known, and nothing refused, where a run joins a cluster, or names the machines of one.
 
     Args:
         plan: all of it.
-        only: stages to look at; all if None.
+        only: stages to look at; all if None. Of those that are stored no worker is made.
+        redo: stages that are computed again although they are stored.
 
     Raises:
         ConfigError: a stage finds no room.
@@ -94,7 +95,11 @@ def check_this_machine(plan: Plan, only: Collection[str] | None = None) -> None:
     compute = plan.config.compute
     if compute.runner != "ray" or compute.address or compute.nodes or os.environ.get("RAY_ADDRESS"):
         return
-    stages = [stage for name, stage in plan.stages.items() if only is None or name in only]
+    stages = [
+        stage
+        for name, stage in plan.stages.items()
+        if (only is None or name in only) and (name in redo or not plan.artifacts[name].committed)
+    ]
     pools = [stage.pool for stage in stages if hasattr(stage, "pool")]
     have = {"CPU": float(os.cpu_count() or 1)}
     if any(pool.num_gpus for pool in pools):  # torch takes a while to import

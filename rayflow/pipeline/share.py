@@ -38,7 +38,8 @@ def share(source: Artifact, target: Artifact) -> None:
 class Shelf:
     """The finished stages of many runs, by name and fingerprint.
 
-    Only stages whose columns other stages read are on it: a trained model belongs to the run that made it.
+    Only stages whose columns other stages read are on it: a trained model belongs to the run that made it, and so does
+    what was computed with it.
     """
 
     def __init__(self) -> None:
@@ -53,9 +54,10 @@ class Shelf:
     def fill(self, plan: Plan) -> list[str]:
         """Give a plan every stage that is here and that it has not begun; returns their names."""
         shared = []
+        own = plan.dependents([name for name, stage in plan.stages.items() if not hasattr(stage, "writes")])
         for name, artifact in plan.artifacts.items():
             found = self._found.get((artifact.name, fingerprint(plan.identities[name])))
-            if hasattr(plan.stages[name], "writes") and found and not artifact.folder.exists():
+            if name not in own and found and not artifact.folder.exists():
                 share(found, artifact)
                 shared.append(name)
         return shared
