@@ -37,6 +37,7 @@ class ProxyJudge:
         sampling: how the policy answers.
         reward: the one that scored the baseline.
         seed: the run's.
+        max_failed_fraction: the run's (see `training.choice.Judge`).
     """
 
     rows: Path
@@ -44,8 +45,9 @@ class ProxyJudge:
     sampling: SamplingOptions
     reward: KindOptions
     seed: int
+    max_failed_fraction: float
 
-    def __call__(self, model_dir: Path, rank: int, world_size: int) -> tuple[float, int]:
+    def __call__(self, model_dir: Path, rank: int, world_size: int) -> tuple[float, int, int]:
         """See `training.choice.Judge`. A prompt without an answer, or whose answers have no score, does not count."""
         engine, reward = build("engine", self.engine), build("reward", self.reward)
         with contextlib.ExitStack() as ends:
@@ -55,7 +57,8 @@ class ProxyJudge:
             engine.setup(str(model_dir))
             reward.setup()
             view = Answers if is_pairwise(reward) else Answered
-            return self._wins(engine, reward, from_table(pq.read_table(self.rows), view)[rank::world_size])
+            rows = from_table(pq.read_table(self.rows), view)[rank::world_size]
+            return *self._wins(engine, reward, rows), len(rows)
 
     def _wins(self, engine: Engine, reward: Any, rows: Sequence[Any]) -> tuple[float, int]:
         """The sum of the win shares on these prompts, and how many of them count; of the others it is said why."""

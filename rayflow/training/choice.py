@@ -2,6 +2,7 @@
 
 Every so many optimizer steps the policy is written as a model folder, samples, and is compared with a
 baseline by the reward; the workers share the prompts. What compares is handed in: training knows no reward.
+Win rates over other prompts are not comparable, so a checkpoint at which too many have none cannot be chosen.
 
 Source: RSO (arXiv:2309.06657) section 4, which picks the checkpoint with the best proxy-reward win rate
 against the SFT target.
@@ -9,6 +10,7 @@ against the SFT target.
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -23,14 +25,20 @@ if TYPE_CHECKING:
     from rayflow.training.backend import Backend
     from rayflow.training.loop import TrainJob
 
-WIN_RATE = "eval/win_rate"
+WIN_RATE, NUM_PROMPTS = "eval/win_rate", "eval/num_prompts"
 
 
 class Judge(Protocol):
-    """Compares a model folder with the baseline; travels to every worker."""
+    """Compares a model folder with the baseline; travels to every worker.
 
-    def __call__(self, model_dir: Path, rank: int, world_size: int) -> tuple[float, int]:
-        """(sum of win shares, number of prompts) over this worker's share of the validation prompts."""
+    Attributes:
+        max_failed_fraction: of the validation prompts, so many may have no win share at a checkpoint that is chosen.
+    """
+
+    max_failed_fraction: float
+
+    def __call__(self, model_dir: Path, rank: int, world_size: int) -> tuple[float, int, int]:
+        """(sum of win shares, prompts that have one, all prompts) of this worker's part of the validation prompts."""
 
 
 class Chooser:
@@ -47,23 +55,32 @@ class Chooser:
         self._job, self._backend, self._options, self._judge = job, backend, job.options.choose, job.judge
         self._folder = Path(job.output_dir) / "candidates"
         lines = [line for line in read_metrics(job.metrics_path) if line["step"] <= first_step]
-        self._rates = {int(line["step"]): line[WIN_RATE] for line in lines if WIN_RATE in line}
+        self._rates = {
+            int(line["step"]): line.get(WIN_RATE, -math.inf)
+            for line in lines
+            if WIN_RATE in line or NUM_PROMPTS in line
+        }
 
     def after(self, step: int, total: int) -> Metrics:
-        """Evaluate if it is time: {"eval/win_rate": ..}, else {}. Every worker calls it at every step."""
+        """Evaluate if it is time, else {}. Every worker calls it at every step.
+
+        Returns:
+            How many validation prompts have a win share, and their mean unless they are too few.
+        """
         if step % self._options.every_steps and step != total:
             return {}
         folder = self._of(step)
         self._backend.save_model(folder, self._job.model_path)
         self._backend.add_up(np.zeros(1))  # nobody reads before the first worker has written
         share = self._judge(folder, self._backend.rank, self._backend.world_size)
-        wins, prompts = self._backend.add_up(np.array(share, dtype=np.float64))
+        wins, prompts, asked = self._backend.add_up(np.array(share, dtype=np.float64))
         if not prompts:
             raise DataError("No validation prompt could be answered and scored; see the logs of training.")
-        self._rates[step] = float(wins / prompts)
+        enough = asked - prompts <= self._judge.max_failed_fraction * asked
+        self._rates[step] = float(wins / prompts) if enough else -math.inf
         if self._backend.rank == 0:
             self._delete_beaten(step)
-        return {WIN_RATE: self._rates[step]}
+        return {NUM_PROMPTS: float(prompts)} | ({WIN_RATE: self._rates[step]} if enough else {})
 
     def _delete_beaten(self, step: int) -> None:
         """Keep the best model of now, and of every checkpoint that a restart may go back to."""
@@ -93,7 +110,16 @@ class Chooser:
         """The best model takes the place of the trained one; the other candidates go.
 
         A kill after the move leaves the best model in its place: called again, this leaves it there.
+
+        Raises:
+            DataError: at no step had enough validation prompts a win share.
         """
+        if self._rates and max(self._rates.values()) == -math.inf:
+            raise DataError(
+                "No checkpoint can be chosen: at each, more of the validation prompts could not be answered and scored "
+                f"than max_failed_fraction={self._judge.max_failed_fraction:g} allows. The logs of training say why "
+                "('does not count'). Mend that, or raise max_failed_fraction."
+            )
         if self._backend.rank:
             return
         target = Path(self._job.model_dir)

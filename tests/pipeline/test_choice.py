@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from rayflow.config import RunConfig
-from rayflow.errors import ConfigError
+from rayflow.errors import ConfigError, DataError
 from rayflow.pipeline import commands
 from rayflow.pipeline.run_plan import build_run_plan
 from rayflow.pipeline.verify import repair, verify
@@ -58,6 +58,9 @@ def test_a_validation_prompt_without_room_for_an_answer_does_not_count(
     path = Path(settings["prompts"]["validation"]["path"])
     long = {"messages": [{"role": "user", "content": "x" * 490}], "target": "ok"}  # fits with its target only
     path.write_text(path.read_text() + json.dumps(long) + "\n")
+    with pytest.raises(DataError, match="than max_failed_fraction=0.05 allows"):  # one of seven
+        finished_run(RunConfig.model_validate(settings))
+    settings["max_failed_fraction"] = 0.2
     plan = finished_run(RunConfig.model_validate(settings))
     assert len(tables(plan)["valid-score-target"]) == 7
     lines = (plan.artifacts["train"].folder / "metrics.jsonl").read_text().splitlines()

@@ -52,5 +52,5 @@ def test_who_compares_checkpoints_is_closed(
     reward = resolve("reward", f"tests.pipeline.judges:{kind}").Config()
     sampling = SamplingOptions(num_candidates=1, max_tokens=4)
     with pytest.raises(StageError, match=fails) if fails else nullcontext():
-        ProxyJudge(path, engine, sampling, reward, seed=1)(Path(tiny_model), 0, 1)
+        ProxyJudge(path, engine, sampling, reward, seed=1, max_failed_fraction=0.0)(Path(tiny_model), 0, 1)
     assert Closing.closed == 1

@@ -25,13 +25,17 @@ class Verdicts:
 
     rates: dict[int, float]
     copies: Path
+    counted: dict[int, int] = dataclasses.field(default_factory=dict)
+    """Where not all ten have a win share."""
+    max_failed_fraction: float = 0.2
 
-    def __call__(self, model_dir: Path, rank: int, world_size: int) -> tuple[float, int]:
+    def __call__(self, model_dir: Path, rank: int, world_size: int) -> tuple[float, int, int]:
         assert (rank, world_size) == (0, 1)
         step = int(model_dir.name.removeprefix("step-"))
         self.copies.mkdir(exist_ok=True)
         (self.copies / str(step)).write_bytes((model_dir / "model.safetensors").read_bytes())
-        return 10 * self.rates[step], 10
+        counted = self.counted.get(step, 10)
+        return counted * self.rates[step], counted, 10
 
 
 @pytest.fixture(scope="module")
@@ -87,21 +91,45 @@ def test_training_stops_when_nothing_better_comes(make_job):
     assert kept_step(job) == "2"
 
 
-def test_models_that_were_beaten_go_before_the_end(make_job):
+def test_models_that_were_beaten_go_before_the_end(make_job, monkeypatch):
     job = make_job({step: step / 10 for step in range(1, STEPS + 1)}, every_steps=1)
     kept = []
-    judge = job.judge.__call__
+    real = Verdicts.__call__
 
-    def looks(model_dir: Path, rank: int, world_size: int) -> tuple[float, int]:
+    def looks(judge: Verdicts, model_dir: Path, rank: int, world_size: int) -> tuple[float, int, int]:
         kept.append(sorted(int(path.name[5:]) for path in model_dir.parent.iterdir()))
-        return judge(model_dir, rank, world_size)
+        return real(judge, model_dir, rank, world_size)
 
-    train(
-        dataclasses.replace(job, judge=looks), PlainBackend(), FolderStore(job.output_dir / "checkpoints", 2)
-    )
+    monkeypatch.setattr(Verdicts, "__call__", looks)
+    run(job)
     # Beside the new one, the best as of checkpoints 2 and 4, which are kept, and of the evaluation before.
     assert kept[-1] == [2, 4, 5, 6]
     assert kept_step(job) == "6"
+
+
+def test_a_win_rate_over_a_few_of_the_prompts_chooses_nothing(make_job):
+    job = make_job({2: 0.6, 4: 1.0, 6: 0.55}, patience=2)
+    job.judge.counted |= {4: 5, 6: 8}
+    lines = run(job)
+    assert kept_step(job) == "2"
+    assert [line.get("eval/win_rate") for line in lines] == [None, 0.6, None, None, None, 0.55]
+    assert [line.get("eval/num_prompts") for line in lines] == [None, 10, None, 5, None, 8]
+
+
+def test_a_restart_knows_which_evaluations_had_too_few_prompts(make_job):
+    job = make_job({2: 0.6, 4: 1.0, 6: 0.55})
+    job.judge.counted |= {4: 5}
+    run(job)
+    run(job)
+    assert kept_step(job) == "2"
+
+
+def test_where_no_checkpoint_has_enough_prompts_none_is_chosen(make_job):
+    job = make_job({2: 0.6, 4: 1.0, 6: 0.55})
+    job.judge.counted |= {2: 7, 4: 7, 6: 7}
+    with pytest.raises(DataError, match="No checkpoint can be chosen.*max_failed_fraction=0.2"):
+        run(job)
+    assert not job.model_dir.exists()
 
 
 def test_a_restart_goes_on_with_the_evaluations_that_it_has(make_job, monkeypatch):
@@ -149,6 +177,6 @@ def test_a_fresh_chooser_may_keep_the_best_again(make_job):
 
 def test_no_verdict_at_all_is_an_error(make_job, monkeypatch):
     job = make_job({2: 0.0})
-    monkeypatch.setattr(Verdicts, "__call__", lambda *_: (0.0, 0))
+    monkeypatch.setattr(Verdicts, "__call__", lambda *_: (0.0, 0, 10))
     with pytest.raises(DataError, match="No validation prompt"):
         run(job)

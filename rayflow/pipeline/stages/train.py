@@ -50,17 +50,20 @@ class Validation:
             their scores.
         reward: the one that scored them.
         sampling: how the policy answers.
+        max_failed_fraction: of the validation prompts, so many may fail at a checkpoint that is chosen.
     """
 
     inputs: tuple[str, ...]
     reward: KindOptions
     sampling: SamplingOptions
+    max_failed_fraction: float
 
     @classmethod
     def of(cls, config: RunConfig, inputs: tuple[str, ...]) -> Validation:
         """The validation that a configuration asks for."""
         assert config.reward is not None and config.train.choose is not None
-        return cls(inputs, config.reward, config.sample.drawing(config.train.choose.num_samples))
+        sampling = config.sample.drawing(config.train.choose.num_samples)
+        return cls(inputs, config.reward, sampling, config.max_failed_fraction)
 
     @property
     def rankers(self) -> tuple[str, ...] | None:
@@ -75,7 +78,7 @@ class Validation:
         rows = [row for i in range(sources[-1].num_shards) for row in read_rows(sources, i, view)]
         pq.write_table(to_table(rows, view), path)
         engine = resolve("engine", "transformers").Config(dtype=precision)
-        return ProxyJudge(path, engine, self.sampling, self.reward, seed)
+        return ProxyJudge(path, engine, self.sampling, self.reward, seed, self.max_failed_fraction)
 
 
 @dataclass
