@@ -48,8 +48,7 @@ def folder_lock(folder: Path, beat_s: float = BEAT_S) -> Iterator[None]:
         file, is_new = _open(path)
     with file:
         _take(file, folder)
-        if not is_new:
-            _watch_other_machine(path, folder, beat_s)
+        taken_over = not is_new and _watch_other_machine(path, folder, beat_s)
         record = {
             "machine": _machine(),
             "host": socket.gethostname(),
@@ -58,6 +57,8 @@ def folder_lock(folder: Path, beat_s: float = BEAT_S) -> Iterator[None]:
             "since": time.time(),
         }
         _write(file, record | {"beat": 0})
+        if taken_over:
+            _watch_another_heir(path, folder, record | {"beat": 0}, beat_s)
         numbers = itertools.count(1)
 
         def beat() -> None:
@@ -99,16 +100,28 @@ def _take(file: IO[bytes], folder: Path) -> None:
         time.sleep(0.5)
 
 
-def _watch_other_machine(path: Path, folder: Path, beat_s: float) -> None:
-    """Refuse a folder whose record, another machine's, still changes."""
+def _watch_other_machine(path: Path, folder: Path, beat_s: float) -> bool:
+    """Refuse a folder whose record, another machine's, still changes.
+
+    Returns:
+        Whether the record is that of an owner elsewhere who seems to be dead.
+    """
     before = _read(path)
     if "released" in _owner(before) or _owner(before).get("machine") == _machine():
-        return  # in order, or by a process of this machine that the kernel knows to be gone
+        return False  # in order, or by a process of this machine that the kernel knows to be gone
     # An empty one may be another machine's that has just been made.
     time.sleep(3 * beat_s)
     now = _read(path)
     if now != before:
         raise _busy(folder, _owner(now) or _owner(before))
+    return True
+
+
+def _watch_another_heir(path: Path, folder: Path, ours: dict[str, Any], beat_s: float) -> None:
+    """Refuse a folder that another machine has taken over in the same moment: of two, the later writer has it."""
+    time.sleep(beat_s)
+    if (owner := _owner(_read(path))) != ours:
+        raise _busy(folder, owner)
 
 
 def _write(file: IO[bytes], record: dict[str, Any]) -> None:

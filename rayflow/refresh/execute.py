@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from rayflow.config.refresh import RefreshConfig
+from rayflow.core.signals import stoppable
 from rayflow.pipeline.commands import make_runner
 from rayflow.pipeline.execute import Pipeline
 from rayflow.pipeline.plan import Plan, amended
@@ -76,7 +77,12 @@ class Refresh:
             BusyError: somebody else is at it.
             LeaseError: somebody else took over.
             RayflowError: see the stages; running again goes on from there.
+            Terminated: SIGTERM; the lease is given back and scratch space removed.
         """
+        with stoppable():
+            return self._run()
+
+    def _run(self) -> Outcome:
         if (version := self.folder.day(self._date)) is not None:
             return Outcome(True, version, already=True)
         whole = build_run_plan(self._config)

@@ -127,3 +127,15 @@ def test_a_record_of_another_machine_that_stands_still_is_taken_over(tmp_path: P
     with folder_lock(tmp_path, beat_s=0.1):
         assert json.loads((tmp_path / ".lock").read_text())["pid"] == os.getpid()
     assert time.monotonic() - begin >= 0.3
+
+
+def test_of_two_machines_that_take_over_at_once_the_later_writer_has_the_folder(tmp_path: Path) -> None:
+    """On storage whose flock is each machine's own."""
+    lock = tmp_path / ".lock"
+    lock.write_text(elsewhere(5))
+    heir = threading.Timer(0.35, lambda: lock.write_text(elsewhere(0)))  # we have written at 0.3
+    heir.start()
+    with pytest.raises(ArtifactError, match="on node-7"), folder_lock(tmp_path, beat_s=0.1):
+        pass
+    heir.join()
+    assert lock.read_text() == elsewhere(0)
