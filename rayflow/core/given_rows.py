@@ -16,8 +16,8 @@ from rayflow.core.rows import Responses, Row
 class Example(Responses):
     """A prompt with what the data gives beside it: responses, preferences between them, scores.
 
-    Its id names the prompt and the responses together (see `ids.prompt_id`): a file may hold many pairs for one
-    prompt, and each is a row.
+    Its id names the prompt and the responses together (see `ids.prompt_id`, and `sources.read` for rows that differ in
+    their labels alone): a file may hold many pairs for one prompt, and each is a row.
 
     Attributes:
         responses: none where the data has only a prompt, or a prompt and a target.

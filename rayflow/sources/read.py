@@ -7,11 +7,12 @@ are held.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from rayflow.core.given_rows import Example
-from rayflow.core.ids import prompt_id
+from rayflow.core.ids import labelled_id, prompt_id
 from rayflow.core.options import build
 from rayflow.core.registry import is_plug_in
 from rayflow.core.rows import Failure, Prompt
@@ -33,8 +34,8 @@ def read(source: PromptSource, record: type[Prompt] = Example) -> Iterator[Promp
 
     Args:
         source: where the rows come from, and their layout.
-        record: `Example`, named by its prompt and responses; or `Prompt`, named by its prompt alone, which
-            ignores responses, unusable ones too.
+        record: `Example`, named by its prompt and responses, and by its labels where an earlier row has others for
+            the same responses; or `Prompt`, named by its prompt alone, which ignores responses, unusable ones too.
 
     Raises:
         DataError: a file cannot be read.
@@ -44,12 +45,28 @@ def read(source: PromptSource, record: type[Prompt] = Example) -> Iterator[Promp
         if isinstance(found, Failure):
             yield found
             continue
-        key = bytes.fromhex(found.prompt_id)  # half the memory of the text
-        if key in seen:
+        name = _new_name(found, seen)
+        if name is None:
             yield Failure(prompt_id=found.prompt_id, reason=DUPLICATES[record], detail=where)
-            continue
-        seen.add(key)
-        yield found
+        else:
+            yield found if name == found.prompt_id else replace(found, prompt_id=name)
+
+
+def _new_name(made: Prompt, seen: set[bytes]) -> str | None:
+    """The id of a row, which is then seen; None where it came before.
+
+    Of rows with the same responses and other labels the first keeps the id without labels, which stored runs know
+    it by: `verify --repair` writes prompts again, and later stages must find them.
+    """
+    names = [made.prompt_id]
+    if isinstance(made, Example):
+        names.append(labelled_id(made.prompt_id, made.pairs, made.rewards))
+    keys = [bytes.fromhex(name) for name in names]  # half the memory of the text
+    new = [name for name, key in zip(names, keys, strict=True) if key not in seen]
+    if names[-1] not in new:
+        return None
+    seen.update(keys)
+    return new[0]
 
 
 def read_answers(source: PromptSource) -> Iterator[Example | Failure]:

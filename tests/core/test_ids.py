@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayflow.core.ids import pair_id, prompt_id
+from rayflow.core.ids import labelled_id, pair_id, prompt_id
 
 HELLO = ({"role": "user", "content": "Hello"},)
 
@@ -40,6 +40,12 @@ def test_given_responses_and_their_order_are_part_of_the_id():
     ids = [prompt_id("Hello", (), given) for given in ((), ("a",), ("b",), ("a", "b"), ("b", "a"), ("ab",))]
     assert len(set(ids)) == len(ids)
     assert prompt_id(None, HELLO, ("a",)) != prompt_id("Hello", (), ("a",))
+
+
+def test_labels_name_an_example_in_every_version():
+    """SHA-256 of '{"example":"p17","pairs":[[0,1],[2,1]],"scores":[1.0,0.0,null]}'."""
+    assert labelled_id("p17", [(2, 1), (0, 1)], [1, -0.0, float("nan")]) == "49b559679240d241"
+    assert labelled_id("p17", [(1, 2), (0, 1)], [1, 0, float("nan")]) != "49b559679240d241"
 
 
 def test_a_pair_is_named_by_its_path():

@@ -43,6 +43,37 @@ def test_every_pair_of_a_prompt_is_a_row_and_only_exact_repeats_are_dropped(tmp_
     assert last.reason == "duplicate example" and last.prompt_id == kept[0].prompt_id
 
 
+GROUP = {"prompt": "Sky?", "responses": ["blue", "green", "grey"]}
+SCORED = {**PAIR, "score_chosen": 2, "score_rejected": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("first", "other"),
+    [
+        ({**GROUP, "pairs": [[0, 1]]}, {**GROUP, "pairs": [[2, 1]]}),
+        ({**GROUP, "pairs": [[2, 1], [0, 1]]}, {**GROUP, "pairs": [[2, 1]]}),
+        ({**GROUP, "pairs": []}, {**GROUP, "pairs": [[0, 1]]}),
+        ({**GROUP, "scores": [3, 2, 1]}, {**GROUP, "scores": [1, 2, 3]}),
+        (GROUP, {**GROUP, "scores": [3, None, 1]}),
+        (PAIR, SCORED),
+        (SCORED, {**SCORED, "score_chosen": 3}),
+    ],
+)
+def test_other_labels_of_the_same_responses_are_another_row(tmp_path: Path, first: dict, other: dict) -> None:
+    """The first keeps the id that it has without them: stored runs know it by that."""
+    one, two, *again = read(source(tmp_path / "p.jsonl", [first, other, first, other]))
+    assert one.responses == two.responses and one.prompt_id != two.prompt_id
+    assert one.prompt_id == prompt_id("Sky?", (), one.responses)
+    assert [row.reason for row in again] == ["duplicate example"] * 2
+
+
+def test_labels_that_say_the_same_are_repeats(tmp_path: Path) -> None:
+    pairs = {**GROUP, "pairs": [[2, 1], [0, 1]], "scores": [1, 0, None]}
+    turned = {**GROUP, "pairs": [[0, 1], [2, 1]], "scores": [1.0, -0.0, None]}
+    one, again = read(source(tmp_path / "p.jsonl", [pairs, turned]))
+    assert one.responses == ("blue", "green", "grey") and again.reason == "duplicate example"
+
+
 def test_the_same_file_gives_its_prompts_once_where_only_they_are_wanted(tmp_path: Path) -> None:
     rows = [PAIR, {**PAIR, "rejected": "red"}, {**PAIR, "prompt": "Sea?", "rejected": "blue"}]
     first, again, unusable_pair = read(source(tmp_path / "p.jsonl", rows), Prompt)
