@@ -6,16 +6,15 @@ weight. Nothing here imports torch: the command line asks these questions before
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import struct
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
+from rayflow.core.digests import FileDigests
 from rayflow.core.hub import HUB_ID, fetch_config, hub_identity, local_copy
 from rayflow.errors import ModelError
 
@@ -122,8 +121,7 @@ def damaged_files(folder: Path, remembered: bool = True) -> list[str]:
 
     Args:
         folder: of the model.
-        remembered: a file whose size and time are those of an earlier reading is not read again, which finds an
-            exchanged file in no time, but no bit that flipped on the disk.
+        remembered: see `FileDigests`.
     """
     try:
         listed = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
@@ -131,15 +129,12 @@ def damaged_files(folder: Path, remembered: bool = True) -> list[str]:
         return []
     except (OSError, ValueError):
         return [CHECKSUMS]
-    known, fresh = _load_digests() if remembered else {}, {}
-    found = [
-        name
-        for name, digest in listed.items()
-        if not (path := folder / name).is_file() or _file_digest(path, known, fresh) != digest
-    ]
-    if fresh:
-        _store_digests(fresh)
-    return found
+    with FileDigests(remembered) as digests:
+        return [
+            name
+            for name, digest in listed.items()
+            if not (path := folder / name).is_file() or digests.of(path) != digest
+        ]
 
 
 def _is_whole(path: Path) -> bool:
@@ -209,47 +204,8 @@ def model_digest(model: str) -> str:
     if not folder.is_dir():
         raise ModelError(f"Model folder '{folder}' does not exist.")
     paths = {p for pattern in _CONTENT for p in folder.glob(pattern) if p.is_file()}
-    known = _load_digests()
-    fresh: dict[str, list[Any]] = {}
     total = hashlib.sha256()
-    for name, path in sorted((p.relative_to(folder).as_posix(), p) for p in paths):
-        total.update(f"{name}\0{_file_digest(path, known, fresh)}\n".encode())
-    if fresh:
-        _store_digests(fresh)
+    with FileDigests() as digests:
+        for name, path in sorted((p.relative_to(folder).as_posix(), p) for p in paths):
+            total.update(f"{name}\0{digests.of(path)}\n".encode())
     return total.hexdigest()
-
-
-def _file_digest(path: Path, known: dict[str, list[Any]], fresh: dict[str, list[Any]]) -> str:
-    """SHA-256 of one file, read again only when its size or modification time changed."""
-    real = path.resolve()
-    stat = real.stat()
-    entry = known.get(str(real))
-    if entry is not None and entry[:2] == [stat.st_size, stat.st_mtime_ns]:
-        return entry[2]
-    with real.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    fresh[str(real)] = [stat.st_size, stat.st_mtime_ns, digest]
-    return digest
-
-
-def _cache_home() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-
-
-def _load_digests() -> dict[str, list[Any]]:
-    """The cache {real path: [size, mtime_ns, sha256]}; empty where it is missing or unreadable."""
-    try:
-        cached = json.loads((_cache_home() / "rayflow" / "digests.json").read_text())
-    except (OSError, ValueError):
-        return {}
-    return cached if isinstance(cached, dict) else {}
-
-
-def _store_digests(fresh: dict[str, list[Any]]) -> None:
-    """Merge `fresh` into the cache by rename. It only saves time, so a read-only home is not an error."""
-    folder = _cache_home() / "rayflow"
-    with contextlib.suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=folder, prefix="digests.", delete=False) as file:
-            json.dump(_load_digests() | fresh, file)
-        os.replace(file.name, folder / "digests.json")

@@ -98,8 +98,7 @@ class Pipeline:
                     todo.append(stage)
             self._check_inputs(todo)
             if not started and any(is_heavy(stage) for stage in todo):
-                # Of a stored stage no worker is made, so what it asked for need not be here.
-                left = [s for each in steps for s in each if not self._plan.artifacts[s.name].committed]
+                left = (s for each in steps for s in each if not self._plan.artifacts[s.name].committed)
                 self._runner.start([stage for stage in left if is_heavy(stage)])
                 started = True
             if todo and is_sharded(todo[0]):

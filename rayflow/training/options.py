@@ -15,6 +15,8 @@ Objective = Literal["policy", "reward"]
 class ChoiceOptions(Options):
     """Choose the checkpoint by its proxy win rate on the validation prompts (`prompts.validation`).
 
+    One at which more of these prompts than `max_failed_fraction` have no score is not chosen: its rate is another's.
+
     Attributes:
         every_steps: optimizer steps between evaluations; the last step is always evaluated.
         patience: stop after so many evaluations in a row without a better one; None trains to the end.
