@@ -63,10 +63,11 @@ class SystemResult:
 
 @dataclass(frozen=True, kw_only=True)
 class PairResult:
-    """Two systems by mean quality on each task: shares of tasks, and the win rate of the first, ties half."""
+    """Two systems by mean quality on the tasks that have both: shares of these, the first's win rate with ties half."""
 
     first: str
     second: str
+    num_tasks: int
     win: float
     tie: float
     loss: float
@@ -113,11 +114,12 @@ def human_result(
     num_resamples: int = 10_000,
     confidence: float = 0.95,
 ) -> HumanResult:
-    """Means, votes and agreement.
+    """Means, votes and agreement. A rating without a quality and without a vote, such as an empty line, is none.
 
     Raises:
         DataError: there are no ratings.
     """
+    ratings = [each for each in ratings if np.isfinite(each.quality).any() or each.best != NOT_GIVEN]
     if not ratings:
         raise DataError("The files hold no ratings.")
     quality, best = _matrices(len(names), ratings)
@@ -160,8 +162,7 @@ class _Ballots:
     @classmethod
     def of(cls, best: np.ndarray) -> _Ballots:
         """Count [raters, tasks] answers, NaN where not given."""
-        voted = (votes for votes in best.T if not np.isnan(votes).all())
-        return cls(best[~np.isnan(best)], tuple(_majority(votes) for votes in voted))
+        return cls(best[~np.isnan(best)], tuple(_majority(v) for v in best.T if not np.isnan(v).all()))
 
     def votes_for(self, answer: int) -> float:
         """Share of all votes."""
@@ -185,10 +186,8 @@ class _Intervals:
         values = values[np.isfinite(values)]
         if not len(values):
             return Interval(np.nan, np.nan, np.nan)
-        draws = rng(self.seed, "human", *name)
-        return Interval(
-            *bootstrap_mean(values, draws, num_resamples=self.num_resamples, confidence=self.confidence)
-        )
+        settings = {"num_resamples": self.num_resamples, "confidence": self.confidence}
+        return Interval(*bootstrap_mean(values, rng(self.seed, "human", *name), **settings))
 
 
 def _matrices(num_systems: int, ratings: Sequence[Rating]) -> tuple[np.ndarray, np.ndarray]:
@@ -237,6 +236,7 @@ def _pair(first: str, second: str, differences: np.ndarray, intervals: _Interval
     return PairResult(
         first=first,
         second=second,
+        num_tasks=len(sign),
         win=_share(sign > 0),
         tie=_share(sign == 0),
         loss=_share(sign < 0),

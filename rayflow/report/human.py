@@ -107,7 +107,7 @@ def _by_quality(result: HumanResult) -> str:
     name, mean, low, high = pair.first, rate.mean, rate.low, rate.high
     if mean < 0.5:
         name, mean, low, high = pair.second, 1 - mean, 1 - high, 1 - low
-    settled = excludes_half(low, high, result.num_tasks, result.confidence)
+    settled = excludes_half(low, high, pair.num_tasks, result.confidence)
     return (
         f"By mean quality {name} wins {words.percent(mean)} (ties half, {words.percent(result.confidence, 0)} interval "
         f"{words.percent(low)} to {words.percent(high)}): "
@@ -185,7 +185,9 @@ def notes(result: HumanResult) -> list[str]:
         found.append(
             "Raters hardly agree on quality: are the instructions clear, and is the difference one that can be seen?"
         )
-    if result.num_tasks < FEW_PROMPTS:
-        tasks = words.count(result.num_tasks, "task")
-        found.append(f"With {tasks} the intervals are too narrow; use at least {FEW_PROMPTS}.")
+    fewest = min((pair.num_tasks for pair in result.pairs if pair.num_tasks), default=result.num_tasks)
+    if fewest < FEW_PROMPTS:
+        tasks = words.count(fewest, "task")
+        both = " on which both of two systems are rated" if fewest < result.num_tasks else ""
+        found.append(f"With {tasks}{both} the intervals are too narrow; use at least {FEW_PROMPTS}.")
     return found

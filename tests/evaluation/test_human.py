@@ -50,7 +50,7 @@ def test_quality_is_the_mean_over_tasks_of_the_raters_mean():
 
 def test_pairs_compare_the_means_of_each_task_that_has_both():
     (pair,) = human_result(NAMES, RATINGS, num_resamples=200).pairs
-    assert (pair.first, pair.second) == NAMES
+    assert (pair.first, pair.second, pair.num_tasks) == (*NAMES, 3)
     assert (pair.win, pair.tie, pair.loss, pair.win_rate.mean) == (0, 0, 1, 0)
     three = human_result(
         ("a", "b", "c"), [Rating("ann", "t", np.array([1.0, 2, 2]), NOT_GIVEN)], num_resamples=10
@@ -64,6 +64,15 @@ def test_agreement_needs_two_raters():
     assert -1 < found.quality_agreement < 1 and -1 < found.best_agreement < 1
     one = human_result(NAMES, [r for r in RATINGS if r.rater == "ann"], num_resamples=10)
     assert math.isnan(one.quality_agreement) and math.isnan(one.best_agreement)
+
+
+def test_an_answer_without_quality_and_vote_is_no_rating():
+    blank = rating("dan", "t9", (math.nan, math.nan), NOT_GIVEN)
+    votes = rating("ann", "t8", (math.nan, math.nan), NO_PREFERENCE)
+    found = human_result(NAMES, [*RATINGS, blank, votes], num_resamples=10)
+    assert (found.num_tasks, found.num_raters, found.num_ratings, found.num_voted) == (5, 3, 10, 5)
+    with pytest.raises(DataError, match="no ratings"):
+        human_result(NAMES, [blank])
 
 
 def test_no_ratings_are_an_error():

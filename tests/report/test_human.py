@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rayflow.evaluation.human import NO_PREFERENCE, NOT_GIVEN, HumanResult, Rating, human_result
-from rayflow.report.human import cards, lead
+from rayflow.report.human import cards, lead, notes
 
 
 def result(num_systems: int, best: list[int]) -> HumanResult:
@@ -73,3 +73,20 @@ def test_the_best_quality_is_one_systems_only_if_no_other_has_it(
     ratings = [Rating("ann", f"t{i}", np.array(quality), NO_PREFERENCE) for i in range(2)]
     card = cards(human_result(("sft", "dpo", "rso"), ratings, num_resamples=10))[0]
     assert (card.title, card.value, card.detail) == (title, value, detail)
+
+
+def test_two_systems_are_settled_by_the_tasks_on_which_both_are_rated() -> None:
+    """Two unanimous tasks settle nothing, however many there are with a vote alone."""
+
+    def told(num_rated: int, num_tasks: int) -> tuple[str, str]:
+        rated = [np.array([3.0, 4.0])] * num_rated + [np.array([np.nan, 4.0])] * (num_tasks - num_rated)
+        ratings = [Rating("ann", f"t{i}", quality, 1) for i, quality in enumerate(rated)]
+        found = human_result(("sft", "dpo"), ratings, num_resamples=10)
+        return lead(found), notes(found)[-1]
+
+    assert told(2, 40)[0].endswith("that does not settle which is better.")
+    assert told(2, 40)[1].startswith(
+        "With 2 tasks on which both of two systems are rated the intervals are too"
+    )
+    assert told(30, 40)[0].endswith("it is better.") and "too narrow" not in told(30, 40)[1]
+    assert told(8, 8)[1].startswith("With 8 tasks the intervals are too narrow")
