@@ -12,6 +12,7 @@ from rayflow.config import RunConfig
 from rayflow.config.run import learns_from_pairs
 from rayflow.core.model_folder import resolve_model
 from rayflow.core.options import build
+from rayflow.core.registry import is_plug_in
 from rayflow.errors import ConfigError
 from rayflow.losses.base import needs
 from rayflow.pipeline.prompts import PromptStage
@@ -35,8 +36,20 @@ def reads_rewards(config: RunConfig) -> bool:
     """Whether the rewards of sampled candidates are used, or wanted all the same."""
     if config.score == "always" or num_resamples(config) or needs(build("loss", config.train.loss)).rewards:
         return True
-    rules = (build("selection", config.select), False), (build("pairing", config.pair), True)
-    return any(_rule_reads_rewards(rule, asks, is_ranked(config)) for rule, asks in rules)
+    return any(_rule_reads_rewards(rule, asks, is_ranked(config)) for rule, asks in _rules(config))
+
+
+def learns_rewards(config: RunConfig) -> bool:
+    """Whether the reward, scored or asked, has a part in what the loss sees of sampled candidates."""
+    loss = build("loss", config.train.loss)
+    paired = learns_from_pairs(config.train.loss) or is_plug_in(loss)  # whose code may read them
+    rules = _rules(config)[: 2 if paired else 1]
+    return needs(loss).rewards or any(_rule_reads_rewards(rule, asks, ranked=False) for rule, asks in rules)
+
+
+def _rules(config: RunConfig) -> list[tuple[object, bool]]:
+    """Selection and pairing, and whether each asks for labels unless it says otherwise."""
+    return [(build("selection", config.select), False), (build("pairing", config.pair), True)]
 
 
 def _rule_reads_rewards(rule: object, asks_by_default: bool, ranked: bool) -> bool:

@@ -48,7 +48,7 @@ def collect(plan: Plan) -> EvaluationReport:
         created=created(config),
         policy=policy,
         baseline=baseline,
-        sft=model_name(config),
+        sft=model_name(config.model),
         prompts=Path(config.prompts.path).name,
         sampling=_sampling(config),
         rewards={name: title(reward) for name, reward in config.rewards.items()},
@@ -77,11 +77,7 @@ def _called(side: SideOptions) -> str:
         return "SFT policy"
     if side.target:
         return "targets"
-    path = Path(side.run or side.model or (side.responses.path if side.responses else ""))
-    # runs/name/07-train/model is called by its run's name
-    return (
-        path.parent.parent.name if path.name == "model" and path.parent.name.endswith("-train") else path.name
-    )
+    return model_name(side.run or side.model or (side.responses.path if side.responses else ""))
 
 
 def _sampling(config: EvaluateConfig) -> str:

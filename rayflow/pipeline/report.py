@@ -23,7 +23,7 @@ from rayflow.pipeline.report_columns import (
     reference_section,
     selection_section,
 )
-from rayflow.pipeline.report_steps import logged_steps, trained_on
+from rayflow.pipeline.report_steps import kept_step, logged_steps, trained_on
 from rayflow.report.data import (
     FailureCount,
     PositionBias,
@@ -74,7 +74,7 @@ def collect(plan: Plan) -> ReportData:
         name=config.name,
         created=created(config),
         method=" x ".join(method if parts else (f"{config.source} data", *method)),
-        model=model_name(config),
+        model=model_name(config.model),
         reward=title(config.reward) if config.reward else "none",
         missing_eos_penalty=penalty_in(config.reward) if "score" in plan.stages else None,
         not_part_of_run=absent,
@@ -104,9 +104,11 @@ def created(config: JobConfig) -> datetime:
     return datetime.fromtimestamp(read_json(marker)["created"] if marker.exists() else 0, tz=UTC)
 
 
-def model_name(config: JobConfig) -> str:
-    """What training starts from, without its path."""
-    return Path(config.model).name if "/" in config.model else config.model
+def model_name(place: str) -> str:
+    """A model, or a file of responses, as a reader calls it: without its path, and one trained here by its run."""
+    path = Path(place)
+    is_trained = path.name == "model" and path.parent.name.endswith("-train")  # runs/NAME/07-train/model
+    return path.parent.parent.name if is_trained else path.name
 
 
 def _selection(plan: Plan) -> SelectionSection:
@@ -138,11 +140,14 @@ def _reference(plan: Plan) -> ReferenceSection:
 
 def training_section(plan: Plan, loss: KindOptions) -> TrainingSection:
     """The training curves."""
-    train = plan.artifacts["train"]
+    train, options = plan.artifacts["train"], plan.config.train
+    history = tuple(logged_steps(train))
+    reached = history[-1].get("epoch") if history else None  # early stopping leaves out the rest
     return TrainingSection(
-        history=tuple(logged_steps(train)),
+        history=history,
         loss=title(loss),
-        num_epochs=plan.config.train.num_epochs,
+        num_epochs=options.num_epochs if reached is None else reached,
+        kept_step=kept_step(history) if options.choose is not None else None,
         unshared=train.manifest().extra.get("unshared"),
     )
 

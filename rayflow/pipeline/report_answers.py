@@ -6,8 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from rayflow.config import RunConfig
 from rayflow.core.evaluation_rows import Answered
+from rayflow.core.model_folder import resolve_model
+from rayflow.core.options import build
 from rayflow.core.seeds import derive
+from rayflow.losses.base import needs
+from rayflow.pipeline.candidates import learns_rewards
 from rayflow.pipeline.plan import Plan
 from rayflow.pipeline.report_columns import cut_share
 from rayflow.report.data import EvaluationSection, Sample, SamplesSection, draw
@@ -37,11 +42,27 @@ def evaluation_section(plan: Plan, shared: Sequence[Overlap]) -> EvaluationSecti
         policy_lengths=lengths(policy),
         baseline_lengths=lengths(baseline),
         baseline="SFT model" if config.evaluate.baseline == "sft" else "targets",
-        optimised=config.source == "sampled" or "score" in plan.stages or config.train.choose is not None,
+        is_start=is_start(config),
+        optimised=is_optimised(config),
         num_seen=sum(found.num_shared for found in shared if found.is_seen),
         policy_cut=cut(stage.policy),
         baseline_cut=cut(stage.baseline),
     )
+
+
+def is_start(config: RunConfig) -> bool:
+    """Whether the baseline is the model that training started from, as it is not in a later round."""
+    baseline = config.evaluate.baseline_model or config.model
+    return config.evaluate.baseline == "sft" and resolve_model(baseline) == resolve_model(config.model)
+
+
+def is_optimised(config: RunConfig) -> bool:
+    """Whether the run's reward selected, ordered or weighted what was trained on, or chose the checkpoint."""
+    if config.train.choose is not None:
+        return True
+    if config.source == "sampled":
+        return learns_rewards(config)
+    return config.source == "direct" and needs(build("loss", config.train.loss)).rewards
 
 
 def samples_section(rows: Sequence[tuple[Answered, Answered]], count: int, seed: int) -> SamplesSection:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from rayflow.errors import ArtifactError
 from rayflow.pipeline.artifact import Artifact
+from rayflow.training.choice import WIN_RATE
 from rayflow.training.metrics import Metrics, read_metrics
 
 
@@ -49,9 +51,16 @@ def logged_steps(train: Artifact) -> list[Metrics]:
     )
 
 
+def kept_step(steps: Sequence[Metrics]) -> int | None:
+    """The step whose model was kept: the first with the highest win rate; None if none was compared."""
+    rates = {int(row["step"]): row[WIN_RATE] for row in steps if row.get(WIN_RATE) is not None}
+    return max(rates, key=lambda step: (rates[step], -step), default=None)
+
+
 def trained_on(train: Artifact) -> TrainedOn:
     """What went through a finished training."""
-    steps, groups = logged_steps(train), train.manifest().extra.get("num_groups")
+    steps, told = logged_steps(train), train.manifest().extra
+    groups = told.get("num_trained", told.get("num_groups"))  # the first is not told of an older run
     epochs = steps[-1].get("epoch") if steps else None
     speeds = [row["tokens_per_second"] for row in steps if row.get("tokens_per_second") is not None]
     return TrainedOn(

@@ -32,7 +32,7 @@ def collect(plan: Plan) -> RewardReport:
         name=config.name,
         created=created(config),
         kind=config.kind,
-        model=model_name(config),
+        model=model_name(config.model),
         num_rows=done["encode"].manifest().num_rows if "encode" in done else None,
         num_pairs=(trained.get("num_pairs") or trained.get("num_groups")),
         trained=str(plan.artifacts["train"].folder / "model") if trained else None,

@@ -46,13 +46,15 @@ class TrainingSection:
             "learning_rate", "grad_norm", "memory/peak_rss_bytes", "memory/peak_gpu_bytes". A key may be absent
             from some steps.
         loss: the loss as a reader calls it, such as "hinge_norm (gamma 0.05)".
-        num_epochs: passes over the pairs; None if unknown.
+        num_epochs: passes over what is trained on, as far as training came; None if unknown.
+        kept_step: whose model was kept, where it was chosen by its win rate on validation prompts; else None.
         unshared: why the model read the prompt anew for every response; None if it read it once.
     """
 
     history: tuple[Mapping[str, float], ...]
     loss: str | None = None
     num_epochs: float | None = None
+    kept_step: int | None = None
     unshared: str | None = None
 
     def peak(self, kind: Literal["rss", "gpu"]) -> int | None:

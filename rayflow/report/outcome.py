@@ -28,6 +28,7 @@ class EvaluationSection:
         optimised: whether the reward that judges also selected, ordered or weighted what was trained on, or chose
             the checkpoint.
         baseline: what the policy is compared with.
+        is_start: whether training started from the baseline; False in a later round, say.
         num_seen: of these prompts, those that were trained on all the same.
         policy_cut, baseline_cut: shares of the responses that the sampler cut at max_tokens; None where it is not
             told how they ended, as of given ones.
@@ -50,6 +51,7 @@ class EvaluationSection:
     baseline_lengths: Values | None = None
     optimised: bool = True
     baseline: str = "SFT model"
+    is_start: bool = True
     num_seen: int = 0
     policy_cut: float | None = None
     baseline_cut: float | None = None

@@ -93,9 +93,9 @@ def evaluation_notes(section: EvaluationSection, penalty: float | None) -> list[
     found = []
     if section.optimised:
         found.append(
-            "The reward that selected the training data also judges this evaluation, so the win rate is "
-            "optimistic: it shows that training optimised the reward, not that people prefer the result. "
-            "Confirm it with another judge or with human ratings."
+            "The reward that judges this evaluation also selected, ordered or weighted the training data, or chose the "
+            "checkpoint, so the win rate is optimistic: it shows that training optimised the reward, not that people "
+            "prefer the result. Confirm it with another judge or with human ratings."
         )
     if abs(section.length_change) > LENGTH_WARNING:
         found.append(

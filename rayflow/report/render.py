@@ -114,17 +114,24 @@ def lead(data: ReportData) -> str:
         return "The trained model has not been compared with its baseline yet."
     percent = words.percent
     interval = f"{percent(section.confidence, 0)} interval {percent(section.low)} to {percent(section.high)}"
-    is_start = section.baseline == "SFT model"
-    baseline = "the model it started from (SFT model)" if is_start else words.the(section.baseline)
     seen = f" ({section.num_seen:,} of them trained on)" if section.num_seen else ""
     result = (
         f"On {words.count(section.num_prompts, f'{section.prompts_are} prompt')}{seen} the trained model wins "
-        f"{percent(section.win_rate)} ({interval}) of comparisons with {baseline}."
+        f"{percent(section.win_rate)} ({interval}) of comparisons with {_named(section)}."
     )
     if section.excludes_half:
         side, verdict = ("above", "better") if section.win_rate > 0.5 else ("below", "worse")
         return f"{result} The whole interval lies {side} 50%: by this reward it is {verdict}."
     return f"{result} That does not settle which of the two is better."
+
+
+def _named(section: EvaluationSection) -> str:
+    """The baseline within a sentence."""
+    if section.baseline != "SFT model":
+        return words.the(section.baseline)
+    if section.is_start:
+        return "the model it started from (SFT model)"
+    return "the SFT model (which is not the one that training started from)"
 
 
 def _judge(reward: str) -> str:

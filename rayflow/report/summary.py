@@ -51,8 +51,9 @@ def summary(data: ReportData) -> dict[str, Any]:
             max_tokens, null where unknown);
         `position_bias`: list of `source`, `num_comparisons`, `changed` (share), `mean_difference`;
         `pairing`: `num_pairs`, `num_prompts`, `num_by_ranker`, `margin` (mean);
-        `training`: `loss_name`, `num_epochs`, `num_logged`, `last_step`, `peak_rss_bytes` and `peak_gpu_bytes`
-            of the largest training process, and `first` and `last`, the first and last logged value of each metric;
+        `training`: `loss_name`, `num_epochs` (as far as it came), `num_logged`, `last_step`, `kept_step` (whose model
+            was chosen, null where none was), `peak_rss_bytes` and `peak_gpu_bytes` of the largest training process,
+            and `first` and `last`, the first and last logged value of each metric;
         `reference`: `source`, `num_compared`, `mean_difference`, `max_difference` (nats), `threshold`;
         `samples`: `num_shown`, `num_prompts`, `seed`;
         `failures`: list of `stage`, `reason`, `count`, `example`, `kept`, `dropped`;
@@ -130,6 +131,7 @@ def training_summary(section: TrainingSection) -> dict[str, Any]:
         "num_epochs": section.num_epochs,
         "num_logged": len(section.history),
         "last_step": section.history[-1]["step"] if section.history else None,
+        "kept_step": section.kept_step,
         "peak_rss_bytes": section.peak("rss"),
         "peak_gpu_bytes": section.peak("gpu"),
         "first": {key: values[0] if values else None for key, values in logged.items()},

@@ -355,6 +355,22 @@ def test_an_undecided_interval_is_not_called_a_win():
     assert "it is worse" in render(replace(bare(), evaluation=evaluated(win_rate=0.4, low=0.3, high=0.45)))
 
 
+def test_a_baseline_that_training_did_not_start_from_is_not_called_its_start():
+    assert "of comparisons with the model it started from (SFT model)." in lead(example.finished())
+    later = replace(example.finished(), evaluation=replace(example.finished().evaluation, is_start=False))
+    assert "with the SFT model (which is not the one that training started from)." in lead(later)
+    targets = replace(later, evaluation=replace(later.evaluation, baseline="targets"))
+    assert "of comparisons with the targets." in lead(targets)
+
+
+def test_a_chosen_checkpoint_is_told_with_its_step():
+    data = example.finished()
+    assert "was kept" not in render(data) and summary(data)["training"]["kept_step"] is None
+    chosen = replace(data, training=replace(data.training, kept_step=40, num_epochs=1.5))
+    assert "the model of step 40 was kept" in render(chosen) and ", 1.50 epochs." in render(chosen)
+    assert summary(chosen)["training"]["kept_step"] == 40
+
+
 def test_samples_are_drawn_by_seed_alone():
     positions = draw(1000, count=12, seed=3)
     assert len(positions) == len(set(positions.tolist())) == 12

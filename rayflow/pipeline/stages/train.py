@@ -129,7 +129,7 @@ class TrainStage:
         """Train, or go on from the last checkpoint.
 
         Returns:
-            What the manifest keeps: groups, pairs, steps, the last step's metrics, the most memory that a
+            What the manifest keeps: groups, those with anything to train on, pairs, steps, the last step's metrics, the most memory that a
             training process held, and why prompts were not shared, if they were not.
 
         Raises:
@@ -170,6 +170,7 @@ class TrainStage:
             history = context.runner.train(job, self.pool, self.max_restarts, on_step)
         return {
             "num_groups": len(lengths.prompt) // self.orders,
+            "num_trained": int(np.count_nonzero(units)) // self.orders,
             "num_pairs": int(lengths.num_pairs.sum()),
             "num_steps": len(history),
             "last": history[-1] if history else {},
