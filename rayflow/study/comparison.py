@@ -45,6 +45,25 @@ class Order:
 
 
 @dataclass(frozen=True)
+class Column:
+    """A column of a paper's table.
+
+    Attributes:
+        name: its heading in the table. One with "proxy" in it is compared with the proxy, any other with the gold
+            reward.
+        numbers: the paper's, by row.
+    """
+
+    name: str
+    numbers: Mapping[str, float]
+
+    @property
+    def reward(self) -> str:
+        """Ours that it is compared with."""
+        return "proxy" if "proxy" in self.name.lower() else "gold"
+
+
+@dataclass(frozen=True)
 class Comparison:
     """All pairs of rows that a paper's column orders, and that are measured here."""
 
@@ -71,9 +90,7 @@ class Comparison:
         return sum(order.agrees for order in self.orders)
 
 
-def compare(
-    rows: Mapping[str, RowSummary], columns: Mapping[str, Mapping[str, float]]
-) -> dict[str, Comparison]:
+def compare(rows: Mapping[str, RowSummary], columns: Mapping[str, Column]) -> dict[str, Comparison]:
     """Columns of the paper against our rewards, by heading; one that orders no measured pair is left out.
 
     Two columns that ask the same question (which of two rows wins more often by one reward) ask it once: the
@@ -81,10 +98,9 @@ def compare(
 
     Args:
         rows: what was measured, by name.
-        columns: the paper's numbers by row, by heading. One with "proxy" in it is compared with the proxy, any
-            other with the gold reward.
+        columns: the paper's, by the heading under which they are shown.
     """
-    found = {heading: _orders(rows, heading, paper) for heading, paper in columns.items()}
+    found = {heading: _orders(rows, column) for heading, column in columns.items()}
     asked = {_question(order): order.p_value for orders in found.values() for order in orders}
     adjusted = dict(zip(asked, holm(np.array(list(asked.values()))).tolist(), strict=True))
     return {
@@ -94,9 +110,8 @@ def compare(
     }
 
 
-def _orders(rows: Mapping[str, RowSummary], heading: str, paper: Mapping[str, float]) -> list[Order]:
-    reward = "proxy" if "proxy" in heading.lower() else "gold"
-    orders = []
+def _orders(rows: Mapping[str, RowSummary], column: Column) -> list[Order]:
+    reward, paper, orders = column.reward, column.numbers, []
     for pair in itertools.combinations([name for name in paper if name in rows], 2):
         if paper[pair[0]] == paper[pair[1]]:
             continue

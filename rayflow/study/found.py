@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -18,7 +19,7 @@ from rayflow.core.files import read_json
 from rayflow.errors import ArtifactError
 from rayflow.pipeline.reward_plan import build_reward_plan
 from rayflow.report.summary import strict
-from rayflow.study.comparison import Comparison, compare
+from rayflow.study.comparison import Column, Comparison, compare
 from rayflow.study.pair_quality import PairQuality
 from rayflow.study.parts import Study
 from rayflow.study.results import RowResult, RowSummary, pairs_path, summarise
@@ -62,12 +63,14 @@ class Found:
         return compare(self.rows, self.papers)
 
     @property
-    def papers(self) -> dict[str, dict[str, float]]:
-        """The papers' numbers by row, in percent, by heading."""
+    def papers(self) -> dict[str, Column]:
+        """The papers' numbers, in percent, by heading: the table's title (with its key where two have one) and theirs."""
+        tables = self.config.tables
+        titles = Counter(table.title for table in tables.values())
         return {
-            f"{table.title}: {column}": paper
-            for table in self.config.tables.values()
-            for column, paper in table.paper.items()
+            f"{table.title}{f' ({key})' if titles[table.title] > 1 else ''}: {name}": Column(name, numbers)
+            for key, table in tables.items()
+            for name, numbers in table.paper.items()
         }
 
 

@@ -171,7 +171,7 @@ def _row_notes(found: Found) -> list[str]:
 
 def _compared(found: Found, heading: str, order: Order) -> tuple[str, str, str, str]:
     """A line of the paper's order: the pair, the paper's numbers, ours, and whether ours is clear."""
-    titles, paper = found.config.all_rows, found.papers[heading]
+    titles, paper = found.config.all_rows, found.papers[heading].numbers
     mean, low, high = (
         words.fixed(100 * value, 1)
         for value in (order.difference.mean, order.difference.low, order.difference.high)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from rayflow.errors import DataError
-from rayflow.study.comparison import compare, difference
+from rayflow.study.comparison import Column, compare, difference
 from rayflow.study.intervals import interval
+from rayflow.study.page import page
 from rayflow.study.results import summarise
 from rayflow.study.tables import make_table, markdown, sweep_table
 from tests.study import example
@@ -88,7 +89,7 @@ def rows_of_three():
 
 def test_the_papers_order_is_compared_pair_by_pair_and_adjusted_for_all_of_them():
     paper = {"a": 90.0, "b": 80.0, "c": 70.0, "not measured": 60.0}
-    found = compare(rows_of_three(), {"gold": paper, "gold again": paper})
+    found = compare(rows_of_three(), {name: Column(name, paper) for name in ("gold", "gold again")})
     # Two columns that ask the same three questions: adjusted for three, not for six.
     p_values = {(o.better, o.worse): o.p_value for o in found["gold again"].orders}
     # At 4 degrees of freedom P(|T| > t) = 1 - s (1 + (1 - s^2) / 2), s^2 = t^2 / (4 + t^2); t^2 = 40 and 11.645.
@@ -107,11 +108,28 @@ def test_a_column_of_the_proxy_is_compared_with_the_proxy_and_equal_numbers_orde
         "a": summarise([example.result("a", 1, [0.9, 0.8], proxy=[0.1, 0.2])]),
         "b": summarise([example.result("b", 1, [0.5, 0.5])]),
     }
-    found = compare(
-        rows, {"HH, proxy": {"a": 2.0, "b": 1.0}, "gold": {"a": 2.0, "b": 1.0}, "even": {"a": 1, "b": 1}}
-    )
+    columns = {"HH, proxy": {"a": 2.0, "b": 1.0}, "gold": {"a": 2.0, "b": 1.0}, "even": {"a": 1, "b": 1}}
+    found = compare(rows, {name: Column(name, paper) for name, paper in columns.items()})
     assert [len(each.disagreements) for each in found.values()] == [1, 0]
     assert set(found) == {"HH, proxy", "gold"}
+
+
+def test_the_column_alone_says_which_reward_it_is_and_no_table_hides_anothers():
+    table = example.CONFIG["tables"]["table1"]
+    both = table | {"title": "Gold and proxy", "paper": table["paper"]}
+    tables = {"a": both, "b": both | {"paper": {"gold": {"direct": 1, "sft": 2}}}, "c": table}
+    found = example.made_up(example.CONFIG | {"tables": tables})
+    rewards = {
+        heading: {order.reward for order in each.orders} for heading, each in found.comparisons.items()
+    }
+    assert rewards == {
+        "Gold and proxy (a): gold": {"gold"},
+        "Gold and proxy (a): proxy": {"proxy"},
+        "Gold and proxy (b): gold": {"gold"},
+        "Table 1: gold": {"gold"},
+        "Table 1: proxy": {"proxy"},
+    }
+    assert "Gold and proxy (b): gold: of 1 pair" in page(found)
 
 
 def test_a_table_shows_ours_beside_the_papers():
