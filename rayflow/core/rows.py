@@ -67,7 +67,7 @@ class Responses(Prompt):
 
     Attributes:
         responses: n texts.
-        finish_reasons: n strings as in `Candidates`, where it is told; none where all ended by themselves.
+        finish_reasons: n strings as in `Candidates`, where it is told; none where it is not: none then counts as cut.
     """
 
     responses: tuple[str, ...]

@@ -18,8 +18,8 @@ from rayflow.pipeline.stage import StageContext, failure_of, read_rows
 from rayflow.sources.base import OTHER_SPLIT
 from rayflow.sources.read import read_answers
 
-_Answer = tuple[str, str]
-"""A response, and its finish reason (see `core.given_rows.Example`)."""
+_Answer = tuple[str, str | None]
+"""A response, and its finish reason; None where its row does not say it."""
 
 
 @dataclass
@@ -81,14 +81,16 @@ class GivenStage:
                 continue
             given = row.responses or ((row.target,) if row.target is not None else ())
             if given:
-                reasons = row.finish_reasons or ("stop",) * len(given)
+                reasons = row.finish_reasons or (None,) * len(given)
                 name = prompt_id(row.prompt, row.messages)
                 found.setdefault(name, []).extend(zip(given, reasons, strict=True))
         return found, refused
 
 
 def _given(name: str, answers: list[_Answer]) -> Given:
-    responses, reasons = zip(*answers, strict=True)
+    """Where no row says how a response ended, that is not known; where one does, the others ended by themselves."""
+    responses, told = zip(*answers, strict=True)
+    reasons = tuple(reason or "stop" for reason in told) if any(told) else ()
     return Given(
         prompt_id=name,
         responses=responses,
