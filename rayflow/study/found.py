@@ -64,7 +64,7 @@ class Found:
 
     @property
     def papers(self) -> dict[str, Column]:
-        """The papers' numbers, in percent, by heading: the table's title (with its key where two have one) and theirs."""
+        """The papers' columns, in percent, by heading: with the table's title, and its key where two have the same."""
         tables = self.config.tables
         titles = Counter(table.title for table in tables.values())
         return {

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rayflow.core.stats import sigmoid
-from rayflow.evaluation.length_control import _fit, length_controlled
+from rayflow.core.stats import bootstrap_mean, sigmoid
+from rayflow.evaluation.length_control import _by_prompt, _fit, length_controlled
 
 
 def drawn(constant: float, slope: float, num: int = 4000, shift: float = 30.0, each: int = 4, seed: int = 0):
@@ -58,8 +58,9 @@ def test_a_policy_that_always_wins_has_a_finite_fit():
     assert 0.97 < found.low <= found.win_rate <= found.high < 1 and np.isfinite(found.slope)
 
 
-def test_one_newton_step_gives_the_interval_of_whole_fits():
-    wins, differences, prompts = drawn(0.5, 1.0, num=300, each=2, seed=3)
+@pytest.mark.parametrize(("constant", "slope"), [(0.5, 1.0), (3.0, 1.5), (-2.5, 4.0)])
+def test_the_interval_is_that_of_fits_one_by_one(constant, slope):
+    wins, differences, prompts = drawn(constant, slope, num=300, each=2, seed=3)
     found = length_controlled(wins, differences, prompts, num_resamples=4000)
     rng = np.random.default_rng(1)
     x = np.stack([np.ones(300), np.tanh(differences / differences.std())], axis=1)
@@ -68,6 +69,24 @@ def test_one_newton_step_gives_the_interval_of_whole_fits():
         counts = rng.multinomial(150, np.full(150, 1 / 150))
         refits.append(sigmoid(_fit(x, wins, counts[prompts] / 2)[0]))
     assert [found.low, found.high] == pytest.approx(np.quantile(refits, [0.025, 0.975]), abs=0.01)
+
+
+@pytest.mark.parametrize(("num_won", "num_prompts"), [(38, 40), (2, 40), (20, 40), (300, 301)])
+def test_without_length_differences_the_interval_is_that_of_the_raw_win_rate(num_won, num_prompts):
+    wins = (np.arange(num_prompts) < num_won).astype(float)
+    found = length_controlled(wins, np.zeros(num_prompts), np.arange(num_prompts))
+    raw = bootstrap_mean(wins, np.random.default_rng(0))
+    assert (found.win_rate, found.low, found.high) == pytest.approx(raw, abs=0.003)
+
+
+def test_many_comparisons_are_divided_between_lengths_that_stay_as_long_as_they_were():
+    rng = np.random.default_rng(0)
+    length, weights, prompts = np.tanh(rng.normal(0, 1, 600)), rng.random(600), np.arange(600) // 3
+    for lengths in (length, length[prompts % 50], np.zeros(600)):
+        nodes, masses = _by_prompt(lengths, weights, prompts)
+        assert len(nodes) <= 101 and (masses >= 0).all()
+        for power in (0, 1):
+            assert masses @ nodes**power == pytest.approx(np.bincount(prompts, weights * lengths**power))
 
 
 def test_prompts_count_the_same_however_many_comparisons_they_have():
