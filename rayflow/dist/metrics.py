@@ -17,6 +17,7 @@ from ray.util.metrics import Counter, Gauge, Histogram
 
 from rayflow.core.beats import every
 from rayflow.core.rows import Accepted, Scores
+from rayflow.pipeline.folders import run_name
 from rayflow.pipeline.stage import ShardWorker, Work
 from rayflow.training.metrics import Metrics
 
@@ -74,7 +75,7 @@ def counts(work: Work) -> dict[str, float]:
 
 def tags_of(worker: ShardWorker) -> dict[str, str]:
     """The labels of a stage's numbers."""
-    return {"run": worker.target.folder.parent.name, "stage": worker.stage.name}
+    return {"run": run_name(worker.target.folder.parent), "stage": worker.stage.name}
 
 
 @contextlib.contextmanager

@@ -28,6 +28,7 @@ from rayflow.dist.data import StreamOptions, crowded, run_stream  # noqa: E402
 from rayflow.dist.metrics import record_step  # noqa: E402
 from rayflow.dist.watch import stall_watch  # noqa: E402
 from rayflow.errors import ConfigError, StageError  # noqa: E402
+from rayflow.pipeline.folders import run_name  # noqa: E402
 from rayflow.pipeline.placement import OTHER_MACHINES, check_groups, machine  # noqa: E402
 from rayflow.pipeline.runner import Metrics, OnStep  # noqa: E402
 from rayflow.pipeline.stage import ShardStage, ShardWorker  # noqa: E402
@@ -142,7 +143,7 @@ class RayRunner:
         )
 
         def on_metrics(metrics: Metrics) -> None:
-            record_step(Path(job.output_dir).parent.name, metrics)
+            record_step(run_name(Path(job.output_dir).parent), metrics)
             on_step(metrics)
 
         heading = f"train\n  {pool.num_workers} workers of {pool.num_cpus:g} CPU and {pool.num_gpus:g} GPU"

@@ -3,11 +3,32 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from rayflow.config import Config, JobConfig, RunConfig, as_override, load_config, schema_of
 from rayflow.errors import ArtifactError
+
+_INSIDE = re.compile(
+    r"(?<=[^/])/(round-\d+|rows/[^/]+/seed-[^/]+|gold/[^/]+/candidates|trained/version-\d+|attempts/[^/]+/run)$"
+)
+"""The runs that rounds, studies and refreshes make in their own folders."""
+_OF_STUDY = ("preferences", "proxy", "shared")
+"""Those right in a study's folder, whose names any run may have."""
+
+
+def run_name(root: Path) -> str:
+    """What tells a run from all others: its folder's path from that of the job that it is a part of, if it is of any.
+
+    "NAME", "NAME/round-2", "STUDY/rows/ROW/seed-1". Names of runs have no slash, so below one folder of runs no two are the same.
+    """
+    top = root.absolute()
+    while found := _INSIDE.search(top.as_posix()):
+        top = Path(top.as_posix()[: found.start()])
+    if top.name in _OF_STUDY and (top.parent / "config.yaml").exists():
+        top = top.parent
+    return root.absolute().relative_to(top.parent).as_posix()
 
 
 def job_of(folder: Path) -> type[JobConfig]:

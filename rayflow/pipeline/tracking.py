@@ -17,6 +17,7 @@ from rich.markup import escape
 from rayflow.core.files import read_json, write_json
 from rayflow.core.options import build
 from rayflow.core.private import hide
+from rayflow.pipeline.folders import run_name
 from rayflow.pipeline.identity import fingerprint
 from rayflow.pipeline.plan import Plan
 from rayflow.tracking.base import TrackedRun, Tracker
@@ -79,7 +80,7 @@ class Tracking:
         kind, stored = self._config.track.kind, self._stored()
         known = stored if stored.get("kind") == kind else {}
         settings = {key: str(value) for key, value in _flat(self._config.model_dump(mode="json")).items()}
-        run = TrackedRun(self._config.name, self._config.root, settings)
+        run = TrackedRun(run_name(self._config.root), self._config.root, settings)
         name = tracker.start(run, known.get("id"))
         self._state = {"kind": kind, "id": name, "last_step": known.get("last_step", 0)}
 

@@ -13,7 +13,7 @@ class TrackedRun:
     """What a tracker is told of a run.
 
     Attributes:
-        name: of the run.
+        name: of the run; of a part of a job with the job's before it, such as "NAME/round-2".
         folder: of the run.
         settings: the resolved configuration, dotted keys to values.
     """

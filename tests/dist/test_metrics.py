@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from rayflow.config import RunConfig
 from rayflow.core.rows import Accepted, Failure, Scores
-from rayflow.dist.metrics import COUNTERS, counts, record, record_step, watched_queues
+from rayflow.dist.metrics import COUNTERS, counts, record, record_step, tags_of, watched_queues
+from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.stage import Work
 from tests.pipeline.conftest import config, prompt_file, settings  # noqa: F401
 from tests.pipeline.helpers import run_data
@@ -33,6 +36,28 @@ def test_acceptance_is_counted_as_visits_so_that_shards_of_any_size_add_up() -> 
     found = counts(Work(rows, [], 0.1, 0))
     assert (found["accepted"], found["visited"]) == (12, 32 + 40)
     assert set(found) <= set(COUNTERS)
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("mine", "mine"),
+        ("mine/round-2", "mine/round-2"),
+        ("study/rows/dpo/seed-1", "study/rows/dpo/seed-1"),
+        ("study/gold/dpo/candidates", "study/gold/dpo/candidates"),
+        ("study/shared", "study/shared"),
+        ("shared", "shared"),
+        ("nightly/attempts/2026-11-20-1/run", "nightly/attempts/2026-11-20-1/run"),
+        ("nightly/trained/version-3", "nightly/trained/version-3"),
+    ],
+)
+def test_no_two_runs_have_the_same_label(tmp_path: Path, folder: str, name: str) -> None:
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "config.yaml").touch()
+    worker = SimpleNamespace(
+        target=Artifact(tmp_path / folder / "02-sample"), stage=SimpleNamespace(name="sample")
+    )
+    assert tags_of(worker) == {"run": name, "stage": "sample"}
 
 
 @pytest.mark.usefixtures("ray_cluster")

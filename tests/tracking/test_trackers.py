@@ -17,10 +17,13 @@ from rayflow.core.files import read_json
 from rayflow.core.options import KindOptions
 from rayflow.core.registry import FAMILIES
 from rayflow.errors import ConfigError, MissingPackageError
+from rayflow.pipeline.folders import run_name
 from rayflow.pipeline.preflight import preflight
 from rayflow.pipeline.run_plan import build_run_plan
 from rayflow.pipeline.tracking import FILE, Tracking
+from rayflow.tracking.base import TrackedRun
 from rayflow.tracking.mlflow import Mlflow
+from rayflow.tracking.tensorboard import TensorBoard
 from tests.test_whole import finished_run, prompt_file, small_settings  # noqa: F401
 
 
@@ -59,6 +62,42 @@ def test_tensorboard_gets_every_step_and_the_summary(settings: dict) -> None:
     assert seen["summary/evaluation.win_rate"] == [(3, pytest.approx(rate))]
     finished_run(config)  # nothing to do, and nothing is told twice
     assert scalars(config.root / "tensorboard") == seen
+
+
+def test_rounds_and_rows_of_studies_are_not_drawn_as_one(tmp_path: Path) -> None:
+    options = TensorBoard.Config(folder=str(tmp_path / "boards"))
+    roots = [Path("runs/mine/round-1"), Path("runs/mine/round-2"), Path("runs/other/round-1")]
+    roots += [Path(f"runs/study/rows/{row}/seed-1") for row in ("rso", "dpo")]
+    places = {TensorBoard(options).start(TrackedRun(run_name(each), each, {}), None) for each in roots}
+    names = (
+        "mine/round-1",
+        "mine/round-2",
+        "other/round-1",
+        "study/rows/rso/seed-1",
+        "study/rows/dpo/seed-1",
+    )
+    assert places == {str(tmp_path / "boards" / name) for name in names}
+
+
+@pytest.mark.parametrize("folder", ["boards", None])
+def test_a_training_that_begins_anew_has_a_folder_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = TrackedRun("small", tmp_path / "runs" / "small", {})
+    places = []
+    for loss in (1.0, 2.0):
+        board = TensorBoard(TensorBoard.Config(folder=folder))
+        places.append(board.start(run, None))
+        board.log(1, {"loss": loss})
+        board.finish({}, [])
+    assert [scalars(Path(place))["train/loss"] for place in places] == [[(1, 1.0)], [(1, 2.0)]]
+    for place in places:
+        assert TensorBoard(TensorBoard.Config(folder=folder)).start(run, place) == place
+    if folder is None:
+        moved = (tmp_path / "runs" / "small").rename(tmp_path / "moved")
+        again = TensorBoard(TensorBoard.Config()).start(TrackedRun("moved", moved, {}), places[1])
+        assert again == str(moved / "tensorboard-2")
 
 
 def test_where_a_run_is_tracked_is_no_part_of_what_it_is(settings: dict) -> None:
