@@ -21,7 +21,8 @@ _OF_STUDY = ("preferences", "proxy", "shared")
 def run_name(root: Path) -> str:
     """What tells a run from all others: its folder's path from that of the job that it is a part of, if it is of any.
 
-    "NAME", "NAME/round-2", "STUDY/rows/ROW/seed-1". Names of runs have no slash, so below one folder of runs no two are the same.
+    "NAME", "NAME/round-2", "STUDY/rows/ROW/seed-1". Names of runs have no slash, so below one folder of
+    runs no two are the same.
     """
     top = root.absolute()
     while found := _INSIDE.search(top.as_posix()):

@@ -75,7 +75,7 @@ class Run:
         lost: attempts that vanished or were killed.
         started, finished: of the last attempt.
         exit_code: of the command; 128 and the signal's number where one ended it.
-        pid: of the last attempt's process around the command.
+        pid: of the last attempt's command.
     """
 
     id: int

@@ -78,10 +78,13 @@ class Server:
     def serve(self) -> None:
         """Until SIGTERM or SIGINT; then the commands that this server started get SIGTERM, and are waited for.
 
-        A second signal leaves them going: the next server finds them.
+        A second signal leaves them going: the next server finds them. What another server, or a call by hand, has started
+        goes on in any case, for whoever did may be waiting for it; it is said.
         """
         while not self.clock.stops:
             self.clock.wait(self.tick())
+        for name in self._of_others():
+            self.say(f"{name}: goes on, for this server has not started it; the next one finds it")
         for child in self.children.values():
             child.send_signal(signal.SIGTERM)
         if self.children:
@@ -91,6 +94,17 @@ class Server:
             self._reap()
         if self.children:
             self.say("left going; the next server finds what is running, and resumes what is not finished")
+
+    def _of_others(self) -> list[str]:
+        """The schedules whose command is at work and was not started here, but by a killed server, say."""
+        self._reap()
+        try:
+            own = {self.ledger.run(run_id).schedule for run_id in self.children}
+            names = [schedule.name for schedule in self.ledger.schedules() if schedule.name not in own]
+            return [name for name in names if self.ledger.is_running(name)]
+        except (RayflowError, sqlite3.Error) as error:  # a stop must not fail at what it says
+            self._trouble("the ledger", str(error))
+            return []
 
     def tick(self) -> float:
         """Start what is due. Returns the seconds until the next look."""

@@ -287,6 +287,23 @@ def test_a_stop_passes_on_sigterm_and_the_run_is_resumed_by_the_next_server(
     assert [(a.run.attempts, a.run.lost) for a in again.attempts] == [(2, 0)]
 
 
+def test_a_stop_says_what_goes_on_because_another_server_has_started_it(
+    world: World, nightly: Callable[..., Schedule]
+) -> None:
+    world.ledger.put(nightly())
+    world.until("2026-11-21T01:01")
+    (orphan,) = world.attempts
+    again = World(world.ledger, world.clock.time)  # the first server was killed
+    again.server.tick()
+    again.clock.stops = 1
+    again.server.serve()
+    assert again.said == ["nightly: goes on, for this server has not started it; the next one finds it"]
+    assert not orphan.ended and world.ledger.is_running("nightly")
+    world.clock.stops = 1
+    world.server.serve()  # and of its own it does not say so
+    assert orphan.ended and not any("not started it" in line for line in world.said)
+
+
 def test_a_second_signal_leaves_a_command_going_that_does_not_end(
     world: World, nightly: Callable[..., Schedule], monkeypatch: pytest.MonkeyPatch
 ) -> None:
