@@ -78,8 +78,8 @@ class Server:
     def serve(self) -> None:
         """Until SIGTERM or SIGINT; then the commands that this server started get SIGTERM, and are waited for.
 
-        A second signal leaves them going: the next server finds them. What another server, or a call by hand, has started
-        goes on in any case, for whoever did may be waiting for it; it is said.
+        A second signal leaves them going: the next server finds them. What another server, or a call by hand, has
+        started goes on in any case, for whoever did may be waiting for it; it is said.
         """
         while not self.clock.stops:
             self.clock.wait(self.tick())
