@@ -100,7 +100,9 @@ def test_on_ray_with_vllm_and_two_deepspeed_workers(
 ) -> None:
     """The real thing at the size of a toy; the last sampling stage is vLLM loading what DeepSpeed trained."""
     monkeypatch.setenv("HOME", str(ray_home))
-    monkeypatch.chdir(Path(tiny_model).parent)  # a model that is named as it is seen from the command's folder
+    monkeypatch.chdir(
+        Path(tiny_model).parent
+    )  # a model that is named as it is seen from the command's folder
     settings = small_settings(tmp_path, prompt_file, Path(tiny_model).name)
     settings["sample"]["engine"] = {
         "kind": "vllm",

@@ -129,8 +129,8 @@ class TrainStage:
         """Train, or go on from the last checkpoint.
 
         Returns:
-            What the manifest keeps: groups, those with anything to train on, pairs, steps, the last step's metrics, the most memory that a
-            training process held, and why prompts were not shared, if they were not.
+            What the manifest keeps: groups, those with anything to train on, pairs, steps, the last step's metrics, the
+            most memory that a training process held, and why prompts were not shared, if they were not.
 
         Raises:
             StageError: there is nothing for the loss to train on.
