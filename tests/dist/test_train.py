@@ -167,21 +167,28 @@ class Stopped(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class StopsOnce:
-    """A judge that stops the run when it is first asked, after the checkpoint of step 2; then it is content."""
+    """A judge that stops the run when it is first asked at this step or later; then it is content."""
 
     marker: Path
+    step: int = 0
+    wanted: Path | None = None
+    """Waited for before."""
     max_failed_fraction: float = 0.0
     folder: str = dataclasses.field(default_factory=os.getcwd)
     """Of the command, where relative paths of a reward's settings start."""
 
     def __call__(self, model_dir: Path, rank: int, world_size: int) -> tuple[float, int, int]:
-        if not self.marker.exists():
+        step = int(model_dir.name.removeprefix("step-"))
+        until = time.monotonic() + 60
+        while self.wanted is not None and not self.wanted.exists() and time.monotonic() < until:
+            time.sleep(0.1)
+        if step >= self.step and not self.marker.exists():
             torch.distributed.barrier()
             if rank == 0:
                 self.marker.touch()
             raise Stopped
         assert os.getcwd() == self.folder
-        return float(model_dir.name.removeprefix("step-")), 100 * world_size, 100 * world_size
+        return float(step), 100 * world_size, 100 * world_size
 
 
 @pytest.mark.slow
@@ -221,23 +228,24 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_by_any_number_of
 ):
     """Of two workers' checkpoints of steps 2 and 4, the newest's second worker's file is not what it was, or Ray Train
     was killed while it wrote that it is there."""
+    listed = tmp_path / "storage" / "run" / CHECKPOINT_MANAGER_SNAPSHOT_FILENAME
 
     def run(num_workers):
-        job = small_job(
-            tiny_model, groups, tmp_path / "out", choose=ChoiceOptions(every_steps=5), keep_checkpoints=2
-        )
-        job = dataclasses.replace(job, judge=StopsOnce(tmp_path / "stopped"))
+        # Ray Train writes its list a while after a checkpoint, and these steps are short: step 3 waits for it.
+        choose = ChoiceOptions(every_steps=3 if damaged == "list" else 5)
+        job = small_job(tiny_model, groups, tmp_path / "out", choose=choose, keep_checkpoints=2)
+        judge = StopsOnce(tmp_path / "stopped", step=5, wanted=listed if damaged == "list" else None)
+        job = dataclasses.replace(job, judge=judge)
         return train_with_ray(job, TrainCompute(num_workers, max_failures=0), "run", tmp_path / "storage")
 
     with pytest.raises(StageError, match="restarts are used up"):
         run(num_workers=2)
     done = read_metrics(tmp_path / "out" / "metrics.jsonl")
-    assert [line["step"] for line in done] == [1, 2, 3, 4]
+    assert [line["step"] for line in done] == [1, 2, 3, 4, 5][: 5 if damaged == "list" else 4]
     earlier, newest = sorted(path.parent for path in (tmp_path / "storage").rglob("shape.json"))
     (file,) = (path for path in newest.rglob("*_rank_1_*optim_states.pt"))
     if damaged == "list":
-        file = tmp_path / "storage" / "run" / CHECKPOINT_MANAGER_SNAPSHOT_FILENAME
-        file.write_bytes(file.read_bytes()[:100])
+        listed.write_bytes(listed.read_bytes()[:100])
     else:
         content = bytearray(file.read_bytes())
         content[len(content) // 2] ^= 1
