@@ -43,13 +43,22 @@ def bootstrap_mean(
     return float(counts @ distinct / n), float(low), float(high)
 
 
-def excludes_half(low: float, high: float, num_items: int, confidence: float = 0.95) -> bool:
+def num_decided(shares: np.ndarray) -> int:
+    """Items on which one side is ahead, of their shares [n] in [0, 1]."""
+    return int(np.count_nonzero(np.asarray(shares) != 0.5))
+
+
+def excludes_half(
+    low: float, high: float, num_items: int, num_decided: int | None = None, confidence: float = 0.95
+) -> bool:
     """Whether an interval of a win rate says that one side is better.
 
-    A bootstrap of a handful of unanimous items is a point, which proves nothing: even a unanimous sign test
-    needs 2 * 0.5**n <= 1 - confidence, that is 6 items at 95%.
+    A bootstrap of a handful of unanimous items is a point, which proves nothing, and among any number of ties it
+    is little more: even a unanimous sign test, which leaves ties out, needs 2 * 0.5**n <= 1 - confidence, that is
+    6 decided items at 95%. Where those were not counted (None), all items are taken for decided.
     """
-    return (low > 0.5 or high < 0.5) and 2 * 0.5**num_items <= 1 - confidence
+    decided = num_items if num_decided is None else num_decided
+    return (low > 0.5 or high < 0.5) and 2 * 0.5**decided <= 1 - confidence
 
 
 def bootstrap_means(

@@ -27,11 +27,14 @@ _NODES = 101
 comparisons. A linear interpolation between them is off by less than 5e-6 times the squared slope."""
 _PRIOR = 0.01
 """Precision of a normal prior around 0 of both parameters, in prompts: next to nothing, but finite when all win."""
+_LEAST = 50 * _PRIOR
+"""What the lengths must tell, or the prior would decide between the constant and the slope: see `_told`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LengthControlled:
-    """A win rate at equal length. All NaN where the lengths always differ by the same: nothing tells the two apart.
+    """A win rate at equal length. All NaN where the lengths differ by nearly the same in all comparisons, as where one
+    side is always much longer: nothing then tells the two apart.
 
     Attributes:
         win_rate, low, high: in [0, 1], with the bootstrap interval over prompts.
@@ -71,11 +74,11 @@ def length_controlled(
     """
     deviation = float(np.std(differences))
     settings = {"confidence": confidence, "num_resamples": num_resamples, "deviation": deviation}
-    if deviation == 0 and np.any(differences):
-        return LengthControlled(win_rate=np.nan, low=np.nan, high=np.nan, slope=np.nan, **settings)
-    length = np.tanh(differences / deviation) if deviation else np.zeros(len(wins))
+    length = np.tanh(differences / deviation) if deviation else np.sign(differences)
     x = np.stack([np.ones(len(wins)), length], axis=1)
     weights = 1 / np.bincount(prompts)[prompts]
+    if _told(length, weights) < _LEAST:
+        return LengthControlled(win_rate=np.nan, low=np.nan, high=np.nan, slope=np.nan, **settings)
     fitted = _fit(x, wins, weights)
     constants = _resampled(x, wins, weights, prompts, fitted, rng(seed, "length_controlled"), num_resamples)
     tail = (1 - confidence) / 2
@@ -87,6 +90,15 @@ def length_controlled(
         slope=float(fitted[1]) if deviation else 0.0,
         **settings,
     )
+
+
+def _told(length: np.ndarray, weights: np.ndarray) -> float:
+    """Information on the constant that is left when the slope is not known, of even chances, in prompts.
+
+    A quarter of the prompts where lengths differ to both sides alike, none where `length` [c] is a constant too.
+    """
+    total, pull, square = weights.sum(), weights @ length, weights @ length**2
+    return float(total - pull**2 / square) / 4 if square else float(total) / 4
 
 
 def _fit(x: np.ndarray, wins: np.ndarray, weights: np.ndarray) -> np.ndarray:

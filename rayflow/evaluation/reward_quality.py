@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rayflow.core.seeds import rng
-from rayflow.core.stats import bootstrap_mean, sigmoid
+from rayflow.core.stats import bootstrap_mean, num_decided, sigmoid
 from rayflow.errors import DataError
 from rayflow.evaluation.correlation import pearson, spearman
 
@@ -96,6 +96,8 @@ class RewardQuality:
         calibration_error: expected calibration error of P(the first is better), pairs in random orientation.
         bins: the reliability diagram.
         length: what length has to do with it.
+        num_decided: prompts of which more, or fewer, than half of the pairs are ranked as labelled; None in results
+            of versions that did not count them.
     """
 
     accuracy: float
@@ -110,6 +112,7 @@ class RewardQuality:
     calibration_error: float
     bins: tuple[Bin, ...]
     length: LengthEffect
+    num_decided: int | None = None
 
 
 def reward_quality(
@@ -154,6 +157,7 @@ def reward_quality(
         calibration_error=calibration_error(bins),
         bins=bins,
         length=length_effect(pairs),
+        num_decided=num_decided(shares),
     )
 
 

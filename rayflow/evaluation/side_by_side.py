@@ -15,7 +15,7 @@ import numpy as np
 
 from rayflow.core.evaluation_rows import SideBySideVerdicts
 from rayflow.core.seeds import rng
-from rayflow.core.stats import bootstrap_means
+from rayflow.core.stats import bootstrap_means, num_decided
 from rayflow.errors import DataError
 
 Reading = Literal["distance", "scaled"]
@@ -30,6 +30,7 @@ class Shares:
     Attributes:
         win, tie, loss: shares that sum to 1.
         win_rate, low, high: wins and half of the ties.
+        num_decided: prompts on which one side is ahead; None in results of versions that did not count them.
     """
 
     win: float
@@ -38,6 +39,7 @@ class Shares:
     win_rate: float
     low: float
     high: float
+    num_decided: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,8 +139,8 @@ def side_by_side(
     )
     mean, low, high = found
     return SideBySide(
-        distance=_shares(found[:, 0:4]),
-        scaled=_shares(found[:, 4:8]),
+        distance=_shares(found[:, 0:4], columns[:, 3]),
+        scaled=_shares(found[:, 4:8], columns[:, 7]),
         reading=reading,
         threshold=threshold,
         score=float(mean[8]),
@@ -189,6 +191,15 @@ def _columns(means: np.ndarray, threshold: float) -> np.ndarray:
     return np.stack([np.asarray(part, np.float64) for part in (*parts, scores, first, agree)], axis=1)
 
 
-def _shares(found: np.ndarray) -> Shares:
+def _shares(found: np.ndarray, by_prompt: np.ndarray) -> Shares:
+    """From mean, low and high [3, 4] of win, tie, loss and win rate, and the win rates [p] of the prompts."""
     win, tie, loss, rate = (float(value) for value in found[0])
-    return Shares(win=win, tie=tie, loss=loss, win_rate=rate, low=float(found[1, 3]), high=float(found[2, 3]))
+    return Shares(
+        win=win,
+        tie=tie,
+        loss=loss,
+        win_rate=rate,
+        low=float(found[1, 3]),
+        high=float(found[2, 3]),
+        num_decided=num_decided(by_prompt),
+    )

@@ -29,6 +29,7 @@ class WinRate:
         policy_tokens, baseline_tokens: mean response lengths in tokens.
         confidence: of the interval.
         num_resamples: bootstrap resamples.
+        num_decided: prompts on which one side is ahead; None in results of versions that did not count them.
     """
 
     win_rate: float
@@ -42,11 +43,12 @@ class WinRate:
     baseline_tokens: float
     confidence: float
     num_resamples: int
+    num_decided: int | None = None
 
     @property
     def excludes_half(self) -> bool:
         """Whether the interval leaves out 50%, with enough prompts for that to mean something."""
-        return stats.excludes_half(self.low, self.high, self.num_prompts, self.confidence)
+        return stats.excludes_half(self.low, self.high, self.num_prompts, self.num_decided, self.confidence)
 
 
 def compare(policy_rewards: np.ndarray, baseline_rewards: np.ndarray) -> tuple[float, float]:
@@ -139,8 +141,9 @@ def win_rate(
     """
     if not rows:
         raise DataError("A win rate needs at least one verdict: no held-out prompt was judged.")
+    shares = np.array([row.win_rate for row in rows])
     point, low, high = stats.bootstrap_mean(
-        np.array([row.win_rate for row in rows]),
+        shares,
         seeds.rng(seed, "win_rate"),
         num_resamples=num_resamples,
         confidence=confidence,
@@ -161,4 +164,5 @@ def win_rate(
         baseline_tokens=mean("baseline_tokens"),
         confidence=confidence,
         num_resamples=num_resamples,
+        num_decided=stats.num_decided(shares),
     )

@@ -9,14 +9,21 @@ FIRST, SAME, SECOND = 1.0, 0.5, 0.0
 
 _SAME = r"same|tie|tied|equal|equally|neither|both|draw"
 _LABEL = r"(?:response|summary|answer|assistant|reply|option)\s*[^\w\n]*"
+_NAME = rf"(?:the\s+)?(?:{_LABEL})?(?-i:[AB])\b"
+# "A and Response B are equally good", "A = B".
+_EQUAL = (
+    rf"{_NAME}[)\]*\"' \t]*(?:(?:and\b|&)[ \t(\[*\"']*{_NAME}(?:(?!\bnot\b|n't\b)[^\n])*?"
+    rf"\b(?:same|tied?|equal|equally|draw)\b|(?:=+|≈|~)[ \t]*{_NAME})"
+)
 # "Verdict: A", "**Verdict:** (B).", "Verdict: Response A is better", "Verdict: [[A]]"; letters are capitals, for
 # "a tie" is none. "A or B", "A, B or same" repeat the question. On the next line, and not on each of several, stands
 # nothing but the verdict.
 _VERDICT = re.compile(
     rf"\bverdict\b[^\w\n]*(?:(?:is\b[^\w\n]*)?(?:the\s+)?"
     rf"(?:(?P<same>(?:a\s+|it'?s\s+a\s+|about\s+the\s+|roughly\s+the\s+)?(?:{_SAME})\b)"
+    rf"|(?P<equal>{_EQUAL})"
     rf"|(?P<label>{_LABEL})?(?-i:(?P<letter>[AB]))\b"
-    rf"(?![)\]*\"' \t]*(?:[,/|]|or\b|and\b|vs\b)[ \t]*[(\[*\"']*(?-i:[AB]|same)\b))"
+    rf"(?![)\]*\"' \t]*(?:[,/|&=≈~<]+|or\b|and\b|vs\b)[ \t(\[*\"']*(?:(?-i:same)\b|{_NAME})))"
     rf"|\n\W*(?:(?P<same_below>{_SAME})|(?:{_LABEL})?(?-i:(?P<letter_below>[AB])))\b[^\w\n]*(?:\n|\Z)"
     rf"(?!\W*(?:{_SAME}|(?:{_LABEL})?(?-i:[AB]))\b[^\w\n]*(?:\n|\Z)))",
     re.IGNORECASE,
@@ -65,7 +72,9 @@ def parse_verdict(answer: str, at_once: bool = False) -> float | None:
     if found is None:
         return None
     rest = text[found.end() :].partition("\n")[0]
-    if (found["same"] and _AFTER_ALL.search(rest)) or (found["letter"] and _is_no_winner(found, rest)):
+    if ((found["same"] or found["equal"]) and _AFTER_ALL.search(rest)) or (
+        found["letter"] and _is_no_winner(found, rest)
+    ):
         return None  # and nothing further down: what follows may be an example that was made up
     return _value(found["letter"] or found["letter_below"])
 

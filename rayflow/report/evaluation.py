@@ -151,23 +151,18 @@ def lead(data: EvaluationReport) -> str:
     if found.rewards:
         name, first = next(iter(found.rewards.items()))
         won, what = first.win_rate, f"of comparisons with {words.the(data.baseline)} by the reward '{name}'"
-        low, high, prompts = won.low, won.high, won.num_prompts
-        rate, confidence = won.win_rate, won.confidence
+        prompts, confidence = won.num_prompts, won.confidence
     else:
         judged = found.side_by_side
         assert judged is not None
-        rate, low, high = judged.chosen.win_rate, judged.chosen.low, judged.chosen.high
-        prompts, confidence, what = (
-            judged.num_prompts,
-            judged.confidence,
-            f"against {words.the(data.baseline)} by the judge, ties half",
-        )
+        won, what = judged.chosen, f"against {words.the(data.baseline)} by the judge, ties half"
+        prompts, confidence = judged.num_prompts, judged.confidence
     result = (
-        f"On {words.count(prompts, 'prompt')} {words.the(data.policy)} wins {percent(rate)} {what} "
-        f"({percent(confidence, 0)} interval {percent(low)} to {percent(high)})."
+        f"On {words.count(prompts, 'prompt')} {words.the(data.policy)} wins {percent(won.win_rate)} {what} "
+        f"({percent(confidence, 0)} interval {percent(won.low)} to {percent(won.high)})."
     )
-    if excludes_half(low, high, prompts, confidence):
-        side, verdict = ("above", "better") if rate > 0.5 else ("below", "worse")
+    if excludes_half(won.low, won.high, prompts, won.num_decided, confidence):
+        side, verdict = ("above", "better") if won.win_rate > 0.5 else ("below", "worse")
         return f"{result} The whole interval lies {side} 50%: by this judge it is {verdict}."
     return f"{result} That does not settle which of the two is better."
 
@@ -193,7 +188,7 @@ def cards(data: EvaluationReport) -> list[Card]:
 def _share_card(title: str, shares: tuple[float, float, float], confidence: float) -> Card:
     low, rate, high = shares
     if not np.isfinite(rate):
-        return Card(title, words.NONE, detail="lengths always differ by the same")
+        return Card(title, words.NONE, detail="lengths differ too evenly to tell")
     detail = f"{words.percent(low)} – {words.percent(high)}, {words.percent(confidence, 0)} interval"
     return Card(title, words.percent(rate), detail=detail, interval=shares)
 

@@ -107,7 +107,8 @@ def _by_quality(result: HumanResult) -> str:
     name, mean, low, high = pair.first, rate.mean, rate.low, rate.high
     if mean < 0.5:
         name, mean, low, high = pair.second, 1 - mean, 1 - high, 1 - low
-    settled = excludes_half(low, high, pair.num_tasks, result.confidence)
+    decided = round((pair.win + pair.loss) * pair.num_tasks)
+    settled = excludes_half(low, high, pair.num_tasks, decided, result.confidence)
     return (
         f"By mean quality {name} wins {words.percent(mean)} (ties half, {words.percent(result.confidence, 0)} interval "
         f"{words.percent(low)} to {words.percent(high)}): "

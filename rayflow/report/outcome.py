@@ -23,6 +23,7 @@ class EvaluationSection:
         policy_tokens, baseline_tokens: mean response lengths in tokens.
         confidence: of the interval, such as 0.95.
         num_resamples: bootstrap resamples behind the interval.
+        num_decided: prompts on which one side is ahead; None where that was not counted.
         policy_rewards, baseline_rewards: [responses] rewards on the held-out prompts, trained and SFT.
         policy_lengths, baseline_lengths: [responses] lengths in tokens.
         optimised: whether the reward that judges also selected, ordered or weighted what was trained on, or chose
@@ -45,6 +46,7 @@ class EvaluationSection:
     baseline_tokens: float
     confidence: float = 0.95
     num_resamples: int = 10_000
+    num_decided: int | None = None
     policy_rewards: Values | None = None
     baseline_rewards: Values | None = None
     policy_lengths: Values | None = None
@@ -64,7 +66,7 @@ class EvaluationSection:
     @property
     def excludes_half(self) -> bool:
         """Whether the interval leaves out 50%, with enough prompts for that to mean something."""
-        return stats.excludes_half(self.low, self.high, self.num_prompts, self.confidence)
+        return stats.excludes_half(self.low, self.high, self.num_prompts, self.num_decided, self.confidence)
 
     @property
     def length_change(self) -> float:

@@ -122,7 +122,7 @@ def lead(data: RewardReport) -> str:
         f"{data.kind} prefers the better response in {percent(found.accuracy)} of cases "
         f"({percent(found.confidence, 0)} interval {percent(found.low)} to {percent(found.high)})."
     )
-    if not excludes_half(found.low, found.high, found.num_prompts, found.confidence):
+    if not excludes_half(found.low, found.high, found.num_prompts, found.num_decided, found.confidence):
         return f"{result} That does not show that it has learned anything."
     points = f"{words.fixed(100 * found.calibration_error, 1)} percentage points"
     return f"{result} Its probabilities are off by {points} on average."

@@ -12,6 +12,7 @@ from rayflow.core.stats import (
     excludes_half,
     holm,
     logit,
+    num_decided,
     sigmoid,
     t_quantile,
     t_tails,
@@ -43,6 +44,16 @@ def test_many_values_are_resampled_in_chunks():
 )
 def test_half_is_excluded_only_with_enough_items(low, high, items, expected):
     assert excludes_half(low, high, items) is expected
+
+
+@pytest.mark.parametrize(("wins", "expected"), [(4, False), (5, False), (6, True)])
+def test_ties_are_no_evidence(wins, expected):
+    """However many: a sign test leaves them out."""
+    shares = np.array([1.0] * wins + [0.5] * 394)
+    _, low, high = bootstrap_mean(shares, np.random.default_rng(0))
+    assert low > 0.5
+    assert num_decided(shares) == wins
+    assert excludes_half(low, high, len(shares), num_decided(shares)) is expected
 
 
 def test_columns_resampled_together_have_the_intervals_of_each_alone():

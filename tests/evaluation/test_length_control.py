@@ -94,3 +94,25 @@ def test_prompts_count_the_same_however_many_comparisons_they_have():
     prompts = np.array([0] * 9 + [1])
     found = length_controlled(wins, np.zeros(10), prompts, num_resamples=10)
     assert found.win_rate == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("ratio", [4, 8, 40])
+@pytest.mark.parametrize("chance", [0.5, 0.9])
+def test_nothing_is_told_where_one_side_is_always_much_longer(ratio, chance):
+    """tanh of such differences is a constant: what would be fitted is the prior's."""
+    generator = np.random.default_rng(ratio)
+    wins = (generator.random(200) < chance).astype(float)
+    found = length_controlled(wins, 100.0 * ratio + generator.uniform(-150, 150, 200), np.arange(200))
+    assert np.isnan([found.win_rate, found.low, found.high, found.slope]).all()
+
+
+def test_one_other_length_is_not_enough():
+    found = length_controlled(np.array([1.0] * 70 + [0.0] * 30), np.array([3.0] * 99 + [4.0]), np.arange(100))
+    assert np.isnan(found.win_rate)
+
+
+def test_lengths_that_differ_by_their_deviation_still_tell():
+    generator = np.random.default_rng(1)
+    wins = (generator.random(400) < 0.9).astype(float)
+    found = length_controlled(wins, 100 + 100 * generator.standard_normal(400), np.arange(400))
+    assert found.low < 0.9 < found.high

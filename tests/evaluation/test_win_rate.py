@@ -112,6 +112,13 @@ def test_a_few_unanimous_prompts_do_not_exclude_half():
     assert win_rate([verdict_of(1.0)] * 6).excludes_half
 
 
+def test_a_few_wins_among_many_ties_do_not_exclude_half():
+    few = win_rate([verdict_of(1.0)] * 5 + [verdict_of(0.5)] * 300)
+    assert few.low > 0.5
+    assert not few.excludes_half
+    assert win_rate([verdict_of(1.0)] * 6 + [verdict_of(0.5)] * 300).excludes_half
+
+
 def test_one_prompt_gives_a_point():
     result = win_rate([verdict_of(0.75)])
     assert (result.low, result.win_rate, result.high) == (0.75, 0.75, 0.75)

@@ -38,6 +38,12 @@ A, SAME, B = 1.0, 0.5, 0.0
         ("**Verdict:**\n\nA", A),
         ("## Verdict\n**Response B**\n\nB says more.", B),
         ("Verdict:\n\nSame.\n", SAME),
+        ("Verdict: Response A and Response B are equally good", SAME),
+        ("Verdict: Response A and Response B are the same", SAME),
+        ("Verdict: A and B are tied.", SAME),
+        ("Verdict: **A** & **B** are equal", SAME),
+        ("Verdict: A = B", SAME),
+        ("Verdict: A > B", A),
     ],
 )
 def test_a_verdict_is_read(answer, verdict):
@@ -70,6 +76,12 @@ def test_a_verdict_is_read(answer, verdict):
         "Verdict: Neither is perfect, but B is more helpful",
         "Verdict: Both are fine; B is clearly better",
         "Verdict: Equally correct, with a slight edge to A",
+        "Verdict: A and B are not equally good",
+        "Verdict: A and Response B are equally good, but B is shorter",
+        "Verdict: Response A and Response B differ",
+        "Verdict: A & B",
+        "Verdict: A < B",
+        "Verdict: B < A",
         "Verdict:\nA\nB\nsame",  # the question, line by line
         "Verdict:\nA tale of two answers",
         "Verdict:\nB is what I looked at first",
