@@ -19,6 +19,7 @@ from rayflow.pipeline.preflight import preflight
 from rayflow.pipeline.reselect import take_over
 from rayflow.pipeline.rounds import SHARED
 from rayflow.pipeline.run_plan import build_run_plan
+from rayflow.pipeline.share import remade
 
 
 def renew(plan: Plan, first: Plan | None, force: Sequence[str], console: Console) -> None:
@@ -54,10 +55,7 @@ def outdated(plan: Plan, first: Plan | None) -> list[str]:
     """
     found = [name for name in plan.stages if _has_former_policy(plan, name)]
     if first is not None:
-        # Shared files are the same ones: another time of making in the manifest is another making.
-        ours, theirs = plan.artifacts, first.artifacts
-        taken = [name for name in SHARED if name in ours and name in theirs and ours[name].committed]
-        found += [name for name in taken if ours[name].manifest() != theirs[name].manifest()]
+        found += remade(first, plan, SHARED)
     return found
 
 

@@ -7,10 +7,11 @@ import re
 from rayflow.config import as_override, load_config
 from rayflow.errors import ArtifactError, ConfigError
 from rayflow.pipeline.candidates import num_resamples
+from rayflow.pipeline.execute import make_way, open_run
 from rayflow.pipeline.plan import Plan
 from rayflow.pipeline.rounds import SHARED
 from rayflow.pipeline.run_plan import build_run_plan
-from rayflow.pipeline.share import Shelf, share
+from rayflow.pipeline.share import Shelf, remade, share
 
 _PLACE = ("name=", "runs_dir=")
 """Settings that say where the new run lies, and change nothing in it."""
@@ -43,10 +44,13 @@ def reselected(old: Plan, overrides: list[str], name: str | None) -> Plan:
     _check_needs_no_model(old, plan)
     _check_keeps_scores(old, plan)
     _check_place(old, plan)
-    take_over(old, plan)
     shelf = Shelf()  # the rest that a new selection leaves as it is, such as the baseline's answers
     shelf.add(root)
-    shelf.fill(plan)
+    with open_run(plan.config):
+        # The run may have been sampled or scored anew since it was last selected from.
+        make_way(plan, plan.dependents(remade(old, plan, _shared(old))))
+        take_over(old, plan)
+        shelf.fill(plan)
     return plan
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 from rayflow import __version__
@@ -35,6 +37,22 @@ def share(source: Artifact, target: Artifact) -> None:
     pending.rename(target.folder)
 
 
+def same_making(one: Artifact, other: Artifact) -> bool:
+    """Whether two stages are finished and hold the same files.
+
+    Told by the time of making in the manifest, which shared files have in common: a fingerprint holds settings, and
+    what is made a second time with the same ones, by a reward whose code has changed, say, need not be the same.
+    """
+    return one.committed and other.committed and one.manifest() == other.manifest()
+
+
+def remade(source: Plan, target: Plan, names: Iterable[str]) -> list[str]:
+    """The stored stages, of these, that the target has from a former making of the source's."""
+    ours, theirs = target.artifacts, source.artifacts
+    taken = [name for name in names if name in ours and name in theirs and ours[name].folder.exists()]
+    return [name for name in taken if not same_making(ours[name], theirs[name])]
+
+
 class Shelf:
     """The finished stages of many runs, by name and fingerprint.
 
@@ -43,21 +61,34 @@ class Shelf:
     """
 
     def __init__(self) -> None:
-        self._found: dict[tuple[str, str], Artifact] = {}
+        self._found: dict[tuple[str, str], dict[Path, Artifact]] = defaultdict(dict)
+        self._runs: dict[Path, dict[str, Artifact]] = {}
 
     def add(self, run: Path) -> None:
         """Put a run's finished stages on it."""
-        for path in sorted(run.glob("*/manifest.json")):
-            artifact = Artifact(path.parent)
-            self._found.setdefault((artifact.name, artifact.manifest().fingerprint), artifact)
+        finished = [Artifact(path.parent) for path in sorted(run.glob("*/manifest.json"))]
+        self._runs[run] = {artifact.name: artifact for artifact in finished}
+        for artifact in finished:
+            self._found[artifact.name, artifact.manifest().fingerprint].setdefault(run, artifact)
 
     def fill(self, plan: Plan) -> list[str]:
         """Give a plan every stage that is here and that it has not begun; returns their names."""
         shared = []
         own = plan.dependents([name for name, stage in plan.stages.items() if not hasattr(stage, "writes")])
         for name, artifact in plan.artifacts.items():
-            found = self._found.get((artifact.name, fingerprint(plan.identities[name])))
-            if name not in own and found and not artifact.folder.exists():
+            if name in own or artifact.folder.exists():
+                continue
+            if found := self._fitting(plan, name):
                 share(found, artifact)
                 shared.append(name)
         return shared
+
+    def _fitting(self, plan: Plan, name: str) -> Artifact | None:
+        """The first such stage here that was made from what the plan has before it, and not from another making."""
+        candidates = self._found.get((plan.artifacts[name].name, fingerprint(plan.identities[name])), {})
+        inputs = [plan.artifacts[each] for each in plan.inputs(plan.stages[name])]
+        for run, artifact in candidates.items():
+            theirs = self._runs[run]
+            if all(own.name in theirs and same_making(theirs[own.name], own) for own in inputs):
+                return artifact
+        return None

@@ -110,12 +110,14 @@ def measure(batches: Iterable[pa.RecordBatch]) -> Measures:
     for batch in batches:
         table = pa.Table.from_batches([batch])
         rewards, sizes = flat(table.column("rewards"))
-        tokens, _ = flat(table.column("num_tokens"))
+        tokens, responses_each = flat(
+            table.column("num_tokens")
+        )  # more than rewards, where further draws have none
         counts = np.array([len(value) for value in table.column("pairs").to_pylist()])
         texts = table.column("responses").to_pylist()
         rows, responses, pairs = rows + len(sizes), responses + len(rewards), pairs + int(counts.sum())
         sums["reward"].add(_group_means(rewards, sizes))
-        sums["tokens"].add(_group_means(tokens, sizes))
+        sums["tokens"].add(_group_means(tokens, responses_each))
         sums["all_rewards"].add(rewards)
         sums["acceptance"].add(table.column("acceptance_rate").to_numpy())
         sums["distinct"].add(np.array([len(set(group)) / len(group) for group in texts if group]))

@@ -12,6 +12,8 @@ import secrets
 import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import BinaryIO
 
@@ -99,8 +101,21 @@ class PartWriter:
     def close(self) -> list[Part]:
         """Finish every file; returns all that were written."""
         for partition in list(self._open):
-            self._finish(partition)
+            self.finish(partition)
         return self.parts
+
+    def finish(self, partition: Partition) -> None:
+        """Close the file of a partition, if one is open: it takes memory and a descriptor."""
+        if partition not in self._open:
+            return
+        file = self._open.pop(partition)
+        _flush(file)
+        file.writer.close()
+        file.sink.flush()
+        os.fsync(file.sink.fileno())
+        size = file.sink.tell()
+        file.sink.close()
+        self.parts.append(Part(file.path, partition, size, file.rows))
 
     def _write(self, partition: Partition, table: pa.Table) -> None:
         if partition not in self._open:
@@ -110,25 +125,15 @@ class PartWriter:
         if file.num_waiting >= GROUP_ROWS:
             _flush(file)
         if file.rows >= FILE_ROWS:
-            self._finish(partition)
+            self.finish(partition)
 
     def _begin(self, partition: Partition) -> _Open:
         folder = "/".join(f"{name}={value}" for name, value in zip(PARTITIONS, partition, strict=True))
         path = f"{folder}/part-{self._name}-{self._count:05d}.parquet"
         self._count += 1
         (self._folder / folder).mkdir(parents=True, exist_ok=True)
-        sink = open(self._folder / path, "xb")  # noqa: SIM115  # closed by `_finish`
+        sink = open(self._folder / path, "xb")  # noqa: SIM115  # closed by `finish`
         return _Open(path, sink, pq.ParquetWriter(sink, STORED, compression="zstd", write_page_checksum=True))
-
-    def _finish(self, partition: Partition) -> None:
-        file = self._open.pop(partition)
-        _flush(file)
-        file.writer.close()
-        file.sink.flush()
-        os.fsync(file.sink.fileno())
-        size = file.sink.tell()
-        file.sink.close()
-        self.parts.append(Part(file.path, partition, size, file.rows))
 
 
 def _in_partition(table: pa.Table, partition: Partition) -> pa.Table:
@@ -147,6 +152,9 @@ def _flush(file: _Open) -> None:
     file.waiting = []
 
 
+_PARTITION = itemgetter(1)
+
+
 def keep_rows(
     folder: Path, files: Iterable[tuple[str, Partition]], carried: Collection[str], writer: PartWriter
 ) -> list[tuple[str, Partition]]:
@@ -163,15 +171,19 @@ def keep_rows(
     """
     wanted = pa.array(list(carried), pa.string())
     left: list[tuple[str, Partition]] = []
-    for path, partition in files:
-        with pq.ParquetFile(folder / path, page_checksum_verification=True) as file:
-            ids = file.read(columns=["prompt_id"]).column("prompt_id")
-            stays = pc.is_in(ids, value_set=wanted)
-            if pc.all(stays, min_count=0).as_py():
-                continue
-            left.append((path, partition))
-            if pc.any(stays, min_count=0).as_py():
-                writer.write(_rest(file, partition, stays.combine_chunks()))
+    for partition, group in groupby(sorted(files, key=_PARTITION), key=_PARTITION):
+        for path, _ in group:
+            with pq.ParquetFile(folder / path, page_checksum_verification=True) as file:
+                ids = file.read(columns=["prompt_id"]).column("prompt_id")
+                stays = pc.is_in(ids, value_set=wanted)
+                if pc.all(stays, min_count=0).as_py():
+                    continue
+                left.append((path, partition))
+                if pc.any(stays, min_count=0).as_py():
+                    writer.write(_rest(file, partition, stays.combine_chunks()))
+        writer.finish(
+            partition
+        )  # or a table of years would have a file and waiting rows open for each of its days
     return left
 
 

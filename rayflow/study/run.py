@@ -25,7 +25,6 @@ from rich.console import Console
 from rayflow.config import JobConfig
 from rayflow.core.files import read_json, write_json
 from rayflow.errors import ArtifactError
-from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.candidates import num_resamples
 from rayflow.pipeline.commands import make_runner
 from rayflow.pipeline.evaluation_plan import build_evaluation_plan
@@ -38,7 +37,7 @@ from rayflow.pipeline.reward_plan import build_reward_plan
 from rayflow.pipeline.reward_report import report as write_reward_report
 from rayflow.pipeline.rounds import SELECTING, SHARED
 from rayflow.pipeline.run_plan import build_run_plan
-from rayflow.pipeline.share import Shelf
+from rayflow.pipeline.share import Shelf, same_making
 from rayflow.pipeline.stopwatch import stopwatch
 from rayflow.study.pair_quality import judge_pairs
 from rayflow.study.parts import Study, filled, known_words
@@ -134,7 +133,7 @@ class StudyRun:
     def _judge_pairs(self, known: dict[str, str]) -> None:
         """Look at every row's pairs with the gold reward, to tell what it learned from."""
         config, found = self._study.config, {}
-        scored: dict[str, Artifact] = {}  # by what the candidates are made from
+        scored: dict[str, Plan] = {}  # by what the candidates are made from
         self._console.print("\n[bold]gold rewards of the candidates[/]")
         for name in config.all_rows:
             runs = [build_run_plan(filled(self._study.row(name, seed), known)) for seed in config.seeds]
@@ -145,8 +144,15 @@ class StudyRun:
             if made_from not in scored:
                 gold = build_run_plan(filled(self._study.gold(name), known))
                 self._run(gold, SHARED)
-                scored[made_from] = gold.artifacts["score"]
-            quality = judge_pairs([run.artifacts["pair"] for run in runs], scored[made_from])
+                scored[made_from] = gold
+            gold = scored[made_from]
+            if not all(same_making(run.artifacts["sample"], gold.artifacts["sample"]) for run in runs):
+                self._console.print(
+                    f"[yellow]{name}: its candidates are not those of {gold.config.root}, which was made before or "
+                    "after them.[/] Remove that folder to have this row's pairs judged."
+                )
+                continue
+            quality = judge_pairs([run.artifacts["pair"] for run in runs], gold.artifacts["score"])
             if quality is not None:
                 found[name] = asdict(quality)
         write_json(pairs_path(config.root), found)

@@ -13,6 +13,7 @@ from rayflow.config.refresh import RetentionOptions
 from rayflow.errors import ArtifactError, BusyError, ConfigError
 from rayflow.refresh import parts
 from rayflow.refresh.lease import Lease
+from rayflow.refresh.measure import measure
 from rayflow.refresh.retention import DAY, versions_to_keep
 from rayflow.refresh.rows import SCHEMA, lengths
 from rayflow.refresh.table import PreferenceTable
@@ -54,6 +55,35 @@ def test_a_version_holds_what_stays_and_what_comes_in_and_nothing_else(table: Pr
     assert table.written("2026-11-03-1") is None
     folders = {path.parent.relative_to(table.folder).as_posix() for path in table.folder.rglob("*.parquet")}
     assert folders == {"date=2026-11-01/policy=p-1", "date=2026-11-02/policy=p-1"}
+
+
+def test_copying_what_stays_keeps_no_file_of_another_day_open(
+    table: PreferenceTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    days = [f"2026-10-{day:02d}-1" for day in range(1, 13)]
+    for i, day in enumerate(days):
+        table.replace([f"{kind}{j}" for j in range(i) for kind in "ab"], [rows([f"a{i}", f"b{i}"], day)], day)
+    most, begin = 0, parts.PartWriter._begin
+
+    def counted(writer: parts.PartWriter, partition: parts.Partition) -> object:
+        nonlocal most
+        most = max(most, len(writer._open) + 1)
+        return begin(writer, partition)
+
+    monkeypatch.setattr(parts.PartWriter, "_begin", counted)
+    last = table.replace([f"a{i}" for i in range(12)], [], "2026-11-01-1")
+    assert held(table, last) == {f"a{i}": day for i, day in enumerate(days)}
+    assert most == 1
+
+
+def test_tokens_are_grouped_by_responses_also_where_fewer_are_scored() -> None:
+    """A further draw that could not be scored is among the responses, and not among the rewards."""
+    long = {"prompt_id": "a", "responses": ["x"] * 4, "num_tokens": [100] * 4, "rewards": [1.0, 0.0]}
+    short = {"prompt_id": "b", "responses": ["x"] * 2, "num_tokens": [10] * 2, "rewards": [3.0, 4.0]}
+    rest = {"pairs": [[0, 1]], "acceptance_rate": 0.5, "date": "2026-11-01", "policy": "p", "attempt": "1"}
+    found = measure(pa.Table.from_pylist([{**long, **rest}, {**short, **rest}], SCHEMA).to_batches())
+    assert found.tokens.value == pytest.approx(55)
+    assert found.reward.value == pytest.approx(2.0)
 
 
 def test_files_are_bounded_and_those_without_a_change_are_not_touched(
