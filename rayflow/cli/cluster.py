@@ -73,8 +73,9 @@ def render(
     options = load_options(data, set_, ClusterOptions, "The cluster")
     for path in write(options, output):
         console.print(str(path), soft_wrap=True)
-    _warn_of_models(options)
-    _say_next(options, output)
+    warn_of_pods(options)
+    command = f"rayflow {options.command} {options.config} --set @{output / 'compute.yaml'} --dry-run"
+    console.print(f"\nDoes every stage find its place? {command}", soft_wrap=True)
 
 
 def _of_job(path: Path) -> dict[str, Any]:
@@ -111,18 +112,23 @@ def _of_sampling(job: RunConfig | EvaluateConfig, given: list[Any]) -> dict[str,
     return {"engine": engine.kind, "reward": kind, "tensor_parallel": spread}
 
 
-def _warn_of_models(options: ClusterOptions) -> None:
-    """Say which models of the jobs' configurations, where those can be read here, the pods may not have."""
-    from rayflow.cluster.options import SHARED
+def warn_of_pods(options: ClusterOptions, folder: Path = Path()) -> None:
+    """Say what the pods may not have: the configuration, and its models, where it can be read here.
+
+    Args:
+        options: the cluster's.
+        folder: where relative paths of configurations start.
+    """
+    from rayflow.cluster.options import SHARED, WORKDIR
     from rayflow.config import load_config, schema_of
     from rayflow.pipeline.named import walk
     from rayflow.pipeline.reach import laptop_models
 
     own = [] if options.model is None else [f"model={options.model}"]
     for path in dict.fromkeys((options.config, options.refresh_config)):
-        if not Path(path).is_file():
+        if not (folder / path).is_file():
             continue
-        job = load_config(path, own, schema_of(path))
+        job = load_config(folder / path, own, schema_of(folder / path))
         for model, names in laptop_models(walk(job), [SHARED]).items():
             mend = "--set model=ORG/NAME, an id of the hub" if names == ["model"] else "write a hub id there"
             typer.echo(
@@ -131,13 +137,6 @@ def _warn_of_models(options: ClusterOptions) -> None:
                 err=True,
             )
 
-
-def _say_next(options: ClusterOptions, output: Path) -> None:
-    """What is left to do: the job's files to where the pods see them, and a dry run with the rendered pools."""
-    from rayflow.cluster.options import SHARED, WORKDIR
-
     if not options.config.startswith(("jobs/", f"{SHARED}/", f"{WORKDIR}/")):
-        told = f"The pods start in {WORKDIR} and see {SHARED}: put {options.config}, its data and its code there."
-        console.print(f"\n[yellow]{told}[/]", soft_wrap=True)
-    command = f"rayflow {options.command} {options.config} --set @{output / 'compute.yaml'} --dry-run"
-    console.print(f"\nDoes every stage find its place? {command}", soft_wrap=True)
+        told = f"the pods start in {WORKDIR} and see {SHARED}: put {options.config}, its data and its code there."
+        typer.echo(f"Warning: {told}", err=True)

@@ -218,10 +218,16 @@ def export(
     state: State = None,
 ) -> None:
     """Write the schedule for Kubernetes, cron, systemd or Airflow. Then `remove` or `pause` it here."""
+    from rayflow.cli.cluster import warn_of_pods
+    from rayflow.schedule.exports import KUBERNETES
     from rayflow.schedule.exports import export as exported
+    from rayflow.schedule.exports.kubernetes import cluster_of
 
     with _open(state) as ledger:
-        files = exported(ledger.schedule(name), format, set_ or [])
+        found = ledger.schedule(name)
+    files = exported(found, format, set_ or [])
+    if format in KUBERNETES:
+        warn_of_pods(cluster_of(found, set_ or []), found.folder)
     for file, text in files.items():
         if output is None:
             print(f"# {file}\n{text}" if len(files) > 1 else text, end="")

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from rayflow.core.options import Options
+from rayflow.errors import ConfigError
 
 RAY_VERSION = "2.60.0"
 """What the images hold (cluster/constraints.txt) and the manifests say."""
@@ -84,6 +85,20 @@ class ClusterOptions(Options):
     region: str = "us-west-2"
     ami: str = "ami-00000000000000000"
     nfs: str = "fs-00000000.efs.us-west-2.amazonaws.com:/"
+
+    @model_validator(mode="after")
+    def _times(self) -> ClusterOptions:
+        """Refuse what Kubernetes, or the pod that asks for the day, would refuse every night."""
+        from rayflow.schedule.exports.fields import portable
+        from rayflow.schedule.times import Times
+
+        try:
+            cron = portable(Times(self.schedule, self.time_zone).cron)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        if cron != self.schedule:
+            raise ValueError(f"schedule '{self.schedule}' is not read alike everywhere: write '{cron}'")
+        return self
 
     @model_validator(mode="after")
     def _one_sizing(self) -> ClusterOptions:

@@ -48,6 +48,16 @@ class JobConfig(Options):
     model: str
     track: TrackerOptions = Field(default={"kind": "none"}, validate_default=True)
 
+    @field_validator("runs_dir")
+    @classmethod
+    def _is_mounted(cls, value: str) -> str:
+        if "://" in value:
+            raise ValueError(
+                f"'{value}' is no folder: runs are written to a file system, with renames and locks. Mount the bucket, "
+                "or use shared storage (NFS, EFS, Filestore)"
+            )
+        return value
+
     @property
     def root(self) -> Path:
         """The run's folder."""

@@ -47,8 +47,6 @@ class Judged(Row):
 class ComparedVerdict(Verdict):
     """The verdict of a pairwise reward, which judged every (policy, baseline) pair of responses by itself.
 
-    Here `win_rate` is the mean probability that the policy's response is better.
-
     Attributes:
         policy_rewards: [m] float64, log-odds of each response of the policy, mean over the baseline's.
         baseline_rewards: [b] float64, the baseline's responses on the same scale, with mean 0.

@@ -59,7 +59,7 @@ class RayRunner:
         """Connect, and refuse workers that this machine cannot hold; of a cluster, which may grow, it is only said.
 
         Raises:
-            StageError: no cluster at the address.
+            StageError: no cluster at the address, or one that this process cannot join.
             ConfigError: too few CPUs or GPUs for the workers of a stage, which is found no later than here.
         """
         self._quiet.enter_context(_stderr_to(self._logs / "driver.log"))
@@ -77,6 +77,8 @@ class RayRunner:
                 )
             except ConnectionError as error:
                 raise StageError(f"No Ray cluster answers at '{self._address}': {error}") from error
+            except (RuntimeError, ray.exceptions.RayError) as error:
+                raise StageError(f"{self._not_joined} {error}") from error
             self._started = True
             raise_when_terminated()  # Ray has set a handler of its own
             warn(open_to_others(context.dashboard_url))
@@ -86,6 +88,16 @@ class RayRunner:
     @property
     def _address(self) -> str:
         return self._compute.address or os.environ.get("RAY_ADDRESS") or "local"
+
+    @property
+    def _not_joined(self) -> str:
+        if not self._elsewhere:
+            return "Ray did not start on this machine:"
+        return (
+            f"The Ray cluster at '{self._address}' cannot be joined: it must have this environment's versions of Ray "
+            "and Python, and a cluster with a token asks for it (RAY_AUTH_TOKEN, or ~/.ray/auth_token). From another "
+            "environment use `rayflow submit`. Ray says:"
+        )
 
     @property
     def _elsewhere(self) -> bool:

@@ -60,6 +60,7 @@ class Settings:
         num_accepted: responses to accept per prompt, k.
         betas: values to show, each >= 0; empty for a grid that fits the rewards.
         own_beta: the run's own beta, shown too; None if its selection has none.
+        own_kind, own_accepted: the run's own rule and its k, with which a command changes the beta only.
         kl_budget: nats the target may be away from pi_sft; None for `importance.default_kl_budget`.
         seed: the run's; bootstrap resamples derive from it.
         confidence: of the intervals.
@@ -68,6 +69,8 @@ class Settings:
     num_accepted: int
     betas: tuple[float, ...] = ()
     own_beta: float | None = None
+    own_kind: str = ""
+    own_accepted: int | None = None
     kl_budget: float | None = None
     seed: int = 0
     confidence: float = 0.95
@@ -114,6 +117,8 @@ def diagnose(batches: Batches, num_prompts: int, sample: Sample, rule: Rule, set
         kl_budget=budget,
         trusted_ess=enough,
         own_beta=settings.own_beta,
+        own_kind=settings.own_kind,
+        own_accepted=settings.own_accepted,
         recommended=recommended,
         sft=points[0],
         points=tuple(points[1:]),

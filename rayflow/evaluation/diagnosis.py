@@ -85,6 +85,7 @@ class Diagnosis:
     Attributes:
         sft: the limit of large beta: all candidates count the same.
         points: finite values of beta, descending; 0 is the limit that takes the highest rewards.
+        own_beta, own_kind, own_accepted: of the run's own selection; None, "" and None where it has no beta.
         recommended: the smallest beta of two digits whose KL estimate is within `kl_budget`; one of `points`.
         best_of: best-of-N for N = 1, 2, 4, ... and n.
         top_k: a random one of the k best of n, for k = n, ..., 4, 2, 1 and `num_accepted`.
@@ -100,6 +101,8 @@ class Diagnosis:
     kl_budget: float
     trusted_ess: float
     own_beta: float | None
+    own_kind: str
+    own_accepted: int | None
     recommended: float
     sft: BetaPoint
     points: tuple[BetaPoint, ...]

@@ -11,6 +11,7 @@ from rayflow.core.evaluation_rows import Answered, Diversity
 from rayflow.core.seeds import rng
 from rayflow.core.stats import bootstrap_mean
 from rayflow.errors import DataError
+from rayflow.evaluation import pairwise
 from rayflow.evaluation.divergence import Divergence
 from rayflow.evaluation.length_control import LengthControlled, length_controlled
 from rayflow.evaluation.side_by_side import SideBySide
@@ -110,7 +111,7 @@ def reward_measure(
         if preferred is None:
             wins.append((np.sign(np.subtract.outer(policy.rewards, baseline.rewards).ravel()) + 1) / 2)
         else:
-            wins.append(preferred[policy.prompt_id])
+            wins.append(pairwise.wins(preferred[policy.prompt_id]))
         lengths = [np.array([float(len(text)) for text in side.responses]) for side in (policy, baseline)]
         differences.append(np.subtract.outer(*lengths).ravel())
         owners.append(np.full(wins[-1].size, index))

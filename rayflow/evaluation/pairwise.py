@@ -45,8 +45,13 @@ def compare_all(
     return preferences(reward, baseline, texts, pairs, cuts).reshape(m, b)
 
 
+def wins(preferred: np.ndarray) -> np.ndarray:
+    """1 where a probability is above one half, 0 where it is below, 1/2 for a tie; of the same shape."""
+    return np.where(np.abs(preferred - 0.5) < TIE, 0.5, (preferred > 0.5).astype(np.float64))
+
+
 def compared_verdict(policy: Answers, baseline: Answers, preferred: np.ndarray) -> ComparedVerdict:
-    """Mean preference, and rewards on a common scale.
+    """The share of comparisons won, ties half, and rewards on a common scale.
 
     If preferences were Bradley-Terry, the log-odds of pair (i, j) would be r_i - r_j. The rewards here are
     the least-squares fit of that form, with the zero at the baseline's mean: a policy's response has its mean
@@ -60,7 +65,7 @@ def compared_verdict(policy: Answers, baseline: Answers, preferred: np.ndarray) 
     against = odds.mean(axis=0)
     return ComparedVerdict(
         prompt_id=policy.prompt_id,
-        win_rate=float(preferred.mean()),
+        win_rate=float(wins(preferred).mean()),
         tie_rate=float(np.mean(np.abs(preferred - 0.5) < TIE)),
         policy_reward=float(odds.mean()),
         baseline_reward=0.0,

@@ -75,10 +75,13 @@ def diagnose_run(
     config = plan.config
     ids, sample = draw_sample([sampled, scored], num_prompts, config.seed)
     own = getattr(config.select, "num_accepted", None) or max(1, sample.rewards.shape[1] // 8)
+    tempered = isinstance(config.select, TEMPERED)
     settings = Settings(
         num_accepted=num_accepted or own,
         betas=tuple(betas),
-        own_beta=config.select.beta if isinstance(config.select, TEMPERED) else None,
+        own_beta=config.select.beta if tempered else None,
+        own_kind=config.select.kind if tempered else "",
+        own_accepted=own if tempered else None,
         kl_budget=kl_budget,
         seed=config.seed,
     )

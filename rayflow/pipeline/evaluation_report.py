@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +10,17 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from rayflow.config.evaluate import EvaluateConfig, SideOptions
-from rayflow.core.evaluation_rows import Answered
+from rayflow.core.evaluation_rows import Answers
 from rayflow.evaluation.measures import Measures
 from rayflow.pipeline.plan import Plan
 from rayflow.pipeline.report import NUM_SAMPLES, created, failures_of, model_name, timing_of, title, versions
 from rayflow.pipeline.report_answers import samples_section
 from rayflow.pipeline.report_columns import cut_share
 from rayflow.pipeline.stage import read_rows
-from rayflow.pipeline.stages.measure import MeasureStage, PlainSamples, answered_rows
+from rayflow.pipeline.stages.measure import MeasureStage, PlainSamples, answered_rows, judged_rows
 from rayflow.report.evaluation import EvaluationReport, Sides, lead, write_evaluation
 
-Answers = list[tuple[Answered, Answered]]
+Pairs = Sequence[tuple[Answers, Answers]]
 
 
 def report(plan: Plan) -> tuple[Path, str]:
@@ -38,7 +39,9 @@ def collect(plan: Plan) -> EvaluationReport:
     done = {name: a for name, a in plan.artifacts.items() if a.committed}
     measured = "measure" in done
     answers = {n: answered_rows(v, plan.artifacts) for n, v in stage.verdicts.items()} if measured else {}
-    first = next(iter(answers.values()), [])
+    first: Pairs = next(iter(answers.values()), [])
+    if measured and stage.judged and not answers:
+        first = judged_rows(plan.stages[stage.judged], plan.artifacts)
     policy, baseline = _called(config.policy), _called(config.baseline)
     if policy == baseline:  # two folders of one name
         policy, baseline = f"policy ({policy})", f"baseline ({baseline})"
@@ -89,16 +92,19 @@ def _sampling(config: EvaluateConfig) -> str:
     return f"{number}, temperature {drawn.temperature:g}{kept}, {drawn.max_tokens} tokens"
 
 
-def _sides(rows: Answers, value: Any) -> Sides:
+def _sides(rows: Pairs, value: Any) -> Sides:
     policy, baseline = (np.concatenate([value(pair[side]) for pair in rows]) for side in (0, 1))
     return Sides(policy=policy, baseline=baseline)
 
 
 def _cut(plan: Plan, side: str) -> float | None:
-    """The share of a side's responses that were cut; None without a reward, whose verdicts name the prompts."""
-    for verdict in plan.stages["measure"].verdicts.values():
+    """The share of a side's responses that were cut, on the prompts of the first reward, or of the judge."""
+    stage = plan.stages["measure"]
+    for verdict in stage.verdicts.values():
         return cut_share([plan.artifacts[name] for name in (*getattr(verdict, side), verdict.name)])
-    return None
+    judge = plan.stages[stage.judged]
+    _, baseline, policy = judge.inputs
+    return cut_share([plan.artifacts[policy if side == "policy" else baseline], plan.artifacts[judge.name]])
 
 
 def _log_ratios(plan: Plan, stage: MeasureStage) -> np.ndarray:

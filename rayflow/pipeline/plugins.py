@@ -97,15 +97,18 @@ def _location(name: str) -> Path | None:
 
 
 def _is_installed(path: Path) -> bool:
-    places = {*site.getsitepackages(), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    own = site.getusersitepackages()  # `pip install --user`
+    places = {*site.getsitepackages(), own, sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
     return any(path.resolve().is_relative_to(Path(place).resolve()) for place in places)
 
 
 def _imports(file: Path) -> set[str]:
-    """Top-level names that a file imports anywhere."""
+    """Top-level names that a file imports anywhere; none of one that is compiled."""
+    if file.suffix != ".py":
+        return set()
     try:
-        tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
-    except SyntaxError as error:
+        tree = ast.parse(file.read_bytes(), str(file))  # bytes: the file may name its own encoding
+    except (SyntaxError, ValueError) as error:
         raise ConfigError(f"{file}, which would be sent to the cluster, is not Python: {error}") from None
     names: set[str] = set()
     for node in ast.walk(tree):

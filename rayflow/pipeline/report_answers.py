@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rayflow.config import RunConfig
-from rayflow.core.evaluation_rows import Answered
+from rayflow.core.evaluation_rows import Answered, Answers
 from rayflow.core.model_folder import resolve_model
 from rayflow.core.options import build
 from rayflow.core.seeds import derive
@@ -65,11 +65,11 @@ def is_optimised(config: RunConfig) -> bool:
     return config.source == "direct" and needs(build("loss", config.train.loss)).rewards
 
 
-def samples_section(rows: Sequence[tuple[Answered, Answered]], count: int, seed: int) -> SamplesSection:
+def samples_section(rows: Sequence[tuple[Answers, Answers]], count: int, seed: int) -> SamplesSection:
     """The first response of each side to at most `count` prompts, drawn without looking at them.
 
     Args:
-        rows: (policy, baseline) by prompt.
+        rows: (policy, baseline) by prompt; with their rewards, where there are any.
         count: prompts to show.
         seed: the job's.
     """
@@ -79,13 +79,17 @@ def samples_section(rows: Sequence[tuple[Answered, Answered]], count: int, seed:
             prompt_id=policy.prompt_id,
             prompt=policy.messages[0]["content"] if len(policy.messages) == 1 else policy.text,
             baseline_response=baseline.responses[0],
-            baseline_reward=float(baseline.rewards[0]),
+            baseline_reward=_first_reward(baseline),
             policy_response=policy.responses[0],
-            policy_reward=float(policy.rewards[0]),
+            policy_reward=_first_reward(policy),
         )
         for policy, baseline in (rows[i] for i in draw(len(rows), count=count, seed=drawn_with))
     )
     return SamplesSection(samples=samples, num_prompts=len(rows), seed=drawn_with)
+
+
+def _first_reward(row: Answers) -> float | None:
+    return float(row.rewards[0]) if isinstance(row, Answered) else None
 
 
 def answered(plan: Plan) -> list[tuple[Answered, Answered]]:

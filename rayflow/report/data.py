@@ -65,14 +65,14 @@ class TrainingSection:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One held-out prompt with a response of each model; rewards as the evaluation computed them."""
+    """One held-out prompt with a response of each model; rewards as the evaluation computed them, None without any."""
 
     prompt_id: str
     prompt: str
     baseline_response: str
-    baseline_reward: float
+    baseline_reward: float | None
     policy_response: str
-    policy_reward: float
+    policy_reward: float | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -117,9 +117,10 @@ def lead(found: Diagnosis) -> str:
 
 
 def command(found: Diagnosis, run: str) -> str:
-    """What selects with the recommended beta, also in a run whose own rule has none."""
-    if found.own_beta is not None:
-        return f"rayflow select {shlex.quote(run)} --beta {found.recommended:g}"
+    """What selects with the recommended beta, also in a run whose own rule has none, or does not take it (0)."""
+    if found.own_beta is not None and (found.recommended > 0 or found.own_kind == "rejection"):
+        number = "" if found.num_accepted == found.own_accepted else f" --num-accepted {found.num_accepted}"
+        return f"rayflow select {shlex.quote(run)} --beta {found.recommended:g}{number}"
     rule = f"{{kind: rejection, beta: {found.recommended:g}, num_accepted: {found.num_accepted}}}"
     return f"rayflow select {shlex.quote(run)} --set 'select={rule}'"
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rayflow.evaluation.divergence import Divergence
     from rayflow.evaluation.measures import RewardMeasure
     from rayflow.evaluation.side_by_side import SideBySide
+    from rayflow.evaluation.win_rate import WinRate
     from rayflow.report.evaluation import EvaluationReport
 
 UNPARSABLE = 0.05
@@ -31,6 +32,8 @@ def notes(data: EvaluationReport) -> list[str]:
     remarks = []
     if found.rewards:
         remarks += _reward_notes(next(iter(found.rewards.values())), data.baseline)
+    elif found.side_by_side is not None:
+        remarks += _judge_alone_notes(found.side_by_side, data)
     if data.policy_cut is not None and stops_less(data.policy_cut, data.baseline_cut):
         shares = data.policy_cut, data.baseline, data.baseline_cut
         remarks.append(f"{unstopped_note(words.the(data.policy), *shares)} {AGAINST_CUTS}")
@@ -47,31 +50,56 @@ def notes(data: EvaluationReport) -> list[str]:
 
 
 def _reward_notes(first: RewardMeasure, baseline: str) -> list[str]:
-    percent, won = words.percent, first.win_rate
+    won = first.win_rate
     remarks = [
         "A reward that selected the training data is optimistic about the policy trained on it; another judge, "
         "trained apart from it, says more.",
     ]
-    change = won.policy_tokens / won.baseline_tokens - 1 if won.baseline_tokens else 0.0
-    if abs(change) > LENGTH_WARNING:
-        remarks.append(
-            f"The policy's responses are {percent(abs(change), 0)} {'longer' if change > 0 else 'shorter'} than those "
-            f"of {words.the(baseline)} ({words.fixed(won.policy_tokens, 1)} against "
-            f"{words.fixed(won.baseline_tokens, 1)} tokens): read the win rate at equal length beside the raw one."
-        )
-    prompts = words.count(won.num_prompts, "prompt")
+    if told := _length_note(won.policy_tokens, won.baseline_tokens, baseline):
+        remarks.append(f"{told}: read the win rate at equal length beside the raw one.")
     remarks.append(
-        f"Intervals are {percent(won.confidence, 0)} percentile bootstraps over {prompts} "
-        f"({won.num_resamples:,} resamples): they cover the choice of prompts, not another training run. Ties count "
-        "half. The win rate at equal length is the prediction of a logistic regression on the difference in length, "
-        "in characters, where that is zero (AlpacaEval-LC, arXiv:2404.04475, for one pair of models)."
+        f"{_intervals(won)} The win rate at equal length is the prediction of a logistic regression on the difference "
+        "in length, in characters, where that is zero (AlpacaEval-LC, arXiv:2404.04475, for one pair of models)."
     )
-    if won.num_prompts < FEW_PROMPTS:
-        remarks.append(
-            f"With {prompts} the intervals are too narrow; use at least {FEW_PROMPTS} "
-            "prompts, better several hundred."
-        )
-    return remarks
+    return remarks + _few(won.num_prompts)
+
+
+def _judge_alone_notes(judged: SideBySide, data: EvaluationReport) -> list[str]:
+    """What is said beside a reward otherwise."""
+    remarks = []
+    if data.lengths is not None:
+        means = float(data.lengths.policy.mean()), float(data.lengths.baseline.mean())
+        if told := _length_note(*means, data.baseline):
+            remarks.append(f"{told}: judges tend to prefer what is longer.")
+    return [*remarks, _intervals(judged), *_few(judged.num_prompts)]
+
+
+def _length_note(policy: float, baseline: float, name: str) -> str:
+    """Of mean lengths in tokens; "" where they are about the same."""
+    change = policy / baseline - 1 if baseline else 0.0
+    if abs(change) <= LENGTH_WARNING:
+        return ""
+    return (
+        f"The policy's responses are {words.percent(abs(change), 0)} {'longer' if change > 0 else 'shorter'} than "
+        f"those of {words.the(name)} ({words.fixed(policy, 1)} against {words.fixed(baseline, 1)} tokens)"
+    )
+
+
+def _intervals(found: WinRate | SideBySide) -> str:
+    return (
+        f"Intervals are {words.percent(found.confidence, 0)} percentile bootstraps over "
+        f"{words.count(found.num_prompts, 'prompt')} ({found.num_resamples:,} resamples): they cover the choice of "
+        "prompts, not another training run. Ties count half."
+    )
+
+
+def _few(num_prompts: int) -> list[str]:
+    if num_prompts >= FEW_PROMPTS:
+        return []
+    prompts = words.count(num_prompts, "prompt")
+    return [
+        f"With {prompts} the intervals are too narrow; use at least {FEW_PROMPTS} prompts, better several hundred."
+    ]
 
 
 def _judge_notes(judged: SideBySide) -> list[str]:

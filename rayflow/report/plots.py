@@ -63,7 +63,9 @@ def bin_edges(
         width = max(abs(low), 1.0) / 20
         return low + width * (np.arange(12) - 5.5)
     step = nice_step(high - low, MAX_BINS, BIN_FACTORS)
-    return np.arange(math.floor(low / step), math.floor(high / step) + 2) * step
+    first, last = math.floor(low / step), math.floor(high / step) + 1
+    # A quotient is rounded: -5e-324 / 2 is zero, and the bin from there on would miss its value.
+    return np.arange(first - (first * step > low), last + (last * step < high) + 1) * step
 
 
 def histogram(

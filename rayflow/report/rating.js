@@ -116,6 +116,7 @@
 
   function press(event) {
     const typing = event.target.matches("textarea, input[type=text]");
+    if (event.repeat) return;  // a key held down is one answer, not the next tasks' too
     if (!shortcuts.checked || typing || event.ctrlKey || event.metaKey || event.altKey) return;
     const key = event.key.toLowerCase(), task = tasks[state.at];
     if (/^[1-5]$/.test(key)) {

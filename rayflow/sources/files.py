@@ -28,9 +28,9 @@ _SPLIT = re.compile(r"(train|test|validation|valid|val|dev|eval)(_[^-.]*)?([-.]|
 """How the file of a split is named, or the folder of its files: "train.jsonl", "test_prefs-00000-of-00001.parquet"."""
 _DATA_SUFFIXES = (*SUFFIXES, ".gz", ".arrow", ".csv", ".tsv", ".txt", ".yaml", ".yml")
 """A missing path that ends so is a file's, mistyped or looked for from elsewhere, and no dataset of the hub."""
-_IN_FOLDERS = ("data-*.arrow", "**/*.parquet", "*.jsonl", "*.jsonl.gz", "*.json", "*.json.gz")
-
-
+_FORMS = {".parquet": "Parquet", ".jsonl": "JSON lines", ".json": "JSON"}
+_ABOUT = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
+"""Files that datasets have beside their data, about it."""
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -61,6 +61,11 @@ def data_files(source: PromptSource) -> list[Path]:
     Raises:
         DataError: nothing there, or of an unknown form.
     """
+    if "://" in source.path:
+        raise DataError(
+            f"'{source.path}' is no path: data is read from a file system. Copy it to a disk that all machines see, or "
+            "mount the bucket there."
+        )
     path = Path(source.path).expanduser()
     if path.is_file():
         if source.split:
@@ -77,8 +82,7 @@ def data_files(source: PromptSource) -> list[Path]:
     if (path / "dataset_dict.json").exists() and folder == path:
         splits = ", ".join(json.loads((path / "dataset_dict.json").read_text())["splits"])
         raise DataError(f"'{path}' holds several splits: set 'split' to one of {splits}.")
-    found = (sorted(folder.glob(pattern)) for pattern in _IN_FOLDERS)
-    files = next((files for files in found if files), [])
+    files = sorted(folder.glob("data-*.arrow")) or _in_folder(folder)
     if source.split and folder == path:
         files = [file for file in files if _is_of_split(file.relative_to(path), source.split)]
     elif folder == path:
@@ -86,7 +90,38 @@ def data_files(source: PromptSource) -> list[Path]:
     if not files:
         split = f" of split '{source.split}'" if source.split else ""
         raise DataError(f"Folder '{path}' holds no Parquet, JSON or saved Hugging Face data{split}.")
+    _refuse_several_forms(folder, files)
     return files
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    """Its data files at any depth, sorted; hidden folders, such as a download's cache, hold none."""
+    inside = (path for path in folder.rglob("*") if _form(path) and path.name not in _ABOUT)
+    return sorted(
+        path for path in inside if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
+def _form(path: Path) -> str:
+    """What a file's name says it holds; "" for nothing that is read from folders."""
+    name = path.name.removesuffix(".gz") if path.name.endswith((".jsonl.gz", ".json.gz")) else path.name
+    return _FORMS.get(Path(name).suffix, "")
+
+
+def _refuse_several_forms(folder: Path, files: list[Path]) -> None:
+    """The same rows twice, or a file that is no data: nobody can tell which is meant.
+
+    Raises:
+        DataError: the files are of several forms; it names one of each.
+    """
+    first: dict[str, Path] = {}
+    for file in files:
+        first.setdefault(_form(file), file)
+    if len(first) > 1:
+        named = ", ".join(f"{form} ('{file.relative_to(folder)}')" for form, file in first.items())
+        raise DataError(
+            f"Folder '{folder}' holds files of several forms: {named}. Move all but one form away, or name a file."
+        )
 
 
 def _missing(given: str) -> str:
@@ -135,7 +170,8 @@ def read_rows(source: PromptSource) -> Iterator[RawRow]:
         try:
             for number, values in enumerate(_values(path), start=1):
                 yield RawRow(path, number, values if isinstance(values, dict) else {"prompt": values})
-        except (OSError, pa.ArrowException, UnicodeDecodeError, EOFError, zlib.error) as error:
+        except (OSError, pa.ArrowException, ValueError, OverflowError, EOFError, zlib.error) as error:
+            # Arrow's dates may lie beyond Python's, which is an OverflowError.
             raise DataError(f"Data file '{path}' cannot be read: {error}") from error
 
 
@@ -197,7 +233,7 @@ def _json_array(path: Path, file: IO[str]) -> list[Any] | None:
         return None
     try:
         return json.load(file)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         if getattr(error, "msg", "") == "Extra data":  # a value per line, and each is a list
             file.seek(0)
             return None
@@ -210,5 +246,8 @@ def _json_lines(path: Path, file: IO[str]) -> Iterator[Any]:
             continue
         try:
             yield json.loads(line)
-        except ValueError as error:  # JSON's own, or a number of too many digits
+        except (
+            ValueError,
+            RecursionError,
+        ) as error:  # JSON's own, a number of too many digits, lists too deep
             raise DataError(f"Data file '{path}', line {number} is not JSON: {error}") from None

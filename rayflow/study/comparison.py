@@ -90,7 +90,9 @@ class Comparison:
         return sum(order.agrees for order in self.orders)
 
 
-def compare(rows: Mapping[str, RowSummary], columns: Mapping[str, Column]) -> dict[str, Comparison]:
+def compare(
+    rows: Mapping[str, RowSummary], columns: Mapping[str, Column], num_seeds: int = 1
+) -> dict[str, Comparison]:
     """Columns of the paper against our rewards, by heading; one that orders no measured pair is left out.
 
     Two columns that ask the same question (which of two rows wins more often by one reward) ask it once: the
@@ -99,8 +101,10 @@ def compare(rows: Mapping[str, RowSummary], columns: Mapping[str, Column]) -> di
     Args:
         rows: what was measured, by name.
         columns: the paper's, by the heading under which they are shown.
+        num_seeds: of the whole study. Where there are to be several, a pair of rows that shares one so far is not
+            sure, whatever its prompts say: nothing is known yet of the variance over seeds.
     """
-    found = {heading: _orders(rows, column) for heading, column in columns.items()}
+    found = {heading: _orders(rows, column, min(num_seeds, 2)) for heading, column in columns.items()}
     asked = {_question(order): order.p_value for orders in found.values() for order in orders}
     adjusted = dict(zip(asked, holm(np.array(list(asked.values()))).tolist(), strict=True))
     return {
@@ -110,7 +114,8 @@ def compare(rows: Mapping[str, RowSummary], columns: Mapping[str, Column]) -> di
     }
 
 
-def _orders(rows: Mapping[str, RowSummary], column: Column) -> list[Order]:
+def _orders(rows: Mapping[str, RowSummary], column: Column, least: int) -> list[Order]:
+    """Pairs with fewer than the least number of shared seeds have a p-value of 1."""
     reward, paper, orders = column.reward, column.numbers, []
     for pair in itertools.combinations([name for name in paper if name in rows], 2):
         if paper[pair[0]] == paper[pair[1]]:
@@ -118,7 +123,8 @@ def _orders(rows: Mapping[str, RowSummary], column: Column) -> list[Order]:
         better, worse = sorted(pair, key=lambda name: -paper[name])
         found = difference(rows[better], rows[worse], reward)
         if found is not None:
-            orders.append(Order(better, worse, reward, found, found.p_value))
+            shared = len({*rows[better].seeds} & {*rows[worse].seeds})
+            orders.append(Order(better, worse, reward, found, found.p_value if shared >= least else 1.0))
     return orders
 
 

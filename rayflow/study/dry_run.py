@@ -9,9 +9,9 @@ from rich.text import Text
 from rayflow.pipeline.preflight import preflight
 from rayflow.pipeline.reward_plan import build_reward_plan
 from rayflow.pipeline.run_plan import build_run_plan
-from rayflow.study.parts import Study, known_words
+from rayflow.study.parts import Study
 from rayflow.study.results import result_path
-from rayflow.study.run import check_result
+from rayflow.study.run import check_results
 
 
 def dry_run(study: Study, console: Console) -> None:
@@ -27,15 +27,13 @@ def dry_run(study: Study, console: Console) -> None:
     preflight(build_run_plan(study.preferences()))
     proxy = build_reward_plan(study.proxy()).artifacts["train"]
     config, made = study.config, proxy.committed and study.preferences_file.exists()
-    known = known_words(study, proxy.folder / "model")
+    check_results(study)
     table = Table(box=None, pad_edge=False)
     for heading in ("row", "title", *(f"seed {seed}" for seed in config.seeds)):
         table.add_column(heading)
     measured = 0
     for name, row in config.all_rows.items():
         done = [result_path(config.root, name, seed).exists() for seed in config.seeds]
-        for seed in (seed for seed, there in zip(config.seeds, done, strict=True) if there and made):
-            check_result(study, name, seed, known)
         measured += sum(done)
         table.add_row(Text(name), Text(row.title), *("done" if there else "to do" for there in done))
     console.print(f"[bold]{config.name}[/]  {config.root}", soft_wrap=True)

@@ -23,7 +23,7 @@ from rayflow.study.comparison import Column, Comparison, compare
 from rayflow.study.pair_quality import PairQuality
 from rayflow.study.parts import Study
 from rayflow.study.results import RowResult, RowSummary, pairs_path, summarise
-from rayflow.study.run import stored_results
+from rayflow.study.run import check_results, stored_results
 from rayflow.study.tables import Table, make_table, sweep_table
 
 
@@ -60,7 +60,7 @@ class Found:
     @cached_property
     def comparisons(self) -> dict[str, Comparison]:
         """By heading of a paper's column (see `compare`)."""
-        return compare(self.rows, self.papers)
+        return compare(self.rows, self.papers, len(self.config.seeds))
 
     @property
     def papers(self) -> dict[str, Column]:
@@ -75,7 +75,12 @@ class Found:
 
 
 def collect(study: Study) -> Found:
-    """What a study has so far."""
+    """What a study has so far.
+
+    Raises:
+        ArtifactError: a row was measured with another configuration than the study's now.
+    """
+    check_results(study)
     quality = build_reward_plan(study.proxy()).artifacts["evaluate"]
     proxy = quality.manifest().extra["quality"] if quality.committed else None
     path = pairs_path(study.config.root)

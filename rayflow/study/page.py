@@ -70,7 +70,10 @@ def lead(found: Found) -> str:
 
 def _facts(found: Found) -> list[tuple[str, str]]:
     config, first = found.config, next(iter(found.rows.values()), None)
-    facts = [("SFT policy", Path(config.model).name), ("Seeds", ", ".join(map(str, config.seeds)))]
+    measured = {result.seed for result in found.results}
+    seeds = ", ".join(str(seed) for seed in config.seeds if seed in measured) or "none yet"
+    more = f" of {', '.join(map(str, config.seeds))}" if len(measured) < len(config.seeds) else ""
+    facts = [("SFT policy", Path(config.model).name), ("Seeds", seeds + more)]
     if first is not None:
         facts.append(("Held-out prompts", str(len(first.shares["gold"]))))
     return facts
@@ -107,11 +110,13 @@ def _proxy_card(proxy: dict[str, float] | None) -> Card:
 
 def notes(found: Found) -> list[str]:
     """What a reader must know before quoting."""
-    seeds = (
-        "With one seed they cover the choice of prompts only."
-        if len(found.config.seeds) == 1
-        else "They cover another choice of held-out prompts and another seed of selection, pairing and training."
-    )
+    single = [row for row in found.rows.values() if len(row.seeds) == 1]
+    if len(found.config.seeds) == 1:
+        seeds = "With one seed they cover the choice of prompts only."
+    else:
+        seeds = "They cover another choice of held-out prompts and another seed of selection, pairing and training."
+    if single and len(found.config.seeds) > 1:
+        seeds += f" Those of {words.count(len(single), 'row')} with one seed so far cover the choice of prompts only."
     remarks = [
         "Win rates are against samples of the SFT policy on held-out prompts, ties half. Intervals are 95%: the "
         f"variance over prompts plus that over seeds, with Student's t. {seeds} They do not cover another draw of "

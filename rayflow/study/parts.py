@@ -140,6 +140,13 @@ class Study:
         given = [text.removeprefix(f"{part}.") for text in self.overrides if text.startswith(f"{part}.")]
         return load_config(self._path(part), settings + given, schema)
 
+    def _setting(self, row: str, path: str) -> Any:
+        """What a row has at a dotted path."""
+        value: Any = self.row(row, self.config.seeds[0]).model_dump(mode="json")
+        for key in path.split("."):
+            value = value[key]
+        return value
+
     def check(self) -> None:
         """Every configuration of the study, before time is spent on any.
 
@@ -149,6 +156,13 @@ class Study:
         self.preferences(), self.proxy()
         for name in self.config.all_rows:
             self.row(name, self.config.seeds[0]), self.gold(name)
+        for key, sweep in self.config.sweeps.items():
+            has = self._setting(sweep.row, sweep.setting)
+            if has != sweep.own:
+                raise ConfigError(
+                    f"sweeps.{key}.own is {sweep.own:g}, and the row '{sweep.row}' has {sweep.setting}={has}: its "
+                    f"result would be drawn at a value that it has not. Set sweeps.{key}.own={has}."
+                )
         self.evaluation(next(iter(self.config.rows)), self.config.seeds[0], self.config.model, {})
 
 

@@ -12,6 +12,7 @@ runs/<study>/pairs.json                         what each row's pairs are worth 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import time
@@ -24,7 +25,7 @@ from rich.console import Console
 
 from rayflow.config import JobConfig
 from rayflow.core.files import read_json, write_json
-from rayflow.errors import ArtifactError
+from rayflow.errors import ArtifactError, DataError, ModelError
 from rayflow.pipeline.candidates import num_resamples
 from rayflow.pipeline.commands import make_runner
 from rayflow.pipeline.evaluation_plan import build_evaluation_plan
@@ -187,6 +188,25 @@ def check_result(study: Study, name: str, seed: int, known: dict[str, str]) -> N
     """
     plan = build_run_plan(filled(study.row(name, seed), known))
     _check(result_path(study.config.root, name, seed), _identity(study, plan, name, seed, known))
+
+
+def check_results(study: Study) -> None:
+    """Refuse stored measurements that another configuration made, as far as that can be told.
+
+    It cannot where the study's files or models are not on this machine, or its proxy is not made.
+
+    Raises:
+        ArtifactError: see `check_result`.
+    """
+    proxy = build_reward_plan(study.proxy()).artifacts["train"]
+    if not (proxy.committed and study.preferences_file.exists()):
+        return
+    known = known_words(study, proxy.folder / "model")
+    for name in study.config.all_rows:
+        for seed in study.config.seeds:
+            if result_path(study.config.root, name, seed).exists():
+                with contextlib.suppress(ModelError, DataError):
+                    check_result(study, name, seed, known)
 
 
 def _check(path: Path, identity: dict[str, Any]) -> None:

@@ -21,11 +21,11 @@ def answers(*lengths: int) -> Answers:
     )
 
 
-def test_the_win_rate_is_the_mean_preference_and_ties_are_even_pairs() -> None:
-    preferred = np.array([[0.9, 0.5], [0.2, 0.5 + 1e-9]])
-    found = compared_verdict(answers(3, 5), answers(10, 20), preferred)
-    assert found.win_rate == pytest.approx(0.525)
-    assert found.tie_rate == 0.5
+def test_the_win_rate_is_the_share_of_comparisons_won_and_ties_are_even_pairs() -> None:
+    preferred = np.array([[0.6, 0.5, 0.9], [0.2, 0.5 + 1e-9, 0.51]])
+    found = compared_verdict(answers(3, 5), answers(10, 20, 15), preferred)
+    assert found.win_rate == pytest.approx(4 / 6)
+    assert found.tie_rate == pytest.approx(2 / 6)
     assert (found.policy_tokens, found.baseline_tokens) == (4.0, 15.0)
 
 
@@ -49,7 +49,7 @@ def test_swapped_sides_have_the_other_rate() -> None:
 
 def test_without_a_difference_in_length_the_rate_at_equal_length_is_the_rate() -> None:
     """Also where preferences are not Bradley-Terry's, so that no rewards could give them back."""
-    preferred = np.array([[0.999999, 0.5], [0.5, 0.5]])
+    preferred = np.array([[0.6, 0.5], [0.5, 0.5]])
     rows, verdicts = [], []
     for number in range(20):
         sides = [replace(answers(1, 1), prompt_id=f"p{number}") for _ in range(2)]
@@ -61,5 +61,5 @@ def test_without_a_difference_in_length_the_rate_at_equal_length_is_the_rate() -
     won = win_rate(verdicts, **settings)
     each = {verdict.prompt_id: verdict.preferred for verdict in verdicts}
     found = reward_measure(rows, won, preferred=each, **settings)
-    assert won.win_rate == pytest.approx(0.625, abs=1e-4)
+    assert won.win_rate == pytest.approx(0.625)
     assert found.length_controlled.win_rate == pytest.approx(won.win_rate, abs=1e-3)

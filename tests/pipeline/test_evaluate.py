@@ -144,6 +144,13 @@ def test_a_judge_that_always_takes_the_first_is_found_out(finished, tmp_path):
     assert found["side_by_side"]["first"] == 1.0 and found["side_by_side"]["score"] == 0.5
     assert found["side_by_side"]["distance"]["tie"] == 1.0 and found["rewards"] == {} and found["kl"] is None
     assert any("favours what it is shown first" in note for note in found["notes"])
+    # Without a reward, too, length stands beside the win rate, and how few prompts there are.
+    assert 0 <= found["policy_cut"] <= 1 and 0 <= found["baseline_cut"] <= 1
+    num = found["side_by_side"]["num_prompts"]
+    assert any(f"With {num} prompts the intervals are too narrow" in note for note in found["notes"]), found["notes"]
+    page = (plan.config.root / "report.html").read_text(encoding="utf-8")
+    assert "responses of" in page and "Responses side by side" in page and "Response lengths" in page
+    assert '<span class="badge">' not in page
 
 
 def test_an_endpoint_judges_as_the_readme_configures_it(finished, tmp_path, endpoint, monkeypatch):  # noqa: F811

@@ -192,7 +192,7 @@ def test_policies_are_compared_response_by_response(
         odds = ours[:, None] - theirs[None, :]
         rates = 1 / (1 + np.exp(-odds))
         assert compared["preferred"] == pytest.approx(rates.ravel())
-        assert verdict["win_rate"] == pytest.approx(rates.mean())
+        assert verdict["win_rate"] == pytest.approx(np.mean(odds > 0) + np.mean(odds == 0) / 2)
         assert verdict["tie_rate"] == pytest.approx(np.mean(odds == 0))
         # The judge is exactly Bradley-Terry, so the fitted rewards are the qualities up to one shift.
         assert compared["policy_rewards"] == pytest.approx(ours - theirs.mean(), abs=1e-6)

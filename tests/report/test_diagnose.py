@@ -14,7 +14,7 @@ from rich.console import Console
 from rayflow.evaluation.diagnose import Sample, Settings, diagnose
 from rayflow.evaluation.diagnosis import Diagnosis
 from rayflow.report import words
-from rayflow.report.diagnose import Subject, content, digits, lead, notes, page, write_diagnosis
+from rayflow.report.diagnose import Subject, command, content, digits, lead, notes, page, write_diagnosis
 from rayflow.report.plane import log_ticks, powers
 from rayflow.report.terminal import print_diagnosis
 
@@ -42,7 +42,7 @@ def example(scale: float = 1.0, num_prompts: int = 200, **settings) -> Diagnosis
 
 @pytest.fixture(scope="module")
 def found() -> Diagnosis:
-    return example(own_beta=0.5)
+    return example(own_beta=0.5, own_kind="rejection", own_accepted=8)
 
 
 def printed(diagnosis: Diagnosis) -> str:
@@ -70,6 +70,22 @@ def test_page_and_terminal_end_with_the_command_that_selects(found):
     without = replace(found, own_beta=None)  # a run whose rule has no beta gets a rule that has
     wanted = f"--set 'select={{kind: rejection, beta: {found.recommended:g}, num_accepted: 8}}'"
     assert printed(without).rstrip().endswith(wanted)
+
+
+def test_the_command_selects_as_many_as_were_diagnosed(found):
+    told = command(replace(found, num_accepted=4), "RUN")
+    assert told == f"rayflow select RUN --beta {found.recommended:g} --num-accepted 4"
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("rejection", "rayflow select RUN --beta 0"),
+        ("gumbel", "rayflow select RUN --set 'select={kind: rejection, beta: 0, num_accepted: 8}'"),
+    ],
+)
+def test_a_rule_that_has_no_beta_of_zero_is_not_given_one(found, kind, told):
+    assert command(replace(found, own_kind=kind, recommended=0.0), "RUN") == told
 
 
 def test_the_acceptance_is_called_what_it_is(found):

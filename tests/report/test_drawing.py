@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rayflow.report import words
@@ -65,6 +65,7 @@ def test_ticks_are_round_and_labels_have_the_digits_they_need():
     assert percents([0.0, 0.05]) == ["0%", "5%"]
 
 
+@example([49.0, -5e-324])
 @given(st.lists(finite, min_size=1, max_size=50))
 def test_bins_cover_every_value_once(values):
     array = np.array(values)

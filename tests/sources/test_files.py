@@ -185,3 +185,58 @@ def test_a_missing_file_in_a_folder_is_no_dataset_of_the_hub(
     with pytest.raises(DataError, match="does not exist. A relative path starts in the folder") as error:
         list(read_rows(PromptSource(path=f"data/{name}")))
     assert "hf download" not in str(error.value)
+
+
+def packed(folder: Path, name: str) -> None:
+    """One row with the file's name for a prompt."""
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"prompt": name}).encode()
+    path.write_bytes(gzip.compress(text) if name.endswith(".gz") else text)
+
+
+def test_days_that_were_packed_are_read_with_those_that_were_not(tmp_path: Path) -> None:
+    for name in ("01.jsonl.gz", "02.jsonl", "about/dataset_info.json", ".cache/huggingface/x.jsonl"):
+        packed(tmp_path, name)
+    assert texts(tmp_path) == ["01.jsonl.gz", "02.jsonl"]
+
+
+def test_files_of_several_forms_are_refused_by_name(tmp_path: Path) -> None:
+    packed(tmp_path, "a.jsonl")
+    packed(tmp_path, "notes.json")
+    with pytest.raises(DataError, match=r"several forms: JSON lines \('a.jsonl'\), JSON \('notes.json'\)"):
+        texts(tmp_path)
+
+
+def test_a_split_of_another_form_is_a_split(tmp_path: Path) -> None:
+    packed(tmp_path, "train.jsonl")
+    pq.write_table(pa.table({"prompt": ["held out"]}), tmp_path / "test.parquet")
+    with pytest.raises(DataError, match="holds several splits: set 'split' to one of test, train"):
+        texts(tmp_path)
+    assert texts(tmp_path, split="train") == ["train.jsonl"]
+    assert texts(tmp_path, split="test") == ["held out"]
+
+
+def test_subsets_in_folders_of_their_own_are_read_by_split(tmp_path: Path) -> None:
+    """As Anthropic/hh-rlhf lies on the hub."""
+    names = [
+        f"{subset}/{split}.jsonl.gz" for subset in ("harmless", "helpful") for split in ("test", "train")
+    ]
+    for name in names:
+        packed(tmp_path, name)
+    assert texts(tmp_path, split="train") == ["harmless/train.jsonl.gz", "helpful/train.jsonl.gz"]
+
+
+def test_a_date_that_python_has_not_is_an_error_that_names_the_file(tmp_path: Path) -> None:
+    late = pa.array([2**58], pa.timestamp("us"))
+    pq.write_table(pa.table({"prompt": ["one"], "created_at": late}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"a\.parquet' cannot be read"):
+        texts(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("name", ["deep.jsonl", "deep.json"])
+def test_lists_that_are_nested_too_deep_are_an_error_that_names_the_file(tmp_path: Path, name: str) -> None:
+    deep = "[" * 100_000 + "]" * 100_000
+    (tmp_path / name).write_text(deep if name == "deep.json" else f'{{"prompt": {deep}}}\n')
+    with pytest.raises(DataError, match=name):
+        texts(tmp_path / name)

@@ -103,6 +103,15 @@ def test_the_papers_order_is_compared_pair_by_pair_and_adjusted_for_all_of_them(
     assert (len(one.orders), one.num_agreeing, one.num_sure) == (3, 1, 1)
 
 
+def test_nothing_is_sure_of_one_seed_where_there_are_to_be_several():
+    """The interval of one seed knows nothing of the variance over seeds."""
+    rows, columns = rows_of_three(), {"gold": Column("gold", {"a": 90.0, "b": 80.0})}
+    (order,) = compare(rows, columns)["gold"].orders
+    assert order.is_sure
+    (order,) = compare(rows, columns, num_seeds=3)["gold"].orders
+    assert not order.is_sure and order.difference.mean == pytest.approx(-0.2)
+
+
 def test_a_column_of_the_proxy_is_compared_with_the_proxy_and_equal_numbers_order_nothing():
     rows = {
         "a": summarise([example.result("a", 1, [0.9, 0.8], proxy=[0.1, 0.2])]),

@@ -163,6 +163,13 @@ def test_a_study_says_where_tracking_is_set(monkeypatch):
     assert load_study(SENTIMENT, ["run.track=tensorboard"]).base().track.kind == "tensorboard"
 
 
+def test_a_sweep_whose_row_has_another_value_is_an_error(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    path = ROOT / "jobs" / "configs" / "study" / "sentiment.yaml"
+    with pytest.raises(ConfigError, match=r"sweeps\.beta\.own is 0\.5, and the row .* has select\.beta=1\.5"):
+        load_study(path, ["run.select.beta=1.5"])
+
+
 def test_a_row_whose_setting_does_not_exist_is_an_error_before_anything_runs(
     tiny_model, tmp_path, monkeypatch
 ):
@@ -216,6 +223,10 @@ def test_a_study_runs_shares_stages_resumes_and_is_reported(tiny_model, tmp_path
     StudyRun(study, console).run()
     again = {path: path.stat().st_mtime_ns for path in root.glob("rows/*/seed-*.json")}
     assert {path for path in before if before[path] != again[path]} == {rows / "raft" / "seed-2.json"}
+
+    changed = replace(study, overrides=(*study.overrides, "run.train.learning_rate=0.25"))
+    with pytest.raises(ArtifactError, match="was measured with another configuration"):
+        collect(changed)
 
     page, lead = write(collect(study), tmp_path / "out")
     text, numbers = page.read_text(encoding="utf-8"), read_json(tmp_path / "out" / "study.json")

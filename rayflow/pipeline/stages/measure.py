@@ -10,7 +10,7 @@ import numpy as np
 
 from rayflow.config.evaluate import IntervalOptions
 from rayflow.config.side_by_side import SideBySideOptions
-from rayflow.core.evaluation_rows import Answered, ComparedVerdict, Diversity, SideBySideVerdicts
+from rayflow.core.evaluation_rows import Answered, Answers, ComparedVerdict, Diversity, SideBySideVerdicts
 from rayflow.core.rows import Row, cut_short
 from rayflow.evaluation.divergence import Divergence, PolicyLogprobs, divergence
 from rayflow.evaluation.measures import (
@@ -25,6 +25,7 @@ from rayflow.evaluation.win_rate import WinRate
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.stage import StageContext, read_rows
 from rayflow.pipeline.stages.evaluate import EvaluateStage
+from rayflow.pipeline.stages.side_by_side import SideBySideStage
 
 Artifacts = dict[str, Artifact]
 
@@ -155,6 +156,14 @@ def answered_rows(verdict: EvaluateStage, artifacts: Artifacts) -> list[tuple[An
     """(policy, baseline) of all prompts that have a verdict."""
     shards = range(artifacts[verdict.name].num_shards)
     return [pair for index in shards for pair in verdict.answered(artifacts, index)]
+
+
+def judged_rows(judge: SideBySideStage, artifacts: Artifacts) -> list[tuple[Answers, Answers]]:
+    """(policy, baseline) of all prompts that a judge has looked at."""
+    seen = {row.prompt_id for row in _rows([artifacts[judge.name]], SideBySideVerdicts)}
+    sources = [artifacts[name] for name in judge.inputs]
+    pairs = (pair for index in range(artifacts[judge.name].num_shards) for pair in judge.read(sources, index))
+    return [pair for pair in pairs if pair[0].prompt_id in seen]
 
 
 def _rows(sources: Sequence[Artifact], view: type[Any]) -> Iterator[Any]:

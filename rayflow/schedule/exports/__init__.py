@@ -11,7 +11,8 @@ from rayflow.errors import ConfigError
 from rayflow.schedule.exports import airflow, crontab, systemd
 from rayflow.schedule.records import Schedule
 
-FORMATS = ("cronjob", "raycronjob", "crontab", "systemd", "airflow")
+KUBERNETES = ("cronjob", "raycronjob")
+FORMATS = (*KUBERNETES, "crontab", "systemd", "airflow")
 
 
 def export(schedule: Schedule, format: str, settings: list[str]) -> dict[str, str]:
@@ -29,7 +30,7 @@ def export(schedule: Schedule, format: str, settings: list[str]) -> dict[str, st
         near = "crontab" if format == "cron" else next(iter(get_close_matches(format, FORMATS, n=1)), None)
         hint = f"Did you mean {near}?" if near else f"Known: {', '.join(FORMATS)}."
         raise ConfigError(f"Unknown format '{format}'. {hint}")
-    if format in ("cronjob", "raycronjob"):
+    if format in KUBERNETES:
         from rayflow.schedule.exports import kubernetes
 
         return kubernetes.export(schedule, format, settings)

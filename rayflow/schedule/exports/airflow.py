@@ -61,7 +61,7 @@ def export(schedule: Schedule) -> dict[str, str]:
     text = _TEMPLATE.format(
         name=schedule.name,
         missed=_MISSED[schedule.missed],
-        cron=portable(schedule),
+        cron=portable(schedule.cron),
         timezone=schedule.timezone,
         start=f"{start.year}, {start.month}, {start.day}",
         paused=schedule.paused,

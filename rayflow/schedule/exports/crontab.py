@@ -20,6 +20,6 @@ def export(schedule: Schedule) -> dict[str, str]:
 # A time that passes while the machine is off is skipped by cron. No flock is needed: one run at a time is the
 # command's own rule (exit code 75 while another one is at it).
 CRON_TZ={schedule.timezone}
-{portable(schedule)} {line}
+{portable(schedule.cron)} {line}
 """
     return {f"{schedule.name}.crontab": text}

@@ -47,7 +47,7 @@ def export(schedule: Schedule, format: str, settings: list[str]) -> dict[str, st
         )
     if not schedule.name[0].isalpha():
         raise ConfigError(f"'{schedule.name}' is no name for a RayJob: it must begin with a letter.")
-    options = _options(schedule, settings)
+    options = cluster_of(schedule, settings)
     if format == "cronjob":
         made = cron_job(options, schedule.name, schedule.command)
         made[-1]["spec"]["startingDeadlineSeconds"] = _deadline(schedule)
@@ -58,12 +58,12 @@ def export(schedule: Schedule, format: str, settings: list[str]) -> dict[str, st
     return {f"{format}.yaml": note + yaml.safe_dump_all(made, sort_keys=False, width=110)}
 
 
-def _options(schedule: Schedule, settings: list[str]) -> ClusterOptions:
+def cluster_of(schedule: Schedule, settings: list[str]) -> ClusterOptions:
     """The cluster's, with the schedule's times and configuration; paths in the project are the image's, too."""
     inside = schedule.config.is_relative_to(schedule.folder)
     config = schedule.config.relative_to(schedule.folder) if inside else schedule.config
     data: dict[str, Any] = {"config": str(config), "refresh_config": str(config)}
-    data |= {"schedule": portable(schedule), "time_zone": schedule.timezone}
+    data |= {"schedule": portable(schedule.cron), "time_zone": schedule.timezone}
     return load_options(data, settings, ClusterOptions, "The cluster")
 
 

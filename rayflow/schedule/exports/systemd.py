@@ -47,7 +47,7 @@ TimeoutStopSec=5min
 
 def calendar(schedule: Schedule) -> list[str]:
     """The times as systemd writes them. Days of the month "or" of the week become two lines."""
-    (_, _, day, _, weekday), (minutes, hours, days, months, weekdays) = field_sets(schedule)
+    (_, _, day, _, weekday), (minutes, hours, days, months, weekdays) = field_sets(schedule.cron)
     clock = f"{_places(hours, 24, 0)}:{_places(minutes, 60, 0)}:00"
     month, dates = _places(months, 12, 1), _places(days, 31, 1)
     names = "" if len(weekdays) == 7 else ",".join(_WEEKDAYS[d] for d in weekdays) + " "
