@@ -25,6 +25,7 @@ from rayflow.pipeline.brought import check_brought, check_compared
 from rayflow.pipeline.method import check_compares, check_method
 from rayflow.pipeline.placement import place
 from rayflow.pipeline.plan import Plan
+from rayflow.pipeline.prompted import check_context, check_template
 from rayflow.pipeline.prompts import PromptStage, no_prompts
 from rayflow.rewards.base import close_reward
 from rayflow.rewards.scoring import missing_eos_penalty
@@ -46,6 +47,8 @@ def preflight(plan: Plan) -> None:
     _check_rows(plan)
     check_model_folder(resolve_model(plan.config.model))
     build("tracker", plan.config.track).check()
+    if isinstance(plan.config, RunConfig | EvaluateConfig):
+        check_context(plan, plan.config.sample.max_tokens)
     if isinstance(plan.config, RunConfig | RewardConfig):
         _check_training(plan.config)
     if isinstance(plan.config, RunConfig):
@@ -66,6 +69,7 @@ def _check_rows(plan: Plan) -> None:
     """Read every source that is not stored yet up to its first usable row: some are read after hours of work.
 
     Raises:
+        ModelError: that row is a chat, and a sampler has no chat template.
         DataError: none of a source's rows can be used, or none of its first ones; or a file cannot be read.
     """
     for name, stage in plan.stages.items():
@@ -75,6 +79,7 @@ def _check_rows(plan: Plan) -> None:
         refused, example = 0, ""
         for row in stage.read() if isinstance(stage, PromptStage) else read_answers(source):
             if not isinstance(row, Failure):
+                check_template(plan, row)
                 break
             if row.reason not in DROPPED:  # another split's rows may come first, however many there are
                 refused, example = refused + 1, example or row.detail

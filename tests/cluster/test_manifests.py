@@ -231,6 +231,21 @@ def test_a_refresh_is_for_the_day_of_its_schedules_latest_time(zone: str) -> Non
         ClusterOptions(gpus=8, time_zone="UTC $(touch x)")
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"schedule": "61 2 * * *"}, "61"),
+        ({"schedule": "@daily"}, "five fields"),
+        ({"schedule": "0 2 * * 7"}, r"write '0 2 \* \* 0'"),
+        ({"schedule": "0 2 L * *"}, "not understood alike"),
+        ({"time_zone": "Berlin"}, "Berlin"),
+    ],
+)
+def test_times_that_a_cluster_would_refuse_every_night_are_refused(settings: dict, said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        ClusterOptions(gpus=8, **settings)
+
+
 def test_the_pod_that_creates_the_job_may_do_that_and_nothing_else(files: dict[str, Any]) -> None:
     template, account, role, binding, cron = files["cronjob"]
     pod = cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]

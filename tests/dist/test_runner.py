@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import ray
 
 from rayflow.config.blocks import ComputeOptions, NodeOptions, PoolOptions
 from rayflow.dist.runner import RayRunner
-from rayflow.errors import ConfigError
+from rayflow.errors import ConfigError, StageError
 
 CODE = """
 import sys
@@ -33,6 +34,26 @@ def test_no_cluster_at_the_address_is_a_sentence(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.startswith("No Ray cluster answers at '127.0.0.1:9': ")
     assert "refused" in done.stdout  # from its port, not from Ray, which tries for minutes
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("Version mismatch: the cluster has 2.40"), ray.exceptions.AuthenticationError("No token")],
+)
+def test_a_cluster_that_cannot_be_joined_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def refuse(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", refuse)
+    monkeypatch.setattr("rayflow.dist.runner._wait_for", lambda address: None)
+    with pytest.raises(
+        StageError, match="cannot be joined: it must have this environment's versions of Ray"
+    ) as told:
+        RayRunner(ComputeOptions(address="head:6379"), tmp_path).start([])
+    assert str(error).splitlines()[0] in str(told.value)
 
 
 def test_a_cluster_that_grows_is_counted_as_large_as_it_may_become(

@@ -147,7 +147,9 @@ def test_a_judge_that_always_takes_the_first_is_found_out(finished, tmp_path):
     # Without a reward, too, length stands beside the win rate, and how few prompts there are.
     assert 0 <= found["policy_cut"] <= 1 and 0 <= found["baseline_cut"] <= 1
     num = found["side_by_side"]["num_prompts"]
-    assert any(f"With {num} prompts the intervals are too narrow" in note for note in found["notes"]), found["notes"]
+    assert any(f"With {num} prompts the intervals are too narrow" in note for note in found["notes"]), found[
+        "notes"
+    ]
     page = (plan.config.root / "report.html").read_text(encoding="utf-8")
     assert "responses of" in page and "Responses side by side" in page and "Response lengths" in page
     assert '<span class="badge">' not in page

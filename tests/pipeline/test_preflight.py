@@ -170,6 +170,28 @@ def test_a_response_leaves_room_for_its_prompt(settings: dict) -> None:
     check(settings, sample={**sample, "max_tokens": 511})
 
 
+def test_a_response_leaves_room_for_its_prompt_in_the_models_context(settings: dict) -> None:
+    sample = {**settings["sample"], "max_tokens": 512, "engine": {"kind": "fake"}}
+    with pytest.raises(ConfigError, match=r"sample\.max_tokens is 512, and .* takes 512 tokens"):
+        check(settings, sample=sample)
+    check(settings, sample={**sample, "max_tokens": 500})
+
+
+def test_a_chat_needs_a_template_before_anything_is_trained(settings: dict, tmp_path: Path) -> None:
+    build_tiny_model(model := tmp_path / "plain", seed=1)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer.chat_template = None
+    (model / "chat_template.jinja").unlink(missing_ok=True)
+    tokenizer.save_pretrained(model)
+    chats = tmp_path / "held-out.jsonl"
+    chats.write_text(json.dumps({"messages": [{"role": "user", "content": "Why?"}]}) + "\n")
+    settings |= {"model": str(model)}
+    check(settings)
+    prompts = {**settings["prompts"], "evaluation": {"path": str(chats)}}
+    with pytest.raises(ModelError, match="plain has no chat template, and there are prompts that are chat"):
+        check(settings, prompts=prompts)
+
+
 def test_a_model_that_only_its_own_code_can_load_is_not_trained(settings: dict, tmp_path: Path) -> None:
     folder = tmp_path / "own"
     build_tiny_model(folder)

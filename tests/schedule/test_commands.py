@@ -168,6 +168,14 @@ def test_exports_are_shown_or_written(config: Path) -> None:
     assert sorted(p.name for p in (config.parent / "units").iterdir()) == ["nightly.service", "nightly.timer"]
 
 
+def test_an_export_for_kubernetes_says_what_the_pods_may_lack(config: Path) -> None:
+    shown("add", "nightly", config, *NIGHTLY)
+    result = call("export", "nightly", "--format", "cronjob", "--set", "gpus=8")
+    assert "is '~/.cache/rayflow/models/SmolLM2-135M-Instruct', a path of this machine" in result.stderr
+    assert "put refresh.yaml, its data and its code there" in result.stderr
+    assert "kind: CronJob" in result.stdout and "Warning" not in result.stdout
+
+
 @pytest.mark.parametrize("name", ["", "-a", "a-", "A", "a_b", "a.b", "../a", "a" * 53, "a b"])
 def test_a_name_fits_everywhere(name: str) -> None:
     with pytest.raises(ConfigError):
