@@ -14,8 +14,8 @@ class PromptSource(Options):
     """Where prompts, and the responses given with them, come from.
 
     Attributes:
-        path: a .jsonl, .json (either also .gz) or .parquet file, a folder of such files, or a Hugging Face
-            dataset saved with `save_to_disk`.
+        path: a .jsonl, .json (either also .gz) or .parquet file, a folder with such files of one form at any depth,
+            or a Hugging Face dataset saved with `save_to_disk`.
         layout: how a row is read; by default as its keys tell.
         split: which split, where the folder holds several.
         limit: use only the first rows; None uses all.
