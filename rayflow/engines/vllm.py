@@ -38,7 +38,7 @@ class VllmEngine:
             kv_cache_gib: size of the key-value cache in GiB; None: the rest of that share, 2 on CPU.
             max_num_seqs: candidates that are decoded at once; None: as `vllm.LLM` chooses for the GPU, 256 on CPU.
             enforce_eager: no graph capture or compilation: starts faster, decodes slower. None: off on GPUs, on on
-                CPU, where compiling takes about a minute at every start and decodes about a tenth faster.
+                CPU, where compiling takes about a minute at every start and decodes a tenth to a quarter faster.
             enable_prefix_caching: share the blocks of a prompt between its candidates.
             trust_remote_code: run Python code that comes with the model.
             extra: further arguments of vLLM's AsyncEngineArgs; they win over everything above.

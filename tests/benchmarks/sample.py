@@ -53,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--against", choices=tuple(TARGETS), default="direct")
+    parser.add_argument("--compile", action="store_true", help="engine.enforce_eager=false, also for vLLM directly")
     parser.add_argument("--side", choices=("stage", "bare", *TARGETS), help=argparse.SUPPRESS)
 
 
@@ -92,7 +93,7 @@ def _pool(arguments: argparse.Namespace) -> PoolOptions:
 
 def _options(arguments: argparse.Namespace) -> tuple[VllmEngine.Config, SamplingOptions]:
     sampling = SamplingOptions(num_candidates=arguments.num_candidates, max_tokens=arguments.max_tokens)
-    return VllmEngine.Config(max_model_len=512), sampling
+    return VllmEngine.Config(max_model_len=512, enforce_eager=False if arguments.compile else None), sampling
 
 
 class TimedSampleStage(SampleStage):
