@@ -53,7 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--against", choices=tuple(TARGETS), default="direct")
-    parser.add_argument("--compile", action="store_true", help="engine.enforce_eager=false, also for vLLM directly")
+    parser.add_argument(
+        "--compile", action="store_true", help="engine.enforce_eager=false, also for vLLM directly"
+    )
     parser.add_argument("--side", choices=("stage", "bare", *TARGETS), help=argparse.SUPPRESS)
 
 
