@@ -230,7 +230,9 @@ def test_an_evaluation_hands_on_how_both_sides_ended(tmp_path: Path, tiny_model:
     stored = tables(plan)
     assert all(reason == "length" for row in stored["policy-sample"] for reason in row["finish_reasons"])
     found = plan.artifacts["measure"].manifest().extra["measures"]["rewards"]["cut"]
+    assert (
+        found["win_rate"]["win_rate"] == 0.75
+    )  # half of the given ones ended as the policy's did, half did not
     if pairwise:
-        assert found["win_rate"]["win_rate"] == pytest.approx((0.5 + sigmoid(1.0)) / 2)
-    else:
-        assert found["win_rate"]["win_rate"] == 0.75
+        chances = np.concatenate([row["preferred"] for row in stored["compare-cut"]])
+        assert chances.mean() == pytest.approx((0.5 + sigmoid(1.0)) / 2)

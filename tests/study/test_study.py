@@ -36,7 +36,7 @@ def small(model: str, runs_dir: Path, *more: str) -> Study:
         "rows": "{raft: {title: RAFT, settings: {select: {kind: top_k, num_accepted: 1}, pair: none, "
         "train.loss: cross_entropy}}, rso: {title: RSO, group: rso}, direct: {title: DPO, group: direct, settings: "
         "{source: direct, select: null, pair: null, prompts.train: {path: '{preferences}', layout: trl, limit: 8}}}}",
-        "sweeps": "{gamma: {title: Gamma, row: rso, setting: train.loss.gamma, own: 0.05, values: [0.5]}}",
+        "sweeps": "{gamma: {title: Gamma, row: rso, setting: train.loss.gamma, own: 0.5, values: [0.05]}}",
         "tables": "{table1: {title: Table 1, rows: [raft, direct, rso], paper: {gold: {raft: 60, rso: 80}}}}",
         "preferences.prompts.train.limit": 8,
         "preferences.sample.num_candidates": 4,
@@ -204,7 +204,7 @@ def test_a_study_runs_shares_stages_resumes_and_is_reported(tiny_model, tmp_path
         shared = inode(root / "shared", stage)
         assert {inode(rows / row / f"seed-{s}", stage) for row in ("raft", "rso") for s in (1, 2)} == {shared}
     for stage in ("select", "pair", "reference"):  # another loss, the same pairs; another seed, other pairs
-        same, swept = rows / "rso", rows / "rso.gamma=0.5"
+        same, swept = rows / "rso", rows / "rso.gamma=0.05"
         assert inode(same / "seed-1", stage) == inode(swept / "seed-1", stage)
         assert inode(same / "seed-1", stage) != inode(same / "seed-2", stage)
     answers = [inode(run, "baseline-sample") for run in rows.glob("*/seed-*-evaluation")]
@@ -212,7 +212,7 @@ def test_a_study_runs_shares_stages_resumes_and_is_reported(tiny_model, tmp_path
     assert not list(root.glob("rows/*/*/*-train/model"))  # measured, and no longer needed
 
     judged = read_json(root / "pairs.json")  # RAFT has no pairs, and given ones have no candidates
-    assert set(judged) == {"rso", "rso.gamma=0.5"} and judged["rso"] == judged["rso.gamma=0.5"]
+    assert set(judged) == {"rso", "rso.gamma=0.05"} and judged["rso"] == judged["rso.gamma=0.05"]
     assert judged["rso"]["count"] == 4 * 2 and 0 <= judged["rso"]["agreement"] <= 1
     assert len(list(root.glob("gold/*"))) == 1  # both have the same candidates
 
@@ -231,7 +231,7 @@ def test_a_study_runs_shares_stages_resumes_and_is_reported(tiny_model, tmp_path
     page, lead = write(collect(study), tmp_path / "out")
     text, numbers = page.read_text(encoding="utf-8"), read_json(tmp_path / "out" / "study.json")
     assert "Table 1" in text and "SFT policy" in lead
-    assert set(numbers["rows"]) == {"raft", "rso", "direct", "rso.gamma=0.5"}
+    assert set(numbers["rows"]) == {"raft", "rso", "direct", "rso.gamma=0.05"}
     for row in numbers["rows"].values():
         won = row["wins"]["gold"]
         assert won["mean"] == pytest.approx(sum(row["seed_wins"]["gold"]) / 2)
@@ -368,7 +368,7 @@ def test_a_dry_run_checks_the_parts_and_tells_the_rows(tiny_model: str, tmp_path
     dry_run(study, Console(file=out, width=150))
     lines = out.getvalue().splitlines()
     assert re.search(r"raft +RAFT +to do +done", out.getvalue()), out.getvalue()
-    assert [line.split()[0] for line in lines[5:9]] == ["raft", "rso", "direct", "rso.gamma=0.5"]
+    assert [line.split()[0] for line in lines[5:9]] == ["raft", "rso", "direct", "rso.gamma=0.05"]
     assert "1 of 8 rows done." in lines
     assert sorted(study.config.root.iterdir()) == [results.parent]  # nothing was started
     with pytest.raises(ModelError, match="no-such-model' does not exist"):
