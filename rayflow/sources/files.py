@@ -19,18 +19,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rayflow.errors import DataError
+from rayflow.sources.folder import files_of
 
 if TYPE_CHECKING:
     from rayflow.config import PromptSource
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
-_SPLIT = re.compile(r"(train|test|validation|valid|val|dev|eval)(_[^-.]*)?([-.]|$)")
-"""How the file of a split is named, or the folder of its files: "train.jsonl", "test_prefs-00000-of-00001.parquet"."""
 _DATA_SUFFIXES = (*SUFFIXES, ".gz", ".arrow", ".csv", ".tsv", ".txt", ".yaml", ".yml")
 """A missing path that ends so is a file's, mistyped or looked for from elsewhere, and no dataset of the hub."""
-_FORMS = {".parquet": "Parquet", ".jsonl": "JSON lines", ".json": "JSON"}
-_ABOUT = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
-"""Files that datasets have beside their data, about it."""
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -78,50 +74,7 @@ def data_files(source: PromptSource) -> list[Path]:
         raise DataError(f"Data file '{path}' must be .jsonl, .json (either also .gz) or .parquet.")
     if not path.is_dir():
         raise DataError(f"Data file '{path.absolute()}' does not exist. {_missing(source.path)}")
-    folder = path / source.split if source.split and (path / source.split).is_dir() else path
-    if (path / "dataset_dict.json").exists() and folder == path:
-        splits = ", ".join(json.loads((path / "dataset_dict.json").read_text())["splits"])
-        raise DataError(f"'{path}' holds several splits: set 'split' to one of {splits}.")
-    files = sorted(folder.glob("data-*.arrow")) or _in_folder(folder)
-    if source.split and folder == path:
-        files = [file for file in files if _is_of_split(file.relative_to(path), source.split)]
-    elif folder == path:
-        _refuse_several_splits(path, files)
-    if not files:
-        split = f" of split '{source.split}'" if source.split else ""
-        raise DataError(f"Folder '{path}' holds no Parquet, JSON or saved Hugging Face data{split}.")
-    _refuse_several_forms(folder, files)
-    return files
-
-
-def _in_folder(folder: Path) -> list[Path]:
-    """Its data files at any depth, sorted; hidden folders, such as a download's cache, hold none."""
-    inside = (path for path in folder.rglob("*") if _form(path) and path.name not in _ABOUT)
-    return sorted(
-        path for path in inside if not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
-
-
-def _form(path: Path) -> str:
-    """What a file's name says it holds; "" for nothing that is read from folders."""
-    name = path.name.removesuffix(".gz") if path.name.endswith((".jsonl.gz", ".json.gz")) else path.name
-    return _FORMS.get(Path(name).suffix, "")
-
-
-def _refuse_several_forms(folder: Path, files: list[Path]) -> None:
-    """The same rows twice, or a file that is no data: nobody can tell which is meant.
-
-    Raises:
-        DataError: the files are of several forms; it names one of each.
-    """
-    first: dict[str, Path] = {}
-    for file in files:
-        first.setdefault(_form(file), file)
-    if len(first) > 1:
-        named = ", ".join(f"{form} ('{file.relative_to(folder)}')" for form, file in first.items())
-        raise DataError(
-            f"Folder '{folder}' holds files of several forms: {named}. Move all but one form away, or name a file."
-        )
+    return files_of(path, source.split)
 
 
 def _missing(given: str) -> str:
@@ -141,23 +94,6 @@ def _missing(given: str) -> str:
         "A relative path starts in the folder where the command is run: run it where the data lies, or, to go on with "
         "a stored run, where that was made."
     )
-
-
-def _is_of_split(file: Path, split: str) -> bool:
-    """Whether a file is named "train-..." or "train.jsonl", as the hub's data sets name theirs, or lies in "train"."""
-    return file.name.startswith((f"{split}-", f"{split}.")) or split in file.parts[:-1]
-
-
-def _refuse_several_splits(folder: Path, files: list[Path]) -> None:
-    """Nobody means to read a test split with the training split.
-
-    Raises:
-        DataError: the files' names, or their folders', are those of several splits.
-    """
-    parts = [part for file in files for part in file.relative_to(folder).parts]
-    splits = sorted({re.split(r"[-.]", part)[0] for part in parts if _SPLIT.match(part)})
-    if len(splits) > 1:
-        raise DataError(f"'{folder}' holds several splits: set 'split' to one of {', '.join(splits)}.")
 
 
 def read_rows(source: PromptSource) -> Iterator[RawRow]:

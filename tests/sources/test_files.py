@@ -201,6 +201,13 @@ def test_days_that_were_packed_are_read_with_those_that_were_not(tmp_path: Path)
     assert texts(tmp_path) == ["01.jsonl.gz", "02.jsonl"]
 
 
+def test_a_folder_may_be_called_like_a_file(tmp_path: Path) -> None:
+    """As Spark writes them."""
+    (tmp_path / "prompts.parquet").mkdir()
+    pq.write_table(pa.table({"prompt": ["one"]}), tmp_path / "prompts.parquet" / "part-00000.snappy.parquet")
+    assert texts(tmp_path) == texts(tmp_path / "prompts.parquet") == ["one"]
+
+
 def test_files_of_several_forms_are_refused_by_name(tmp_path: Path) -> None:
     packed(tmp_path, "a.jsonl")
     packed(tmp_path, "notes.json")
