@@ -96,6 +96,10 @@ class Page:
         self.events = []
         self.call("Page.navigate", url=url)
         self.wait("Page.loadEventFired")
+        # On a busy machine that may have been the event of the blank page before it.
+        loaded = ["complete", url == "about:blank"]
+        while self.run("[document.readyState, location.href == 'about:blank']") != loaded:
+            time.sleep(0.01)
 
     def wait(self, event: str) -> None:
         """Until an event has come; those that came since `open`, or since `events` was emptied, count."""
