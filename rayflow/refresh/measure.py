@@ -110,9 +110,8 @@ def measure(batches: Iterable[pa.RecordBatch]) -> Measures:
     for batch in batches:
         table = pa.Table.from_batches([batch])
         rewards, sizes = flat(table.column("rewards"))
-        tokens, responses_each = flat(
-            table.column("num_tokens")
-        )  # more than rewards, where further draws have none
+        # There are more of them than rewards where a further draw could not be scored.
+        tokens, responses_each = flat(table.column("num_tokens"))
         counts = np.array([len(value) for value in table.column("pairs").to_pylist()])
         texts = table.column("responses").to_pylist()
         rows, responses, pairs = rows + len(sizes), responses + len(rewards), pairs + int(counts.sum())

@@ -181,9 +181,8 @@ def keep_rows(
                 left.append((path, partition))
                 if pc.any(stays, min_count=0).as_py():
                     writer.write(_rest(file, partition, stays.combine_chunks()))
-        writer.finish(
-            partition
-        )  # or a table of years would have a file and waiting rows open for each of its days
+        # Or a table of years would have a file and waiting rows open for each of its days.
+        writer.finish(partition)
     return left
 
 
