@@ -85,6 +85,12 @@ def test_dry_run_prints_the_plan_and_starts_nothing(settings: dict, tmp_path: Pa
         rayflow("run", path, "--dry-run", "--force-stage", "selct")
 
 
+def test_brackets_in_a_folders_name_are_printed(settings: dict, tmp_path: Path) -> None:  # noqa: F811
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(settings | {"runs_dir": str(tmp_path / "of [bold]")}))
+    assert str(tmp_path / "of [bold]") in rayflow("run", path, "--dry-run")
+
+
 def test_a_dry_run_shows_what_would_be_made_again(finished: Path) -> None:
     text = rayflow("run", finished / "config.yaml", "--dry-run", "--force-stage", "select")
     again = {line.split()[0] for line in text.splitlines() if line.rstrip().endswith("to do again")}

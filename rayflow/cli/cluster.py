@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rayflow.cli.options import JOBS, console
+from rayflow.core.verbatim import verbatim
 
 if TYPE_CHECKING:
     from rayflow.cluster.options import ClusterOptions
@@ -72,10 +73,10 @@ def render(
     data |= _of_job(config) if config is not None else {}
     options = load_options(data, set_, ClusterOptions, "The cluster")
     for path in write(options, output):
-        console.print(str(path), soft_wrap=True)
+        console.print(verbatim(path), soft_wrap=True)
     warn_of_pods(options)
     command = f"rayflow {options.command} {options.config} --set @{output / 'compute.yaml'} --dry-run"
-    console.print(f"\nDoes every stage find its place? {command}", soft_wrap=True)
+    console.print(f"\nDoes every stage find its place? {verbatim(command)}", soft_wrap=True)
 
 
 def _of_job(path: Path) -> dict[str, Any]:

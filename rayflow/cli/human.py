@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from rayflow.cli.options import EVALUATION, console
+from rayflow.core.verbatim import verbatim
 
 
 def register(app: typer.Typer) -> None:
@@ -43,10 +44,10 @@ def export(
         raise DataError(f"The instructions {instructions} cannot be read: {error}") from error
     total = export_human(runs, num, output, text, seed)
     console.print(
-        f"{total} tasks -> {output / RATERS}: send rating.html to raters, or tasks.csv to a platform."
+        f"{total} tasks -> {verbatim(output / RATERS)}: send rating.html to raters, or tasks.csv to a platform."
     )
     console.print(
-        f"Keep {output / KEY}: it says which response is whose. Then: rayflow human import {output}"
+        f"Keep {verbatim(output / KEY)}: it says which response is whose. Then: rayflow human import {verbatim(output)}"
     )
 
 
@@ -65,4 +66,4 @@ def import_(
     result, page = import_human(folder, answers or [])
     print_human(result, console)
     console.print(f"\n{lead(result)}")
-    console.print(f"[bold]Report:[/] {page}", soft_wrap=True)
+    console.print(f"[bold]Report:[/] {verbatim(page)}", soft_wrap=True)

@@ -34,6 +34,7 @@ from rayflow.cli.options import (
     Wait,
     console,
 )
+from rayflow.core.verbatim import verbatim
 
 if TYPE_CHECKING:
     from rayflow.config import JobConfig
@@ -181,10 +182,10 @@ def _load(path: Path, overrides: list[str]) -> tuple[JobConfig, dict[str, JobCon
 
 def _say_submitted(server: JobServer, job: Job, started: bool, package: Package) -> None:
     console.print(f"{'Submitted' if started else 'Already under way:'} [bold]{job.id}[/]", soft_wrap=True)
-    console.print(f"  run        {job.root}", soft_wrap=True)
+    console.print(f"  run        {verbatim(job.root)}", soft_wrap=True)
     console.print(f"  dashboard  {server.link(job.id)}", soft_wrap=True)
     for path in package.elsewhere:
-        console.print(f"  not sent   {path}", soft_wrap=True)
+        console.print(f"  not sent   {verbatim(path)}", soft_wrap=True)
 
 
 def _finish(server: JobServer, identity: str, follow: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from rayflow.cli.options import EVALUATION, DryRun, Overrides, console
+from rayflow.core.verbatim import verbatim
 
 StudyConfig = Annotated[Path, typer.Argument(help="The study's YAML configuration.", show_default=False)]
 
@@ -72,4 +73,4 @@ def report(
 
 def _say(path: Path, lead: str) -> None:
     console.print(f"\n{lead}")
-    console.print(f"[bold]Study:[/] {path}", soft_wrap=True)
+    console.print(f"[bold]Study:[/] {verbatim(path)}", soft_wrap=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rayflow.cli.options import LOOK, Flag, RunFolder, console
+from rayflow.core.verbatim import verbatim
 
 if TYPE_CHECKING:
     from rayflow.pipeline.verify import Finding
@@ -31,7 +32,7 @@ def verify(
     plan = open_any(run_folder)
     findings = checks.verify(plan)
     if not findings:
-        console.print(f"Nothing is stored yet in {run_folder}.", soft_wrap=True)
+        console.print(f"Nothing is stored yet in {verbatim(run_folder)}.", soft_wrap=True)
         return
     for finding in findings:
         mark = "[green]✓[/]" if finding.whole else "[red]✗[/]"
@@ -49,7 +50,7 @@ def verify(
     for stage, what in checks.repair(plan, findings).items():
         console.print(f"taken back: {stage}, {what}")
     command = command_of(run_folder / "config.yaml")
-    console.print(f"Now run it again: rayflow {command} {run_folder}", soft_wrap=True)
+    console.print(f"Now run it again: rayflow {command} {verbatim(run_folder)}", soft_wrap=True)
 
 
 def _checked(findings: list[Finding]) -> str:

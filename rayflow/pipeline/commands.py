@@ -10,6 +10,7 @@ from rich.console import Console
 from rayflow.config import JobConfig, RunConfig
 from rayflow.config.evaluate import EvaluateConfig
 from rayflow.config.reward import RewardConfig
+from rayflow.core.verbatim import verbatim
 from rayflow.errors import ArtifactError, ConfigError
 from rayflow.pipeline.evaluation_plan import build_evaluation_plan
 from rayflow.pipeline.execute import Pipeline
@@ -50,7 +51,7 @@ def run(
         RayflowError: see the stages.
     """
     for told in unread_settings(config):
-        console.print(f"[yellow]{told}[/]", soft_wrap=True)
+        console.print(f"[yellow]{verbatim(told)}[/]", soft_wrap=True)
     rounds = checked_rounds(config)
     for each in rounds[1:]:
         preflight(build_run_plan(each))
@@ -116,7 +117,7 @@ def _run_once(
         print_plan(plan, console, redo, only)
         say_unchecked(plan, console)
         return
-    console.print(f"[bold]{plan.config.name}[/]  {plan.config.root}")
+    console.print(f"[bold]{plan.config.name}[/]  {verbatim(plan.config.root)}")
     tracking = Tracking(plan, console)
     Pipeline(plan, make_runner(plan.config), console, tracking.step).run(force, only)
     _report(plan, console)
@@ -146,7 +147,7 @@ def _report(plan: Plan, console: Console) -> None:
         from rayflow.pipeline.report import report
     path, lead = report(plan)
     console.print(f"\n{lead}")
-    console.print(f"[bold]Report:[/] {path}")
+    console.print(f"[bold]Report:[/] {verbatim(path)}")
 
 
 _JOBS = {
@@ -189,11 +190,11 @@ def reselect(folder: Path, overrides: list[str], name: str | None, console: Cons
         ConfigError: a setting does not fit, would change the sampling or the scores, or asks for new ones.
     """
     plan = reselected(open_plan(folder), overrides, name)
-    console.print(f"[bold]{plan.config.name}[/]  {plan.config.root}")
+    console.print(f"[bold]{plan.config.name}[/]  {verbatim(plan.config.root)}")
     first = [step for step in plan.steps if {s.name for s in step} <= {*SHARED, *SELECTING}]
     Pipeline(Plan(plan.config, tuple(first)), LocalRunner(plan.config.compute), console).run()
     _report(plan, console)
-    console.print(f"[bold]Train with it:[/] rayflow run {plan.config.root}", soft_wrap=True)
+    console.print(f"[bold]Train with it:[/] rayflow run {verbatim(plan.config.root)}", soft_wrap=True)
 
 
 def export(folder: Path, format: str, output: Path | None, console: Console) -> None:
@@ -215,7 +216,7 @@ def export(folder: Path, format: str, output: Path | None, console: Console) -> 
         )
     output = output or folder / "preferences.jsonl"
     total, cut = write_trl(plan.artifacts, output)
-    console.print(f"{total:,} pairs -> {output}")
+    console.print(f"{total:,} pairs -> {verbatim(output)}")
     if cut:
         console.print(
             f"{cut:,} of them hold a response that was cut at max_tokens (finish_reason 'length'): a trainer that ends "
@@ -247,4 +248,4 @@ def diagnose(
     page = write_diagnosis(found, subject(plan, str(folder)), output or folder)
     console.print(f"{lead(found)}\n")
     print_diagnosis(found, console, str(folder))
-    console.print(f"[bold]Diagnosis:[/] {page}", soft_wrap=True)
+    console.print(f"[bold]Diagnosis:[/] {verbatim(page)}", soft_wrap=True)

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from rich.console import Console
 from rich.table import Table
 
+from rayflow.core.verbatim import verbatim
 from rayflow.pipeline.placement import place
 from rayflow.pipeline.plan import Plan
 from rayflow.pipeline.preflight import unseen_models
@@ -30,7 +31,9 @@ def print_plan(
     """
     placed = place(plan)
     # The path as it would be typed; not as the table's title, where a long one is broken at the table's width.
-    console.print(f"[bold]{plan.config.name}[/]: {os.path.normpath(plan.config.root)}", soft_wrap=True)
+    console.print(
+        f"[bold]{plan.config.name}[/]: {verbatim(os.path.normpath(plan.config.root))}", soft_wrap=True
+    )
     table = Table(box=None, pad_edge=False)
     for heading in ("stage", "", "reads", "workers", "each", *(("on",) if placed else ()), "state"):
         table.add_column(heading, no_wrap=heading in ("stage", "", "each", "state"))

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rayflow.config.refresh import RefreshConfig, RefreshOptions, checked_date, for_date
+from rayflow.core.verbatim import verbatim
 from rayflow.errors import ArtifactError, ConfigError
 from rayflow.pipeline.plan_table import print_plan, say_unchecked
 from rayflow.pipeline.preflight import preflight
@@ -39,7 +40,7 @@ def refresh(config: RefreshConfig, day: str | None, console: Console, dry_run: b
     """
     day = checked_date(day)
     config = for_date(config, day)
-    console.print(f"[bold]{config.name}, {day}[/]  {config.root}")
+    console.print(f"[bold]{config.name}, {day}[/]  {verbatim(config.root)}")
     if dry_run:
         _dry_run(config, day, console)
         return 0
@@ -66,7 +67,7 @@ def _tell(done: Outcome, console: Console) -> None:
         for reason in done.reasons:
             console.print(f"  {reason}", highlight=False, markup=False, soft_wrap=True)
     if done.report is not None:
-        console.print(f"[bold]Report:[/] {done.report}", soft_wrap=True)
+        console.print(f"[bold]Report:[/] {verbatim(done.report)}", soft_wrap=True)
 
 
 def _dry_run(config: RefreshConfig, day: str, console: Console) -> None:
@@ -102,7 +103,9 @@ def export_version(path: Path, version: int | None, output: Path, format: str, c
     record = folder.record(_chosen(folder, version))
     total = export(PreferenceTable(folder.table), record, output, format)
     what = "pair" if format == "trl" else "prompt"
-    console.print(f"Version {record.version}: {words.count(total, what)} -> {output}", soft_wrap=True)
+    console.print(
+        f"Version {record.version}: {words.count(total, what)} -> {verbatim(output)}", soft_wrap=True
+    )
 
 
 def promote(path: Path, version: int | None, console: Console) -> None:

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from rayflow.core.verbatim import verbatim
 from rayflow.pipeline.preflight import preflight
 from rayflow.pipeline.reward_plan import build_reward_plan
 from rayflow.pipeline.run_plan import build_run_plan
@@ -36,7 +37,7 @@ def dry_run(study: Study, console: Console) -> None:
         done = [result_path(config.root, name, seed).exists() for seed in config.seeds]
         measured += sum(done)
         table.add_row(Text(name), Text(row.title), *("done" if there else "to do" for there in done))
-    console.print(f"[bold]{config.name}[/]  {config.root}", soft_wrap=True)
+    console.print(f"[bold]{config.name}[/]  {verbatim(config.root)}", soft_wrap=True)
     console.print(f"preferences  {_state(study.preferences_file.exists())}")
     console.print(f"proxy        {_state(proxy.committed)}\n")
     console.print(table)

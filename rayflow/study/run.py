@@ -25,6 +25,7 @@ from rich.console import Console
 
 from rayflow.config import JobConfig
 from rayflow.core.files import read_json, write_json
+from rayflow.core.verbatim import verbatim
 from rayflow.errors import ArtifactError, DataError, ModelError
 from rayflow.pipeline.candidates import num_resamples
 from rayflow.pipeline.commands import make_runner
@@ -90,7 +91,7 @@ class StudyRun:
         self._run(plan, (*SHARED, *SELECTING))
         # Always: written from the same pairs the file is the same, and from others it must not be the old one.
         total, _ = write_trl(plan.artifacts, study.preferences_file)
-        self._console.print(f"{total:,} pairs -> {study.preferences_file}")
+        self._console.print(f"{total:,} pairs -> {verbatim(study.preferences_file)}")
         self._console.print("\n[bold]proxy[/]")
         reward = build_reward_plan(study.proxy())
         self._run(reward)
@@ -149,8 +150,8 @@ class StudyRun:
             gold = scored[made_from]
             if not all(same_making(run.artifacts["sample"], gold.artifacts["sample"]) for run in runs):
                 self._console.print(
-                    f"[yellow]{name}: its candidates are not those of {gold.config.root}, which was made before or "
-                    "after them.[/] Remove that folder to have this row's pairs judged."
+                    f"[yellow]{name}: its candidates are not those of {verbatim(gold.config.root)}, which was made "
+                    "before or after them.[/] Remove that folder to have this row's pairs judged."
                 )
                 continue
             quality = judge_pairs([run.artifacts["pair"] for run in runs], gold.artifacts["score"])

@@ -18,6 +18,7 @@ from rayflow.core.model_folder import loadable
 from rayflow.core.options import KindOptions, build
 from rayflow.core.registry import resolve
 from rayflow.core.schema import to_table
+from rayflow.core.verbatim import verbatim
 from rayflow.engines.base import SamplingOptions
 from rayflow.errors import StageError
 from rayflow.losses.base import Needs, needs
@@ -188,7 +189,7 @@ class TrainStage:
             return
         if path.exists():
             context.console.print(
-                f"[yellow]{path} is not what was written:[/] it is made anew.", soft_wrap=True
+                f"[yellow]{verbatim(path)} is not what was written:[/] it is made anew.", soft_wrap=True
             )
         sources = [context.artifacts[name] for name in self.groups]
         write_groups(path, self.training_groups(sources, wanted))
