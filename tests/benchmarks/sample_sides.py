@@ -222,7 +222,9 @@ def run_transformers(arguments: argparse.Namespace) -> dict[str, Any]:
                 max_new_tokens=sampling.max_tokens,
                 num_return_sequences=sampling.num_candidates,
             )
-        return int((made[:, padded["input_ids"].shape[1] :] != tokenizer.pad_token_id).sum())
+        # Up to the EOS and with it, as vLLM counts; what follows is padding, whose token may be the same one.
+        ended = (made[:, padded["input_ids"].shape[1] :] == tokenizer.eos_token_id).long()
+        return int((ended.cumsum(1) - ended == 0).sum())
 
     def speed(size: int) -> float:
         begin = time.monotonic()
