@@ -65,5 +65,5 @@ def import_(
 
     result, page = import_human(folder, answers or [])
     print_human(result, console)
-    console.print(f"\n{lead(result)}")
+    console.print(f"\n{verbatim(lead(result))}")
     console.print(f"[bold]Report:[/] {verbatim(page)}", soft_wrap=True)

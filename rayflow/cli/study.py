@@ -72,5 +72,5 @@ def report(
 
 
 def _say(path: Path, lead: str) -> None:
-    console.print(f"\n{lead}")
+    console.print(f"\n{verbatim(lead)}")
     console.print(f"[bold]Study:[/] {verbatim(path)}", soft_wrap=True)

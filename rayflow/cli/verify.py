@@ -27,7 +27,7 @@ def verify(
     """Hold every stored shard and model of a run against its checksum. Exit code 1 if something is damaged."""
     from rayflow.config.load import command_of
     from rayflow.pipeline import verify as checks
-    from rayflow.pipeline.commands import open_any
+    from rayflow.pipeline.stored import open_any
 
     plan = open_any(run_folder)
     findings = checks.verify(plan)

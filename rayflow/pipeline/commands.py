@@ -11,10 +11,9 @@ from rayflow.config import JobConfig, RunConfig
 from rayflow.config.evaluate import EvaluateConfig
 from rayflow.config.reward import RewardConfig
 from rayflow.core.verbatim import verbatim
-from rayflow.errors import ArtifactError, ConfigError
+from rayflow.errors import ConfigError
 from rayflow.pipeline.evaluation_plan import build_evaluation_plan
 from rayflow.pipeline.execute import Pipeline
-from rayflow.pipeline.folders import job_of, stored_config
 from rayflow.pipeline.parts import stages_of
 from rayflow.pipeline.placement import check_this_machine
 from rayflow.pipeline.plan import Plan
@@ -26,6 +25,7 @@ from rayflow.pipeline.reward_plan import build_reward_plan
 from rayflow.pipeline.rounds import SELECTING, SHARED, checked_rounds, round_configs, write_summary
 from rayflow.pipeline.run_plan import build_run_plan
 from rayflow.pipeline.runner import LocalRunner, Runner
+from rayflow.pipeline.stored import open_any, open_plan
 from rayflow.pipeline.tracking import Tracking
 from rayflow.pipeline.unread import unread_settings
 
@@ -117,11 +117,15 @@ def _run_once(
         print_plan(plan, console, redo, only)
         say_unchecked(plan, console)
         return
-    console.print(f"[bold]{plan.config.name}[/]  {verbatim(plan.config.root)}")
+    _say_name(plan, console)
     tracking = Tracking(plan, console)
     Pipeline(plan, make_runner(plan.config), console, tracking.step).run(force, only)
     _report(plan, console)
     tracking.finish()
+
+
+def _say_name(plan: Plan, console: Console) -> None:
+    console.print(f"[bold]{plan.config.name}[/]  {verbatim(plan.config.root)}", soft_wrap=True)
 
 
 def make_runner(config: JobConfig) -> Runner:
@@ -146,40 +150,8 @@ def _report(plan: Plan, console: Console) -> None:
     else:
         from rayflow.pipeline.report import report
     path, lead = report(plan)
-    console.print(f"\n{lead}")
-    console.print(f"[bold]Report:[/] {verbatim(path)}")
-
-
-_JOBS = {
-    RunConfig: ("a run", build_run_plan),
-    RewardConfig: ("the training of a reward model", build_reward_plan),
-    EvaluateConfig: ("an evaluation", build_evaluation_plan),
-}
-
-
-def open_any(folder: Path) -> Plan:
-    """The plan of whatever job a folder holds, from the configuration in it.
-
-    Raises:
-        ArtifactError: not a job's folder.
-    """
-    schema = job_of(folder)
-    return _JOBS[schema][1](stored_config(folder, schema))
-
-
-def open_plan(folder: Path) -> Plan:
-    """The plan of a stored run.
-
-    Raises:
-        ArtifactError: not a run's folder.
-    """
-    schema = job_of(folder)
-    if schema is not RunConfig:
-        others = "report, verify and lineage" + (", human export" if schema is EvaluateConfig else "")
-        raise ArtifactError(
-            f"{folder} holds {_JOBS[schema][0]}, and this command reads runs only. Those that read it: {others}."
-        )
-    return build_run_plan(stored_config(folder, RunConfig))
+    console.print(f"\n{verbatim(lead)}")
+    console.print(f"[bold]Report:[/] {verbatim(path)}", soft_wrap=True)
 
 
 def reselect(folder: Path, overrides: list[str], name: str | None, console: Console) -> None:
@@ -190,7 +162,7 @@ def reselect(folder: Path, overrides: list[str], name: str | None, console: Cons
         ConfigError: a setting does not fit, would change the sampling or the scores, or asks for new ones.
     """
     plan = reselected(open_plan(folder), overrides, name)
-    console.print(f"[bold]{plan.config.name}[/]  {verbatim(plan.config.root)}")
+    _say_name(plan, console)
     first = [step for step in plan.steps if {s.name for s in step} <= {*SHARED, *SELECTING}]
     Pipeline(Plan(plan.config, tuple(first)), LocalRunner(plan.config.compute), console).run()
     _report(plan, console)
@@ -216,7 +188,7 @@ def export(folder: Path, format: str, output: Path | None, console: Console) -> 
         )
     output = output or folder / "preferences.jsonl"
     total, cut = write_trl(plan.artifacts, output)
-    console.print(f"{total:,} pairs -> {verbatim(output)}")
+    console.print(f"{total:,} pairs -> {verbatim(output)}", soft_wrap=True)
     if cut:
         console.print(
             f"{cut:,} of them hold a response that was cut at max_tokens (finish_reason 'length'): a trainer that ends "
@@ -246,6 +218,6 @@ def diagnose(
     with console.status("Reading the scores"):
         found = diagnose_run(plan, betas, num_accepted, kl_budget)
     page = write_diagnosis(found, subject(plan, str(folder)), output or folder)
-    console.print(f"{lead(found)}\n")
+    console.print(f"{verbatim(lead(found))}\n")
     print_diagnosis(found, console, str(folder))
     console.print(f"[bold]Diagnosis:[/] {verbatim(page)}", soft_wrap=True)

@@ -22,10 +22,10 @@ from rayflow.core.evaluation_rows import Answers
 from rayflow.core.files import write_json
 from rayflow.core.seeds import derive, rng
 from rayflow.errors import ArtifactError, ConfigError, DataError
-from rayflow.pipeline.commands import open_any
 from rayflow.pipeline.folders import last_round
 from rayflow.pipeline.plan import Plan
 from rayflow.pipeline.stages.evaluate import paired
+from rayflow.pipeline.stored import open_any
 from rayflow.report.data import draw
 from rayflow.report.human import LETTERS, Task, rating_page
 from rayflow.report.render import replace_file

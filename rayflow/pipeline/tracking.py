@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 
 from rayflow.core.files import read_json, write_json
 from rayflow.core.options import build
 from rayflow.core.private import hide
+from rayflow.core.verbatim import verbatim
 from rayflow.pipeline.folders import run_name
 from rayflow.pipeline.identity import fingerprint
 from rayflow.pipeline.plan import Plan
@@ -101,7 +101,7 @@ class Tracking:
         except Exception as error:  # every tracker has errors of its own
             self._tracker = None
             # A server's address may hold a password, and what a server says may look like markup.
-            said = escape(hide(str(error))[:200])
+            said = verbatim(hide(str(error))[:200])
             self._console.print(
                 f"[yellow]Tracking stopped:[/] {type(error).__name__}: {said}. The run goes on; its own "
                 f"numbers are in {Path(self._folder.name, 'metrics.jsonl')} and summary.json.",

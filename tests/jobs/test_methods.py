@@ -17,6 +17,7 @@ from rayflow.core.files import read_json
 from rayflow.pipeline import commands
 from rayflow.pipeline.plan import Plan
 from rayflow.pipeline.run_plan import build_run_plan
+from rayflow.pipeline.stored import open_plan
 from tests.pipeline.helpers import tables
 
 ROOT = Path(__file__).parents[2]
@@ -178,7 +179,7 @@ def test_the_method_runs_from_its_prompts_to_its_report(path, tiny_model, tmp_pa
     for folder in rounds:
         summary = trained(folder, tiny_model)
         assert summary["missing"] == []
-        groups = check(commands.open_plan(folder), EXPECTED[path.stem])
+        groups = check(open_plan(folder), EXPECTED[path.stem])
         assert summary["training"]["last_step"] == config.train.num_epochs * math.ceil(groups / 2) > 0
         assert 0 <= summary["evaluation"]["win_rate"] <= 1
 
@@ -191,6 +192,6 @@ def test_a_variant_trains_on_what_it_says(name, tiny_model, tmp_path, monkeypatc
     config = small(path, tiny_model, tmp_path, overrides)
     config = config.model_copy(update={"prompts": config.prompts.model_copy(update={"evaluation": None})})
     commands.run(config, Console(quiet=True))
-    groups = check(commands.open_plan(config.root), method)
+    groups = check(open_plan(config.root), method)
     summary = trained(config.root, tiny_model)
     assert groups == 4 and summary["training"]["last_step"] == config.train.num_epochs * 2

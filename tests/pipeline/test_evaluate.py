@@ -24,6 +24,7 @@ from rayflow.pipeline.run_plan import build_run_plan
 from rayflow.pipeline.stage import read_rows
 from rayflow.pipeline.stages.logprobs import Tokens
 from rayflow.pipeline.stages.sample import SampleStage
+from rayflow.pipeline.stored import open_plan
 from tests.conftest import build_tiny_model
 from tests.engines.conftest import forward_logprobs  # noqa: F401
 from tests.judges.test_openai import choices, endpoint  # noqa: F401
@@ -255,7 +256,7 @@ def test_a_run_is_evaluated_by_its_folder(run):
     commands.write_report(root, Console(quiet=True))
     assert (root / "report.html").exists()
     with pytest.raises(ArtifactError, match="holds an evaluation"):
-        commands.open_plan(root)
+        open_plan(root)
 
 
 def test_the_readmes_line_for_another_task_does_what_it_says(run, tmp_path):

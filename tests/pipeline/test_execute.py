@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from rayflow.config import RunConfig, load_config
 from rayflow.core.files import read_json
 from rayflow.errors import ArtifactError, ConfigError, DataError, ModelError, StageError
-from rayflow.pipeline import commands
 from rayflow.pipeline.artifact import Artifact
 from rayflow.pipeline.execute import covered, open_run
 from rayflow.pipeline.reselect import reselected
 from rayflow.pipeline.run_plan import build_run_plan
 from rayflow.pipeline.runner import LocalRunner
 from rayflow.pipeline.stage import ShardWorker
+from rayflow.pipeline.stored import open_any
 from tests.pipeline.conftest import NUM_PROMPTS
 from tests.pipeline.helpers import DATA_STAGES, data_plan, run_data, tables, with_settings
 
@@ -131,10 +131,8 @@ def test_a_forced_stage_takes_what_follows_with_it_and_keeps_the_old(settings: d
 def test_a_name_that_yaml_would_take_for_something_else_is_a_name(settings: dict, name: str) -> None:
     folder = Path(settings["runs_dir"]) / "of a # and a: b"
     plan, _ = run_data(with_settings(settings, runs_dir=str(folder), name=name))
-    assert commands.open_any(folder / name).config.root.absolute() == plan.config.root.absolute()
-    assert all(
-        each.artifacts[x].committed for each in [commands.open_any(folder / name)] for x in DATA_STAGES
-    )
+    assert open_any(folder / name).config.root.absolute() == plan.config.root.absolute()
+    assert all(each.artifacts[x].committed for each in [open_any(folder / name)] for x in DATA_STAGES)
     again = reselected(data_plan(plan.config), ["select.kind=tests.pipeline.test_select:Picky"], None)
     assert again.config.root.parent == folder and again.config.name.startswith(f"{name}-select-kind-tests-")
 

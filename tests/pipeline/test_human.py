@@ -71,7 +71,7 @@ def test_the_table_and_the_page_show_the_same_responses(exported):
 
 
 def test_the_key_says_whose_each_response_is(exported, folders):
-    from rayflow.pipeline.commands import open_any
+    from rayflow.pipeline.stored import open_any
 
     key = json.loads((exported / "key.json").read_text())
     table = io.StringIO((exported / "raters" / "tasks.csv").read_text(), newline="")

@@ -15,6 +15,7 @@ from rayflow.errors import ArtifactError, ConfigError
 from rayflow.pipeline import commands
 from rayflow.pipeline.rounds import round_config, round_configs
 from rayflow.pipeline.run_plan import build_run_plan
+from rayflow.pipeline.stored import open_plan
 from tests.pipeline.helpers import tables
 
 
@@ -184,7 +185,7 @@ def test_each_round_draws_with_numbers_of_its_own(settings: dict) -> None:
 def test_commands_on_a_run_in_rounds_name_one_of_them(settings: dict) -> None:
     root, _ = run(settings)
     with pytest.raises(ArtifactError, match="holds a run in rounds: name one of them, such as .*round-2"):
-        commands.open_plan(root)
+        open_plan(root)
 
 
 def test_a_new_selection_has_the_baseline_s_answers_already(settings: dict) -> None:

@@ -27,6 +27,7 @@ from rayflow.pipeline.plan import Plan
 from rayflow.pipeline.reward_plan import build_reward_plan
 from rayflow.pipeline.stage import read_rows
 from rayflow.pipeline.stages.quality import JudgedRow
+from rayflow.pipeline.stored import open_plan
 from rayflow.training.groups import GroupFile
 from rayflow.training.loop import TrainJob
 from rayflow.training.metrics import read_metrics
@@ -335,7 +336,7 @@ def test_a_report_can_be_written_anew_and_other_commands_say_what_this_folder_is
     assert (root / "report.html").exists()
     for refused in (
         lambda: commands.export(root, "trl", None, Console(quiet=True)),
-        lambda: commands.open_plan(root),
+        lambda: open_plan(root),
     ):
         with pytest.raises(ArtifactError, match="holds the training of a reward model"):
             refused()
